@@ -1,0 +1,119 @@
+"""Every mistake a user can make, as one family of exceptions.
+
+Each message is one line of three parts: what came, what was expected, what to do. The command line
+prints that line and exits with ``exit_code``: 2 for a user's mistake, 1 for anything else.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class ParamdiffError(Exception):
+    """Base of the family.
+
+    Args:
+        came: what was found, naming the file, tensor or key.
+        expected: what would have been right; empty if ``came`` already says it.
+        remedy: what to do about it, as an imperative sentence without a full stop.
+    """
+
+    exit_code = 2
+
+    def __init__(self, came: str, *, expected: str = "", remedy: str = "") -> None:
+        self.came, self.expected, self.remedy = came, expected, remedy
+        parts = [came]
+        if expected:
+            parts.append(f"expected {expected}")
+        if remedy:
+            parts.append(remedy)
+        super().__init__("; ".join(" ".join(part.split()) for part in parts))
+
+
+class ConfigError(ParamdiffError):
+    """A configuration key that does not exist, or whose value has a wrong type or range."""
+
+    def __init__(self, key: str, came: str, *, expected: str = "", remedy: str = "") -> None:
+        self.key = key
+        super().__init__(f"{key}: {came}", expected=expected, remedy=remedy)
+        self.came = came
+
+    def under(self, prefix: str) -> "ConfigError":
+        """The same error with the key seen from one level higher, e.g. ``k`` -> ``zoo.k``."""
+        return type(self)(
+            f"{prefix}.{self.key}", self.came, expected=self.expected, remedy=self.remedy
+        )
+
+
+class SelectionError(ParamdiffError):
+    """A selection of tensors that matches nothing or cannot be understood."""
+
+
+class CheckpointError(ParamdiffError):
+    """A checkpoint that cannot be read, or that does not fit the others or the model."""
+
+
+class ZooError(ParamdiffError):
+    """A zoo that cannot be used: too few members, no variation, a damaged folder."""
+
+
+class GeneratorError(ParamdiffError):
+    """A generator used before it was fitted, or a saved one that cannot be read."""
+
+
+class TaskError(ParamdiffError):
+    """A task, its data or its model cannot be found or do not fit together."""
+
+
+class RunFolderError(ParamdiffError):
+    """A run folder that belongs to another configuration or lacks an earlier stage."""
+
+
+class DiskError(ParamdiffError):
+    """The disk refused a write; what was there before is still there."""
+
+    exit_code = 1
+
+
+class NumericalError(ParamdiffError):
+    """NaN or Inf appeared: names the stage, the step and the tensor."""
+
+    exit_code = 1
+
+
+def near(word: str, known: Iterable[str], n: int = 3) -> str:
+    """A remedy that lists the closest known names: ``did you mean a, b``."""
+    known = [str(name) for name in known]
+    close = difflib.get_close_matches(word, known, n=n, cutoff=0.4)
+    return f"did you mean {', '.join(close)}" if close else f"choose from {', '.join(known)}"
+
+
+def check_range(
+    key: str,
+    value: float,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> None:
+    """Raise :class:`ConfigError` naming ``key`` unless ``value`` lies in the stated range."""
+    bounds = [
+        (least, "at least", lambda bound: value >= bound),
+        (above, "more than", lambda bound: value > bound),
+        (most, "at most", lambda bound: value <= bound),
+        (below, "less than", lambda bound: value < bound),
+    ]
+    stated = [(bound, word, holds) for bound, word, holds in bounds if bound is not None]
+    if not all(holds(bound) for bound, _, holds in stated):
+        wanted = " and ".join(f"{word} {bound:g}" for bound, word, _ in stated)
+        raise ConfigError(key, f"{value!r} is out of range", expected=wanted)
+
+
+def check_choice(key: str, value: str, choices: Iterable[str]) -> None:
+    """Raise :class:`ConfigError` naming ``key`` unless ``value`` is one of ``choices``."""
+    choices = list(choices)
+    if value not in choices:
+        raise ConfigError(
+            key, f"{value!r} is not known", expected=f"one of {', '.join(choices)}",
+            remedy=near(str(value), choices),
+        )

@@ -1,0 +1,183 @@
+"""Which tensors of a network are generated, in which order: a state dict <-> one vector ``v`` of length D.
+
+Flattening is exact. The vector's dtype holds every value of every selected tensor (float32, or
+float64 if one of them is float64), so ``unflatten(flatten(state))`` gives the same bits back.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from paramdiff.errors import CheckpointError
+from paramdiff.parameters.selection import select_tensors
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One generated tensor.
+
+    Attributes:
+        name: key in the state dict.
+        shape: its shape.
+        dtype: its dtype in the network, e.g. ``float16``.
+        aliases: other keys of the state dict that hold the same, tied tensor.
+        positive: the network needs it positive (``running_var``), so it is generated as a log.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    aliases: tuple[str, ...] = ()
+    positive: bool = False
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return getattr(torch, self.dtype)
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """The selected tensors of a network, in state-dict order.
+
+    Example::
+
+        spec = ParameterSpec.from_model(model, "last_norms:2")
+        v = spec.flatten(model.state_dict())        # [D]
+        model.load_state_dict(spec.unflatten(v), strict=False)
+    """
+
+    tensors: tuple[TensorSpec, ...]
+    select: str = "all"
+
+    @classmethod
+    def from_model(cls, model: nn.Module, select: str | Sequence[str] = "last_norms:2") -> Self:
+        """Select tensors of a module; see :mod:`paramdiff.parameters.selection` for the language.
+
+        Raises:
+            SelectionError: nothing matches; the message shows near matches.
+        """
+        names = select_tensors(model, select)
+        return cls._build(model.state_dict(keep_vars=True), names, select)
+
+    @classmethod
+    def from_state_dict(cls, state: State, select: str | Sequence[str] = "all") -> Self:
+        """Select tensors of a bare state dict by name; module kinds and order need a model."""
+        return cls._build(state, select_tensors(state, select), select)
+
+    @classmethod
+    def _build(cls, state: State, names: Sequence[str], select: str | Sequence[str]) -> Self:
+        groups: dict[Any, list[str]] = {}
+        for name, tensor in state.items():
+            groups.setdefault(_identity(tensor, name), []).append(name)
+        chosen = set(names)
+        tied = [group for group in groups.values() if chosen & set(group)]
+        specs = (
+            TensorSpec(
+                name=group[0], shape=tuple(state[group[0]].shape),
+                dtype=str(state[group[0]].dtype).removeprefix("torch."), aliases=tuple(group[1:]),
+                positive=group[0].rpartition(".")[2] == "running_var",
+            )
+            for group in tied
+        )  # fmt: skip
+        return cls(tuple(specs), select if isinstance(select, str) else ",".join(select))
+
+    @cached_property
+    def dim(self) -> int:
+        """D, the number of generated parameters."""
+        return sum(spec.numel for spec in self.tensors)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """float64 if any selected tensor is float64, else float32."""
+        doubles = any(spec.torch_dtype == torch.float64 for spec in self.tensors)
+        return torch.float64 if doubles else torch.float32
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the selected tensors, without aliases."""
+        return [spec.name for spec in self.tensors]
+
+    @property
+    def keys(self) -> list[str]:
+        """Names of the selected tensors and of every alias."""
+        return [key for spec in self.tensors for key in (spec.name, *spec.aliases)]
+
+    @cached_property
+    def slices(self) -> dict[str, slice]:
+        """Where each tensor lies in the vector."""
+        starts, offset = {}, 0
+        for spec in self.tensors:
+            starts[spec.name] = slice(offset, offset + spec.numel)
+            offset += spec.numel
+        return starts
+
+    @cached_property
+    def positive(self) -> Tensor:
+        """bool [D]: coordinates that must stay positive."""
+        return torch.cat([torch.full((spec.numel,), spec.positive) for spec in self.tensors])
+
+    def flatten(self, state: State, source: str = "the state dict") -> Float[Tensor, "D"]:
+        """One vector from a complete or partial state dict; exact.
+
+        Raises:
+            CheckpointError: a selected tensor is missing or has another shape.
+        """
+        parts = [self._take(state, spec, source).reshape(-1).to(self.dtype) for spec in self.tensors]
+        return torch.cat(parts)
+
+    def _take(self, state: State, spec: TensorSpec, source: str) -> Tensor:
+        key = next((key for key in (spec.name, *spec.aliases) if key in state), None)
+        if key is None:
+            raise CheckpointError(f"{source} has no tensor {spec.name}", expected=f"shape {list(spec.shape)}")
+        tensor = state[key].detach()
+        if tuple(tensor.shape) != spec.shape:
+            raise CheckpointError(
+                f"{source} holds {spec.name} of shape {list(tensor.shape)}",
+                expected=f"{list(spec.shape)}",
+            )
+        return tensor.cpu()
+
+    def unflatten(self, v: Float[Tensor, "*n D"]) -> dict[str, Tensor]:
+        """Tensors by name, aliases included, in their own shapes and dtypes; leading axes are kept.
+
+        Raises:
+            CheckpointError: the vector does not have length D.
+        """
+        if v.shape[-1] != self.dim:
+            raise CheckpointError(f"a vector of length {v.shape[-1]}", expected=f"length D = {self.dim}")
+        state = {}
+        for spec in self.tensors:
+            part = v[..., self.slices[spec.name]]
+            tensor = part.reshape(*v.shape[:-1], *spec.shape).to(spec.torch_dtype)
+            state |= {key: tensor for key in (spec.name, *spec.aliases)}
+        return state
+
+    def to_json(self) -> dict[str, Any]:
+        return {"select": self.select, "tensors": [asdict(spec) for spec in self.tensors]}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        lists = ("shape", "aliases")
+        specs = [{k: tuple(v) if k in lists else v for k, v in spec.items()} for spec in value["tensors"]]
+        return cls(tuple(TensorSpec(**spec) for spec in specs), value["select"])
+
+
+def _identity(tensor: Tensor, name: str) -> Any:
+    """Equal for tensors that are one and the same memory; empty tensors are never tied."""
+    if tensor.numel() == 0 or tensor.is_meta:
+        return id(tensor) if tensor.is_meta else name
+    return tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype
+
+

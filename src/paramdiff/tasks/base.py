@@ -1,0 +1,79 @@
+"""What a network is for: the protocol every task answers, classification or not.
+
+A task builds the network, knows its data and scores it. Scores are computed from *per-item
+outcomes* (one value per item of the data), so that two networks are always compared over the same
+items and their sets of mistakes can be intersected.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor, nn
+
+Batch = Any
+Outcomes = Mapping[str, Tensor]
+
+
+class Data(Protocol):
+    """Items in a fixed order, with a shuffled (and possibly augmented) view for training."""
+
+    def __len__(self) -> int:
+        """Number of items."""
+
+    def batches(self) -> Iterator[Batch]:
+        """All items once, in the same order every time, without augmentation."""
+
+    def shuffled(self, seed: int) -> Iterator[Batch]:
+        """One epoch for training; the same seed gives the same batches."""
+
+
+class Task(ABC):
+    """Subclass this to bring your own task; ``examples/`` shows a regression in twenty lines.
+
+    Attributes:
+        name: short name for tables.
+        metric: the first metric of :meth:`metrics`, by which networks are compared.
+        higher_is_better: direction of that metric.
+        chance: value of the metric for a network that knows nothing; ``None`` if there is none.
+    """
+
+    name: str = "task"
+    metric: ClassVar[str] = "accuracy"
+    higher_is_better: ClassVar[bool] = True
+
+    @property
+    def chance(self) -> float | None:
+        return None
+
+    @abstractmethod
+    def model(self) -> nn.Module:
+        """A fresh network; its initialisation follows torch's global generator."""
+
+    @abstractmethod
+    def train_data(self) -> Data:
+        """Items for training, and for selecting among samples."""
+
+    @abstractmethod
+    def test_data(self) -> Data:
+        """Items for reporting, read once."""
+
+    def inputs(self, batch: Batch) -> tuple[Any, ...]:
+        """What of a batch goes into the network; everything but the last element by default."""
+        return tuple(batch[:-1])
+
+    @abstractmethod
+    def loss(self, outputs: Any, batch: Batch) -> Tensor:
+        """Training loss of one batch, a scalar."""
+
+    @abstractmethod
+    def predict(self, outputs: Any, batch: Batch) -> Outcomes:
+        """Per-item outcomes ``{name: [B]}``.
+
+        A boolean outcome called ``correct`` switches on everything that needs sets of mistakes
+        (error similarity, paired intervals of accuracy); ``nll`` breaks ties in selection.
+        """
+
+    @abstractmethod
+    def metrics(self, outcomes: Outcomes) -> dict[str, float]:
+        """Scores from the outcomes of a whole data set; holds at least ``self.metric``."""

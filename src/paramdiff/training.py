@@ -1,0 +1,156 @@
+"""The one training loop: resumable, watched for NaN, logged.
+
+Collecting, the autoencoder and the diffusion model all train through :class:`Training`, so a run
+killed anywhere goes on at its last saved step with the same numbers: the state on disk holds
+modules, optimisers and losses, and every random draw is keyed by its step (:mod:`paramdiff.seeds`).
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from paramdiff.errors import NumericalError
+from paramdiff.files import load_state, save_state
+from paramdiff.progress import bar
+
+
+class Stateful(Protocol):
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any], /) -> Any: ...
+
+
+class Training:
+    """Iterates over the steps still to do, saving and resuming on the way.
+
+    Args:
+        name: what is trained, for the bar and for error messages (``autoencoder``).
+        steps: number of steps in all.
+        parts: everything that changes: modules, optimisers, schedules, EMA.
+        path: where the state is kept; ``None`` keeps none.
+        save_every_s: seconds between saves. When a save happens does not change any number.
+
+    Example::
+
+        training = Training("autoencoder", 600, {"net": net, "optimiser": optimiser}, path)
+        for step in training:
+            loss = ...
+            training.log(step, loss)
+    """
+
+    def __init__(
+        self, name: str, steps: int, parts: Mapping[str, Stateful], path: Path | None = None,
+        save_every_s: float = 10.0,
+    ) -> None:  # fmt: skip
+        self.name, self.steps, self.parts, self.path = name, steps, dict(parts), path
+        self.save_every_s = save_every_s
+        self.start = 0
+        self._pending: list[Tensor] = []
+        self._losses: list[float] = []
+        if path is not None and path.is_file():
+            self._resume(path)
+
+    def __iter__(self) -> Iterator[int]:
+        saved = time.monotonic()
+        for step in bar(range(self.start, self.steps), self.name):
+            yield step
+            if self.path is not None and time.monotonic() - saved > self.save_every_s:
+                self.save(step + 1)
+                saved = time.monotonic()
+        if self.start < self.steps:
+            self._drain()
+            if self.path is not None:
+                self.save(self.steps)
+
+    def log(self, step: int, loss: Tensor) -> None:
+        """Keep this step's loss. Read back in blocks, so an accelerator is not stopped every step."""
+        self._pending.append(loss.detach())
+        if len(self._pending) >= 50:
+            self._drain()
+
+    @property
+    def losses(self) -> list[float]:
+        """The loss of every step from 0 on, resumed ones included."""
+        self._drain()
+        return self._losses
+
+    def save(self, step: int) -> None:
+        """Write the state before step ``step``; refuses to replace a good state by a broken one."""
+        assert self.path is not None
+        self._drain()
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        require_finite(state, f"{self.name}, step {step}", self._last_good())
+        save_state(self.path, {"step": step, "losses": self._losses, "parts": state})
+
+    def _resume(self, path: Path) -> None:
+        state = load_state(path)
+        self.start, self._losses = state["step"], state["losses"]
+        for name, part in self.parts.items():
+            part.load_state_dict(state["parts"][name])
+
+    def _drain(self) -> None:
+        if not self._pending:
+            return
+        first = len(self._losses)
+        for offset, value in enumerate(torch.stack(self._pending).float().tolist()):
+            if not math.isfinite(value):
+                raise NumericalError(
+                    f"{self.name}: the loss is {value} at step {first + offset}{self._last_good()}",
+                    remedy="lower the learning rate, or run `paramdiff inspect` on the zoo",
+                )
+            self._losses.append(value)
+        self._pending.clear()
+
+    def _last_good(self) -> str:
+        kept = self.path is not None and self.path.is_file()
+        return f" (last good state: {self.path})" if kept else ""
+
+
+def require_finite(value: Any, where: str, hint: str = "", path: str = "") -> None:
+    """Raise :class:`NumericalError` naming the tensor if any floating tensor holds NaN or Inf."""
+    if isinstance(value, Tensor):
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise NumericalError(
+                f"{where}: NaN or Inf in {path.strip('/') or 'the result'}{hint}",
+                remedy="lower the learning rate, or run `paramdiff inspect` on the zoo",
+            )
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            require_finite(item, where, hint, f"{path}/{key}")
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            require_finite(item, where, hint, f"{path}/{index}")
+
+
+class Ema:
+    r"""Exponential moving average of a module's parameters, with warm-up.
+
+    The decay at update ``n`` is ``min(decay, (1 + n) / (10 + n))``: with a fixed 0.9999 the average
+    still holds four fifths of the initial weights after 2,000 updates. Buffers (running statistics)
+    are not averaged but followed.
+    """
+
+    def __init__(self, module: nn.Module, decay: float = 0.9999) -> None:
+        self.decay, self.updates = decay, 0
+        self.module = deepcopy(module).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        self.updates += 1
+        weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        mine, theirs = list(self.module.parameters()), list(module.parameters())
+        torch._foreach_lerp_(mine, [p.detach() for p in theirs], weight)
+        for buffer, source in zip(self.module.buffers(), module.buffers(), strict=True):
+            buffer.copy_(source)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"updates": self.updates, "module": self.module.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.updates = state["updates"]
+        self.module.load_state_dict(state["module"])
