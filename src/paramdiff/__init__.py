@@ -1,0 +1,30 @@
+"""paramdiff: learn the distribution of trained network parameters and sample new, working networks.
+
+Names are imported when they are first used, so ``import paramdiff`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Generator": "generators.base",
+    "ParameterDiffusion": "generators.pdiff",
+    "ParameterSpec": "parameters.spec",
+    "Normaliser": "parameters.normalise",
+    "ParamdiffError": "errors",
+    "Task": "tasks.base",
+    "Zoo": "zoo.zoo",
+}
+__all__ = ["__version__", *_WHERE]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'paramdiff' has no attribute {name!r}")
+    return getattr(import_module(f"paramdiff.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

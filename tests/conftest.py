@@ -1,0 +1,14 @@
+"""Every test runs with the shapes in signatures checked, on one thread, without bars."""
+
+import os
+
+os.environ.setdefault("PARAMDIFF_QUIET", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from jaxtyping import install_import_hook
+
+install_import_hook("paramdiff", "beartype.beartype")
+
+import torch
+
+torch.set_num_threads(1)
