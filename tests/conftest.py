@@ -7,7 +7,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from jaxtyping import install_import_hook
 
-install_import_hook("paramdiff", "beartype.beartype")
+install_import_hook("paramdiff", "shape_checker.check")
 
 import torch
 

@@ -7,7 +7,7 @@ items and their sets of mistakes can be intersected.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -15,8 +15,17 @@ Batch = Any
 Outcomes = Mapping[str, Tensor]
 
 
+@runtime_checkable
+@runtime_checkable
 class Data(Protocol):
-    """Items in a fixed order, with a shuffled (and possibly augmented) view for training."""
+    """Items in a fixed order, with a shuffled (and possibly augmented) view for training.
+
+    A map-style ``torch.utils.data.Dataset`` becomes one with :func:`paramdiff.tasks.data.as_data`.
+    """
+
+    @property
+    def steps(self) -> int:
+        """Number of batches in one :meth:`shuffled` epoch."""
 
     def __len__(self) -> int:
         """Number of items."""
@@ -52,11 +61,11 @@ class Task(ABC):
 
     @abstractmethod
     def train_data(self) -> Data:
-        """Items for training, and for selecting among samples."""
+        """Items for training, and for selecting among samples; may be a plain map-style ``Dataset``."""
 
     @abstractmethod
     def test_data(self) -> Data:
-        """Items for reporting, read once."""
+        """Items for reporting, read once; may be a plain map-style ``Dataset``."""
 
     def inputs(self, batch: Batch) -> tuple[Any, ...]:
         """What of a batch goes into the network; everything but the last element by default."""

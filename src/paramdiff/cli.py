@@ -1,0 +1,130 @@
+"""The command line: ``paramdiff run|collect|fit|sample|score|compare|report|inspect``.
+
+Nothing heavy is imported before a command needs it, so ``--help`` answers at once and a run says
+what it is about to do while torch is still loading.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from paramdiff import __version__
+from paramdiff.errors import ParamdiffError, near
+
+STAGES = {
+    "run": "everything below, in order: the main job",
+    "collect": "train a network and keep K checkpoints of it: the zoo",
+    "fit": "learn the distribution of the zoo's parameters",
+    "sample": "draw N new networks",
+    "score": "measure originals and samples on train and test data",
+    "compare": "the same for the baselines; writes results.json",
+    "report": "write report.html",
+}
+
+USAGE = f"""paramdiff {__version__}: learn the distribution of trained networks, sample new ones.
+
+usage: paramdiff COMMAND [key=value ...] [-m]
+
+{chr(10).join(f"  {name:<9}{text}" for name, text in STAGES.items())}
+  inspect  say what a zoo or a folder of checkpoints holds, and whether it is likely to work
+
+examples:
+  paramdiff run                                    the digits, in a minute; nothing to download
+  paramdiff run experiment=digits_full zoo.k=100   another experiment, another setting
+  paramdiff run -m generator.latent_noise=0,0.1,1  a sweep: one run folder each
+  paramdiff inspect path/to/checkpoints            before any training
+
+A run is a folder (runs/<experiment>, or run_dir=PATH). Killed anywhere, the same command goes on.
+`paramdiff COMMAND --help` says more.
+"""
+
+RUN_HELP = """usage: paramdiff {command} [key=value ...] [-m] [--config-dir DIR] [--cfg job]
+
+{text}.
+
+  experiment=NAME      what to run: {experiments}
+  run_dir=PATH         where (default: runs/<experiment>, with the overrides in the name)
+  n=100 seed=0         samples to draw; seed of everything
+  device=auto          auto, cpu, cuda, cuda:1, mps
+  zoo.k=200            checkpoints to collect         (group zoo: {zoo})
+  zoo.select=PATTERN   tensors to generate: last_norms:2, all, type:Linear, globs such as layer4.*
+  generator.KEY=VALUE  settings of the generator      (group generator: {generator})
+  compare=none         no baselines                   (group compare: {compare})
+  force=true           redo stages whose settings changed in an existing run folder
+
+  -m                   sweep: comma-separated values, one run each
+  --config-dir DIR     a folder with your own experiment/NAME.yaml
+  --cfg job            print the whole configuration, with every key, and stop
+"""
+
+INSPECT_HELP = """usage: paramdiff inspect PATH [task=NAME] [select=PATTERN] [--json]
+
+Says what a zoo, a run folder or any folder of state dicts holds before anything is trained: K, D, tensors,
+duplicates, NaN, how the checkpoints vary, and whether random pairs lie in one basin (score at their midpoint).
+
+  task=NAME            the task the checkpoints belong to (digits, or --config-dir and your own): gives the model
+                       for select=last_norms:N, and the data for the midpoint score. A collected zoo knows its own.
+  select=PATTERN       tensors to look at: all, last_norms:2, type:Linear, globs
+  --json               the numbers as JSON
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code: 0 done, 2 a user's mistake, 1 anything else."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command, rest = (words[0], words[1:]) if words else ("--help", [])
+    try:
+        return _dispatch(command, rest)
+    except ParamdiffError as error:
+        print(f"paramdiff: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("paramdiff: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as in `paramdiff inspect zoo | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(command: str, rest: list[str]) -> int:
+    if command in ("-h", "--help", "help"):
+        print(USAGE)
+        return 0
+    if command in ("-V", "--version"):
+        print(f"paramdiff {__version__}")
+        return 0
+    commands: dict[str, Callable[[], int]] = {name: lambda: _run(command, rest) for name in STAGES}
+    commands["inspect"] = lambda: _inspect(rest)
+    if command not in commands:
+        raise ParamdiffError(f"there is no command {command!r}", remedy=near(command, commands))
+    if {"-h", "--help"} & set(rest):
+        print(_help(command))
+        return 0
+    return commands[command]()
+
+
+def _help(command: str) -> str:
+    if command == "inspect":
+        return INSPECT_HELP
+    from paramdiff.run.options import list_options
+
+    groups = {group: ", ".join(list_options(group)) for group in ("zoo", "generator", "compare")}
+    experiments = ", ".join(list_options("experiment"))
+    return RUN_HELP.format(command=command, text=STAGES[command].capitalize(), experiments=experiments, **groups)
+
+
+def _run(command: str, rest: list[str]) -> int:
+    print(f"paramdiff {__version__}: loading ...", file=sys.stderr, flush=True)
+    from paramdiff.run.launch import launch
+
+    return launch(command, rest)
+
+
+def _inspect(rest: list[str]) -> int:
+    from paramdiff.run.inspection import inspect_command
+
+    return inspect_command(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

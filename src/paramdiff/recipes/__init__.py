@@ -1,0 +1,1 @@
+"""Recipes: the YAML of Hydra's configuration groups. See :mod:`paramdiff.run.config`."""

@@ -1,0 +1,141 @@
+"""Configuration: Hydra groups that mirror the nouns, over the dataclasses of the code they configure.
+
+Groups ``task``, ``zoo`` and ``generator`` hold one schema per dataclass (registered here) and named
+variants as YAML in ``paramdiff/recipes``; ``compare`` lists the baselines; ``experiment`` composes a
+whole run in a few lines. Types and unknown keys are checked by OmegaConf against the dataclass, ranges
+by its ``__post_init__``; every failure becomes one line that names the key.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+
+from paramdiff.errors import ConfigError, check_choice, check_range, near
+from paramdiff.run.options import list_options
+
+
+@dataclass
+class RunConfig:
+    """One run: a task, a zoo, a generator, and the generators it is compared with.
+
+    Attributes:
+        name: the experiment's name; by default the one chosen with ``experiment=``.
+        run_dir: the run folder; by default ``runs/<experiment>`` plus the overrides given.
+        seed: seed of everything; ``zoo.seed`` and ``generator.seed`` follow it.
+        n: N, samples drawn from every generator.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        force: redo stages whose settings changed in a run folder that holds other settings.
+    """
+
+    name: str = "${hydra:runtime.choices.experiment}"
+    run_dir: str | None = None
+    seed: int = 0
+    n: int = 100
+    device: str = "auto"
+    force: bool = False
+    task: Any = MISSING
+    zoo: Any = MISSING
+    generator: Any = MISSING
+    compare: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_range("n", self.n, least=1)
+        check_range("seed", self.seed, least=0)
+        check_choice("device", self.device.partition(":")[0], ("auto", "cpu", "cuda", "mps", "xpu"))
+
+
+def register() -> None:
+    """Put the schemas into Hydra's config store; calling it again changes nothing."""
+    from hydra.core.config_store import ConfigStore
+
+    from paramdiff.collect import WAYS
+    from paramdiff.generators import registry
+    from paramdiff.tasks import CONFIGS
+
+    store = ConfigStore.instance()
+    store.store(name="run_schema", node=RunConfig)
+    schemas = {
+        "task": CONFIGS,
+        "zoo": WAYS,
+        "generator": {option_name(name): kind for name, kind in registry().items()},
+    }
+    for group, kinds in schemas.items():
+        for option, kind in kinds.items():
+            node = OmegaConf.structured(kind)
+            if "seed" in node:
+                node.seed = "${seed}"  # one seed for the whole run, unless this one is set
+            store.store(group=group, name=option, node=node)
+
+
+def option_name(generator: str) -> str:
+    """``p-diff-linear`` -> ``pdiff_linear``, the spelling used in configuration keys."""
+    return generator.replace("p-diff", "pdiff").replace("-", "_")
+
+
+def build(node: Any) -> Any:
+    """Dataclass objects from a composed configuration, children first.
+
+    Raises:
+        ConfigError: a value out of range; the key is the full path, e.g. ``zoo.pretrain.lr``.
+    """
+    if isinstance(node, ListConfig):
+        return OmegaConf.to_container(node, resolve=True)
+    if not isinstance(node, DictConfig):
+        return node
+    children = {}
+    for key in node:
+        try:
+            children[key] = build(node[key])
+        except ConfigError as error:
+            raise error.under(str(key)) from None
+    kind = OmegaConf.get_type(node)
+    return kind(**children) if is_dataclass(kind) else children
+
+
+def plain(value: Any) -> Any:
+    """JSON-able settings of a dataclass tree, with the class beside its fields."""
+    if is_dataclass(value) and not isinstance(value, type):
+        own = {item.name: plain(getattr(value, item.name)) for item in fields(value) if item.init}
+        return {"kind": type(value).__name__, **own}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+def explain(error: Exception) -> ConfigError:
+    """One line from Hydra's or OmegaConf's many: which key, what came, what exists."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    text = str(cause)
+    first = text.strip().splitlines()[0] if text.strip() else type(cause).__name__
+    key = getattr(cause, "full_key", None) or getattr(cause, "key", None)
+    missing = re.search(r"Could not find '([^']+)'", str(error))
+    if missing:
+        return _unknown_option(missing.group(1), str(error))
+    unknown = re.search(r"Key '([^']+)' (?:is )?not in", text)
+    if unknown and key:
+        known = _known_keys(cause)
+        remedy = near(unknown.group(1), known) if known else ""
+        return ConfigError(str(key), "no such key", remedy=remedy)
+    return ConfigError(str(key), first) if key else ConfigError("configuration", first)
+
+
+def _unknown_option(option: str, text: str) -> ConfigError:
+    group, _, name = option.rpartition("/")
+    known = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE) or list_options(group)
+    return ConfigError(group or "configuration", f"there is no {name!r}", remedy=near(name, known) if known else "")
+
+
+def _known_keys(cause: BaseException) -> list[str]:
+    kind = getattr(cause, "object_type", None)
+    if is_dataclass(kind):
+        return [item.name for item in fields(kind) if item.init]
+    parent = getattr(cause, "parent_node", None)
+    return [str(key) for key in parent] if isinstance(parent, DictConfig) else []
+

@@ -1,0 +1,221 @@
+"""The run folder: what is finished, from which inputs, and whether it may go on.
+
+``manifest.json`` records for every stage a fingerprint of its settings and of the files it was made
+from, with the hashes of the files it made. A stage whose fingerprint is unchanged and whose files are
+there is skipped; anything else is done again. Stages write atomically, so a kill leaves either all of
+a stage's files or none, and its resumable state.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paramdiff import __version__
+from paramdiff.errors import RunFolderError
+from paramdiff.files import read_json, sha256, write_json, write_text
+from paramdiff.progress import say
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of a run that turns settings and earlier files into new files.
+
+    Attributes:
+        name: key in the manifest, e.g. ``fit``.
+        settings: everything of the configuration that decides its outcome, JSON-able.
+        needs: files or folders of earlier stages, relative to the run folder.
+        makes: files or folders it writes.
+        work: does it, given a folder for state that lets it resume after a kill.
+    """
+
+    name: str
+    settings: Any
+    needs: Sequence[str]
+    makes: Sequence[str]
+    work: Callable[[Path], None]
+
+
+class RunFolder:
+    """One run on disk.
+
+    Args:
+        path: the folder; made if it does not exist.
+        settings: the whole configuration, JSON-able.
+        force: allow other settings than those the folder was made with.
+
+    Raises:
+        RunFolderError: the folder holds a run with other settings; names the keys that differ.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], force: bool = False) -> None:
+        self.path, self.settings = Path(path), dict(settings)
+        if self.path.exists() and not self.path.is_dir():
+            raise RunFolderError(f"run_dir {path} is a file", expected="a folder", remedy="choose another run_dir")
+        self._hashes: dict[str, str] = {}
+        self.manifest = self._read_manifest()
+        self._require_same_settings(force)
+
+    def _read_manifest(self) -> dict[str, Any]:
+        file = self.path / "manifest.json"
+        if file.is_file():
+            return read_json(file)
+        strangers = [p.name for p in self.path.iterdir() if not p.name.startswith(".")] if self.path.is_dir() else []
+        if strangers:
+            raise RunFolderError(
+                f"run_dir {self.path} holds {strangers[0]} but no manifest.json", expected="a run folder or an empty one",
+                remedy="choose another run_dir",
+            )  # fmt: skip
+        return {"stages": {}}
+
+    def _require_same_settings(self, force: bool) -> None:
+        before = self.manifest.get("settings", self.settings)
+        changed = differing_keys(before, self.settings)
+        if changed and not force:
+            raise RunFolderError(
+                f"{self.path} was made by another configuration (it differs in {', '.join(changed[:4])})",
+                remedy="choose another run_dir, or add force=true to redo the stages this touches",
+            )
+
+    @contextmanager
+    def opened(self) -> Iterator["RunFolder"]:
+        """Hold the folder for this process and record what is about to run in it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with _lock(self.path / ".lock"):
+            self.manifest |= {"settings": self.settings, **environment()}
+            self._write_manifest()
+            yield self
+
+    def _write_manifest(self) -> None:
+        write_json(self.path / "manifest.json", self.manifest)
+
+    def run(self, stage: Stage) -> None:
+        """Do a stage unless its inputs are unchanged and its files are there.
+
+        Raises:
+            RunFolderError: a file of an earlier stage is missing.
+        """
+        if self.is_current(stage):
+            say(f"  {stage.name}: unchanged, kept")
+            return
+        fingerprint = self._fingerprint(stage)
+        # The state's folder carries the fingerprint: other settings never resume from it.
+        scratch = self.path / ".state" / f"{stage.name.replace(':', '-')}-{fingerprint[:12]}"
+        start = time.monotonic()
+        stage.work(scratch)
+        seconds = round(time.monotonic() - start, 3)
+        for name in stage.makes:
+            self._hashes.pop(name, None)
+        self.manifest["stages"][stage.name] = {
+            "fingerprint": fingerprint, "seconds": seconds, "peak_rss_bytes": peak_rss_bytes(),
+            "makes": {name: self._hash(name) for name in stage.makes},
+        }  # fmt: skip
+        self._write_manifest()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+    def is_current(self, stage: Stage) -> bool:
+        """Whether a stage was done with these settings and inputs and its files are as it left them."""
+        done = self.manifest["stages"].get(stage.name)
+        if done is None or not all((self.path / name).exists() for name in stage.needs):
+            return False
+        return done["fingerprint"] == self._fingerprint(stage) and self._intact(done["makes"])
+
+    def _fingerprint(self, stage: Stage) -> str:
+        missing = [name for name in stage.needs if not (self.path / name).exists()]
+        if missing:
+            raise RunFolderError(
+                f"{stage.name} needs {self.path / missing[0]}, which is not there",
+                remedy="run the earlier stages first, or `paramdiff run` for all of them",
+            )
+        inputs = [stage.settings, {name: self._hash(name) for name in stage.needs}]
+        return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+    def _hash(self, name: str) -> str:
+        """Hash of a file of this folder, computed once per process: only stages write here."""
+        if name not in self._hashes:
+            self._hashes[name] = sha256(self.path / name)
+        return self._hashes[name]
+
+    def _intact(self, made: Mapping[str, str]) -> bool:
+        return all((self.path / name).exists() and self._hash(name) == digest for name, digest in made.items())
+
+    def seconds(self, prefix: str) -> float:
+        """Time spent in the stages whose name is ``prefix`` or starts with ``prefix:``."""
+        stages = self.manifest["stages"].items()
+        return sum(s["seconds"] for name, s in stages if name.partition(":")[0] == prefix)
+
+    def peak_rss_bytes(self) -> int:
+        return max([peak_rss_bytes(), *(s["peak_rss_bytes"] for s in self.manifest["stages"].values())])
+
+    def write_config(self, yaml: str) -> None:
+        write_text(self.path / "config.yaml", yaml)
+
+
+def differing_keys(before: Any, now: Any, path: str = "") -> list[str]:
+    """Dotted keys in which two nested settings differ."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        keys = dict.fromkeys([*before, *now])
+        return [d for key in keys for d in differing_keys(before.get(key), now.get(key), f"{path}.{key}")]
+    return [] if before == now else [path.strip(".") or "settings"]
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """An advisory lock that the system drops when the process ends, however it ends."""
+    import fcntl
+
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunFolderError(
+                f"another process is working in {path.parent}", remedy="wait for it, or choose another run_dir"
+            ) from None
+        yield
+
+
+def peak_rss_bytes() -> int:
+    """Peak resident memory of this process (ru_maxrss is in KiB on Linux, in bytes on macOS)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def environment() -> dict[str, Any]:
+    """Versions, git revision and machine, for whoever repeats the run."""
+    import numpy
+    import torch
+
+    return {
+        "versions": {"paramdiff": __version__, "python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__},
+        "git": _git_revision(),
+        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+    }  # fmt: skip
+
+
+def _git_revision() -> str | None:
+    """Revision of the paramdiff checkout in use, with ``+changes`` where it is not clean; None outside one."""
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())

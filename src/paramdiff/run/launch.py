@@ -1,0 +1,70 @@
+"""From words on the command line to runs: Hydra composes and sweeps, a :class:`Pipeline` does the work."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from paramdiff.errors import ConfigError
+from paramdiff.run.config import RunConfig, build, explain, register
+from paramdiff.run.pipeline import Pipeline
+
+NAMELESS = ("experiment", "run_dir", "force", "device")
+"""Overrides that do not become part of a run folder's name."""
+
+
+def launch(command: str, words: Sequence[str]) -> int:
+    """Compose the configuration, run ``command`` for it (or for each of a sweep) and return the exit code.
+
+    Raises:
+        ConfigError: a key, value or option that does not exist or does not fit.
+    """
+    register()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us instead of printing and exiting
+
+    def job(config: DictConfig) -> None:
+        Pipeline(*compose(config), command=_typed(command, words)).run(command)
+
+    before, sys.argv = sys.argv, [f"paramdiff {command}", *words]
+    try:
+        hydra.main(version_base="1.3", config_path="pkg://paramdiff.recipes", config_name="config")(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explain(error) from None
+    finally:
+        sys.argv = before
+    return 0
+
+
+def compose(config: DictConfig) -> tuple[RunConfig, str]:
+    """The validated objects of a composed configuration, and its resolved YAML."""
+    try:
+        if config.run_dir is None:
+            config.run_dir = str(default_run_dir(HydraConfig.get()))
+        OmegaConf.resolve(config)
+        return build(config), OmegaConf.to_yaml(config)
+    except OmegaConfBaseException as error:
+        raise explain(error) from None
+
+
+def default_run_dir(hydra_config: Any) -> Path:
+    """``runs/<experiment>``, followed by the overrides, so that two settings never share a folder."""
+    words = [w.lstrip("+~") for w in hydra_config.overrides.task]
+    kept = [w for w in words if w.partition("=")[0] not in NAMELESS]
+    name = ",".join([hydra_config.runtime.choices["experiment"].replace("/", "-"), *sorted(kept)])
+    safe = "".join(c if c.isalnum() or c in "=.,-_" else "_" for c in name)
+    if len(safe) > 200:
+        raise ConfigError("run_dir", "the overrides are too long for a folder name", remedy="give run_dir=PATH")
+    return Path("runs") / safe
+
+
+def _typed(command: str, words: Sequence[str]) -> str:
+    import shlex
+
+    return shlex.join(["paramdiff", command, *words])

@@ -1,0 +1,228 @@
+"""The stages of a run, in order: collect, fit, sample, score, compare, report.
+
+Each stage reads files of earlier ones and writes its own (:mod:`paramdiff.run.folder`); the objects
+here only carry what several stages need. Every generator, the main one and the baselines, goes through
+the same three steps: fit, sample, score.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paramdiff.devices import choose_device
+from paramdiff.errors import ConfigError
+from paramdiff.files import load_tensors, save_tensors, write_text
+from paramdiff.generators.base import Generator
+from paramdiff.progress import say
+from paramdiff.run.config import RunConfig, plain
+from paramdiff.run.folder import RunFolder, Stage
+from paramdiff.run.results import build_results, loss_lines, score_row
+from paramdiff.run.table import print_summary
+from paramdiff.scoring.scorer import Scorer
+from paramdiff.tasks import make_task
+from paramdiff.tasks.base import Task
+from paramdiff.zoo.zoo import Zoo
+
+ORDER = ("collect", "fit", "sample", "score", "compare", "report")
+ORIGINAL = "original"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A generator of this run and where its files lie.
+
+    Attributes:
+        name: its row in ``results.json``.
+        generator: unfitted, with its settings.
+        prefix: folder of its files, relative to the run folder; empty for the main generator.
+    """
+
+    name: str
+    generator: Generator
+    prefix: str = ""
+
+    @property
+    def fitted(self) -> str:
+        return f"{self.prefix}generator"
+
+    @property
+    def samples(self) -> str:
+        return f"{self.prefix}samples/samples.safetensors"
+
+    @property
+    def scores(self) -> str:
+        return f"scores/{self.name}.safetensors"
+
+
+class Pipeline:
+    """One run.
+
+    Args:
+        config: validated configuration objects.
+        yaml: the same, resolved, as text for ``config.yaml``.
+        command: what was typed, for the report.
+    """
+
+    def __init__(self, config: RunConfig, yaml: str, command: str = "") -> None:
+        self.config, self.yaml, self.command = config, yaml, command
+        settings = {key: plain(getattr(config, key)) for key in ("name", "seed", "n", "task", "zoo", "generator", "compare")}
+        assert config.run_dir is not None
+        self.folder = RunFolder(Path(config.run_dir), settings, config.force)
+        self.settings = settings
+        self.main = Entry(config.generator.label, config.generator)
+        self.baselines = list(self._baselines())
+
+    def _baselines(self) -> "list[Entry]":
+        """The generators to compare with; p-diff itself is always among the rows."""
+        from paramdiff.generators.pdiff import ParameterDiffusion
+
+        others = dict(self.config.compare)
+        if not isinstance(self.config.generator, ParameterDiffusion):
+            others.setdefault("pdiff", ParameterDiffusion(seed=self.config.seed))
+        names = [self.main.name]
+        entries = []
+        for key, generator in others.items():
+            name = generator.label if generator.label not in names else key
+            if name in names:
+                raise ConfigError(f"compare.{key}", f"a second row called {name!r}", remedy="remove one of them")
+            names.append(name)
+            entries.append(Entry(name, generator, f"baselines/{name}/"))
+        return entries
+
+    # What stages share -------------------------------------------------------------------------------
+
+    @cached_property
+    def task(self) -> Task:
+        return make_task(self.config.task)
+
+    @cached_property
+    def device(self) -> torch.device:
+        return choose_device(self.config.device)
+
+    @cached_property
+    def zoo(self) -> Zoo:
+        zoo = Zoo.load(self.folder.path / "zoo")
+        zoo.require_usable()
+        return zoo
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        return Scorer(self.task, self.zoo, self.device)
+
+    @cached_property
+    def wrong_originals(self) -> Tensor | None:
+        """bool [K, items]: the originals' mistakes on the test data, if the task has mistakes."""
+        return load_tensors(self.folder.path / f"scores/{ORIGINAL}.safetensors").get("wrong_test")
+
+    # Running -----------------------------------------------------------------------------------------
+
+    def run(self, command: str = "run") -> Path:
+        """Do one command (``run`` for all stages) and return the run folder."""
+        say(f"{self.config.name} -> {self.folder.path}")
+        wanted = ORDER if command == "run" else (command,)
+        with self.folder.opened():
+            self.folder.write_config(self.yaml)
+            for group in wanted:
+                for stage in self.stages(group):
+                    self.folder.run(stage)
+                if group == "compare" or command == "score":
+                    self.folder.run(self._results())
+        if (self.folder.path / "results.json").exists() and {"score", "compare", "report"} & set(wanted):
+            print_summary(self.folder.path)
+        return self.folder.path
+
+    def stages(self, group: str) -> list[Stage]:
+        """The stages behind one command."""
+        return {
+            "collect": self._collect, "fit": lambda: [self._fit(self.main)], "sample": lambda: [self._sample(self.main)],
+            "score": self._score_main, "compare": self._compare, "report": self._report,
+        }[group]()  # fmt: skip
+
+    def _collect(self) -> list[Stage]:
+        def work(scratch: Path) -> None:
+            zoo = self.config.zoo.collect(self.task, scratch, self.device)
+            zoo.about["task"] = self.settings["task"]
+            zoo.require_usable()
+            zoo.save(self.folder.path / "zoo")
+
+        return [Stage("collect", [self.settings["task"], self.settings["zoo"]], [], ["zoo"], work)]
+
+    def _fit(self, entry: Entry, group: str = "fit") -> Stage:
+        def work(scratch: Path) -> None:
+            fitted = entry.generator.fit(self.zoo, probe=self.scorer.probe(), folder=scratch)
+            fitted.save(self.folder.path / entry.fitted)
+
+        return Stage(group, plain(entry.generator), ["zoo"], [entry.fitted], work)
+
+    def _sample(self, entry: Entry, group: str = "sample") -> Stage:
+        def work(scratch: Path) -> None:
+            generator = Generator.load(self.folder.path / entry.fitted)
+            samples = generator.sample(self.config.n, self.config.seed)
+            save_tensors(self.folder.path / entry.samples, {"samples": samples})
+
+        return Stage(group, [self.config.n, self.config.seed], [entry.fitted], [entry.samples], work)
+
+    def _score(self, name: str, samples: str | None, group: str = "score") -> Stage:
+        """Scores of one row; ``samples`` is None for the originals."""
+        needs = ["zoo"] if samples is None else ["zoo", samples, f"scores/{ORIGINAL}.safetensors"]
+        makes = [f"scores/{name}.safetensors"]
+
+        def work(scratch: Path) -> None:
+            say(f"  scoring {name}")
+            vectors = self.zoo.vectors if samples is None else load_tensors(self.folder.path / samples)["samples"]
+            wrong = None if samples is None else self.wrong_originals
+            save_tensors(self.folder.path / makes[0], score_row(self.scorer, vectors, wrong, original=samples is None))
+
+        return Stage(f"{group}:{name}", self.settings["task"], needs, makes, work)
+
+    def _score_main(self) -> list[Stage]:
+        stages = [self._score(ORIGINAL, None), self._score(self.main.name, self.main.samples)]
+        return [*stages, self._best()]
+
+    def _best(self) -> Stage:
+        """The sample that is best on the training set, as a complete state dict."""
+
+        def work(scratch: Path) -> None:
+            from paramdiff.study.value import select_on_train
+
+            scores = load_tensors(self.folder.path / self.main.scores)
+            index = select_on_train(scores["train"], scores.get("train_nll"), self.task.higher_is_better)
+            v = load_tensors(self.folder.path / self.main.samples)["samples"][index]
+            save_tensors(self.folder.path / "samples/best.safetensors", self.zoo.state_dict(v), {"sample": str(index)})
+
+        return Stage("score:best", [], ["zoo", self.main.scores, self.main.samples], ["samples/best.safetensors"], work)
+
+    def _compare(self) -> list[Stage]:
+        stages = []
+        for entry in self.baselines:
+            stages.append(self._fit(entry, f"compare:{entry.name}:fit"))
+            stages.append(self._sample(entry, f"compare:{entry.name}:sample"))
+            stages.append(self._score(entry.name, entry.samples, "compare"))
+        return stages
+
+    def _results(self) -> Stage:
+        """``results.json`` and ``stats.jsonl`` of the rows whose scores are up to date."""
+        current = [e for e in self.baselines if self.folder.is_current(self._score(e.name, e.samples, "compare"))]
+        entries = [self.main, *current]
+
+        def work(scratch: Path) -> None:
+            results = build_results(self, entries)
+            write_text(self.folder.path / "stats.jsonl", loss_lines(self.folder.path, entries))
+            self.folder.write_results(results)
+
+        needs = ["zoo", f"scores/{ORIGINAL}.safetensors", *(entry.scores for entry in entries), *(e.fitted for e in entries)]
+        return Stage("results", [self.command], needs, ["results.json", "stats.jsonl"], work)
+
+    def _report(self) -> list[Stage]:
+        def work(scratch: Path) -> None:
+            from paramdiff.report.page import render
+
+            render(self.folder.path)
+
+        needs = ["results.json", "stats.jsonl", "config.yaml"]
+        return [Stage("report", [], needs, ["report.html"], work)]

@@ -1,0 +1,83 @@
+"""Lower layers know nothing of higher ones: read from the imports themselves, lazy ones included."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "paramdiff"
+
+LAYERS = [
+    {"errors"},
+    {"progress", "seeds", "files", "devices"},
+    {"training"},
+    {"networks"},
+    {"parameters"},
+    {"zoo"},
+    {"generators", "tasks"},
+    {"collect"},
+    {"scoring"},
+    {"study"},
+    {"report"},
+    {"run"},
+    {"cli"},
+    {"__main__"},
+]
+MAY_NOT = {
+    "generators": {"tasks"}, "tasks": {"generators"},
+    "collect": {"generators"}, "scoring": {"generators", "collect"},
+    "report": {"generators", "tasks", "collect", "scoring", "zoo", "networks", "parameters"},
+}  # fmt: skip
+
+
+def top(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def imports(path: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found += [node.module] if node.module != "paramdiff" else [f"paramdiff.{a.name}" for a in node.names]
+        elif isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            raise AssertionError(f"{path}: relative import")
+    return [module for module in found if module.startswith("paramdiff.")]
+
+
+def rank(name: str) -> int:
+    return next(i for i, layer in enumerate(LAYERS) if name in layer)
+
+
+def violations(name: str, targets: list[str]) -> list[str]:
+    known = {part for layer in LAYERS for part in layer}
+    used = {top(t) for t in targets} & known - {name}
+    return sorted(u for u in used if rank(u) >= rank(name) or u in MAY_NOT.get(name, ()))
+
+
+FILES = sorted(p for p in SOURCE.rglob("*.py") if p.name != "__init__.py" or p.parent != SOURCE)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(SOURCE).as_posix())
+def test_imports_point_down(path: Path):
+    name = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    if name == "recipes":
+        assert imports(path) == []
+        return
+    bad = violations(name, imports(path))
+    assert not bad, f"{name} may not import {bad}: see docs/architecture.md"
+
+
+def test_the_check_sees_a_violation():
+    assert violations("zoo", ["paramdiff.run.folder"]) == ["run"]
+    assert violations("tasks", ["paramdiff.generators.base"]) == ["generators"]
+    assert violations("collect", ["paramdiff.zoo.zoo", "paramdiff.tasks.base"]) == []
+
+
+def test_long_functions_are_split():
+    """House style: no function over 60 lines."""
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 60, f"{path.name}: {node.name} is too long"
