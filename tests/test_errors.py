@@ -36,6 +36,8 @@ def test_nan_is_in_no_range():
 
 
 def test_choices_show_near_matches():
-    with pytest.raises(ConfigError, match="optimizer: 'adm' is not known; expected one of sgd, adam; did you mean adam"):
+    with pytest.raises(
+        ConfigError, match="optimizer: 'adm' is not known; expected one of sgd, adam; did you mean adam"
+    ):
         check_choice("optimizer", "adm", ["sgd", "adam"])
     assert near("zzz", ["a", "b"]) == "choose from a, b"

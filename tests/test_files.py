@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from paramdiff.errors import CheckpointError, DiskError
-from paramdiff.files import load_state, load_tensors, read_json, save_state, save_tensors, sha256, write_json, writing
+from paramdiff.files import (
+    load_state,
+    load_tensors,
+    read_json,
+    save_state,
+    save_tensors,
+    sha256,
+    write_json,
+    writing,
+)
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path):
@@ -49,7 +58,10 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, monkeypatch):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_safetensors_on_a_full_disk(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("paramdiff.files.save_file", lambda tensors, path, metadata: Path("/dev/full").write_bytes(b"x" * 10000))
+    monkeypatch.setattr(
+        "paramdiff.files.save_file",
+        lambda tensors, path, metadata: Path("/dev/full").write_bytes(b"x" * 10000),
+    )
     with pytest.raises(DiskError, match="the disk is full"):
         save_tensors(tmp_path / "v.safetensors", {"v": torch.zeros(3)})
     assert list(tmp_path.iterdir()) == []
@@ -59,7 +71,11 @@ def test_tied_and_strided_tensors_are_saved(tmp_path: Path):
     whole = torch.arange(12.0).reshape(3, 4)
     save_tensors(tmp_path / "t.safetensors", {"a": whole, "b": whole, "c": whole[:, 1], "d": whole.T})
     back = load_tensors(tmp_path / "t.safetensors")
-    assert torch.equal(back["b"], whole) and torch.equal(back["c"], whole[:, 1]) and torch.equal(back["d"], whole.T)
+    assert (
+        torch.equal(back["b"], whole)
+        and torch.equal(back["c"], whole[:, 1])
+        and torch.equal(back["d"], whole.T)
+    )
 
 
 def test_truncated_and_missing_files_are_named(tmp_path: Path):

@@ -38,7 +38,9 @@ def imports(path: Path) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found += [node.module] if node.module != "paramdiff" else [f"paramdiff.{a.name}" for a in node.names]
+            found += (
+                [node.module] if node.module != "paramdiff" else [f"paramdiff.{a.name}" for a in node.names]
+            )
         elif isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level:

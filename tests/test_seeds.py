@@ -13,7 +13,9 @@ def test_keys_decide_and_nothing_else():
 def test_a_key_gives_the_same_stream_on_every_machine():
     """The value is part of the contract: seeds in old run folders must keep their meaning."""
     assert mix("fit", 0) == 2323714976992624595
-    assert torch.equal(torch.randn(3, generator=generator("a", 1)), torch.randn(3, generator=generator("a", 1)))
+    assert torch.equal(
+        torch.randn(3, generator=generator("a", 1)), torch.randn(3, generator=generator("a", 1))
+    )
 
 
 def test_sample_i_is_the_same_for_every_n():

@@ -51,7 +51,9 @@ def test_a_finished_training_is_not_repeated(tmp_path: Path):
 def test_nan_stops_with_the_step_and_the_last_good_state(tmp_path: Path):
     net = nn.Linear(1, 1)
     training = Training("autoencoder", 10, {"net": net}, tmp_path / "t.safetensors", save_every_s=0)
-    with pytest.raises(NumericalError, match=r"autoencoder: the loss is nan at step 3 \(last good state: .*t.safetensors\)"):
+    with pytest.raises(
+        NumericalError, match=r"autoencoder: the loss is nan at step 3 \(last good state: .*t.safetensors\)"
+    ):
         for step in training:
             training.log(step, torch.tensor(float("nan") if step == 3 else 1.0))
     again = Training("autoencoder", 10, {"net": net}, tmp_path / "t.safetensors")

@@ -110,7 +110,9 @@ def _help(command: str) -> str:
 
     groups = {group: ", ".join(list_options(group)) for group in ("zoo", "generator", "compare")}
     experiments = ", ".join(list_options("experiment"))
-    return RUN_HELP.format(command=command, text=STAGES[command].capitalize(), experiments=experiments, **groups)
+    return RUN_HELP.format(
+        command=command, text=STAGES[command].capitalize(), experiments=experiments, **groups
+    )
 
 
 def _run(command: str, rest: list[str]) -> int:

@@ -39,9 +39,7 @@ class ConfigError(ParamdiffError):
 
     def under(self, prefix: str) -> "ConfigError":
         """The same error with the key seen from one level higher, e.g. ``k`` -> ``zoo.k``."""
-        return type(self)(
-            f"{prefix}.{self.key}", self.came, expected=self.expected, remedy=self.remedy
-        )
+        return type(self)(f"{prefix}.{self.key}", self.came, expected=self.expected, remedy=self.remedy)
 
 
 class SelectionError(ParamdiffError):
@@ -81,10 +79,13 @@ class NumericalError(ParamdiffError):
 
 
 def near(word: str, known: Iterable[str], n: int = 3) -> str:
-    """A remedy that lists the closest known names: ``did you mean a, b``."""
+    """A remedy that lists the closest known names: ``did you mean a, b``; else some of the known ones."""
     known = [str(name) for name in known]
     close = difflib.get_close_matches(word, known, n=n, cutoff=0.4)
-    return f"did you mean {', '.join(close)}" if close else f"choose from {', '.join(known)}"
+    if close:
+        return f"did you mean {', '.join(close)}"
+    more = f", ... ({len(known)} in all)" if len(known) > 12 else ""
+    return f"choose from {', '.join(known[:12])}{more}"
 
 
 def check_range(
@@ -114,6 +115,8 @@ def check_choice(key: str, value: str, choices: Iterable[str]) -> None:
     choices = list(choices)
     if value not in choices:
         raise ConfigError(
-            key, f"{value!r} is not known", expected=f"one of {', '.join(choices)}",
+            key,
+            f"{value!r} is not known",
+            expected=f"one of {', '.join(choices)}",
             remedy=near(str(value), choices),
         )

@@ -41,7 +41,9 @@ def writing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise _disk_error(error, path) from error
     except SafetensorError as error:  # safetensors reports a failed write with its own type
-        raise DiskError(f"cannot write {path} ({error})", remedy="free some space and run the same command again") from error
+        raise DiskError(
+            f"cannot write {path} ({error})", remedy="free some space and run the same command again"
+        ) from error
     finally:
         _remove(partial)
 
@@ -99,7 +101,9 @@ def read_json(path: Path) -> Any:
         raise CheckpointError(f"{path} is not valid JSON ({error})") from None
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write tensors as safetensors, atomically. Tensors that share memory are copied first."""
     plain: dict[str, Tensor] = {}
     storages: set[int] = set()

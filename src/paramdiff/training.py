@@ -35,6 +35,7 @@ class Training:
         parts: everything that changes: modules, optimisers, schedules, EMA.
         path: where the state is kept; ``None`` keeps none.
         save_every_s: seconds between saves. When a save happens does not change any number.
+        show: whether there is a bar; without one where many trainings share a bar of their own.
 
     Example::
 
@@ -46,10 +47,10 @@ class Training:
 
     def __init__(
         self, name: str, steps: int, parts: Mapping[str, Stateful], path: Path | None = None,
-        save_every_s: float = 10.0,
+        save_every_s: float = 10.0, show: bool = True,
     ) -> None:  # fmt: skip
         self.name, self.steps, self.parts, self.path = name, steps, dict(parts), path
-        self.save_every_s = save_every_s
+        self.save_every_s, self.show = save_every_s, show
         self.start = 0
         self._pending: list[Tensor] = []
         self._losses: list[float] = []
@@ -58,7 +59,8 @@ class Training:
 
     def __iter__(self) -> Iterator[int]:
         saved = time.monotonic()
-        for step in bar(range(self.start, self.steps), self.name):
+        left = range(self.start, self.steps)
+        for step in bar(left, self.name) if self.show else left:
             yield step
             if self.path is not None and time.monotonic() - saved > self.save_every_s:
                 self.save(step + 1)

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from paramdiff.errors import CheckpointError
+from paramdiff.networks.ties import tied_keys
 from paramdiff.parameters.selection import select_tensors
 
 State = Mapping[str, Tensor]
@@ -78,11 +79,7 @@ class ParameterSpec:
 
     @classmethod
     def _build(cls, state: State, names: Sequence[str], select: str | Sequence[str]) -> Self:
-        groups: dict[Any, list[str]] = {}
-        for name, tensor in state.items():
-            groups.setdefault(_identity(tensor, name), []).append(name)
-        chosen = set(names)
-        tied = [group for group in groups.values() if chosen & set(group)]
+        tied = [group for group in tied_keys(state) if set(group) & set(names)]
         specs = (
             TensorSpec(
                 name=group[0], shape=tuple(state[group[0]].shape),
@@ -138,16 +135,20 @@ class ParameterSpec:
         return torch.cat(parts)
 
     def _take(self, state: State, spec: TensorSpec, source: str) -> Tensor:
-        key = next((key for key in (spec.name, *spec.aliases) if key in state), None)
-        if key is None:
+        keys = [key for key in (spec.name, *spec.aliases) if key in state]
+        if not keys:
             raise CheckpointError(f"{source} has no tensor {spec.name}", expected=f"shape {list(spec.shape)}")
-        tensor = state[key].detach()
-        if tuple(tensor.shape) != spec.shape:
-            raise CheckpointError(
-                f"{source} holds {spec.name} of shape {list(tensor.shape)}",
-                expected=f"{list(spec.shape)}",
-            )
-        return tensor.cpu()
+        for key in keys:
+            _require_fit(key, state[key], spec, source)
+        first = state[keys[0]].detach()
+        for key in keys[1:]:
+            if state[key] is not state[keys[0]] and not _same_bits(first, state[key].detach()):
+                raise CheckpointError(
+                    f"{source} holds different values for {keys[0]} and {key}",
+                    expected="one tensor: the model ties them",
+                    remedy="use a model that does not tie them",
+                )
+        return first.cpu()
 
     def unflatten(self, v: Float[Tensor, "*n D"]) -> dict[str, Tensor]:
         """Tensors by name, aliases included, in their own shapes and dtypes; leading axes are kept.
@@ -157,10 +158,10 @@ class ParameterSpec:
         """
         if v.shape[-1] != self.dim:
             raise CheckpointError(f"a vector of length {v.shape[-1]}", expected=f"length D = {self.dim}")
-        state = {}
+        state: dict[str, Tensor] = {}
         for spec in self.tensors:
             part = v[..., self.slices[spec.name]]
-            tensor = part.reshape(*v.shape[:-1], *spec.shape).to(spec.torch_dtype)
+            tensor = part.reshape((*v.shape[:-1], *spec.shape)).to(spec.torch_dtype)
             state |= {key: tensor for key in (spec.name, *spec.aliases)}
         return state
 
@@ -169,15 +170,26 @@ class ParameterSpec:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        lists = ("shape", "aliases")
-        specs = [{k: tuple(v) if k in lists else v for k, v in spec.items()} for spec in value["tensors"]]
-        return cls(tuple(TensorSpec(**spec) for spec in specs), value["select"])
+        tensors = (
+            TensorSpec(**{**spec, "shape": tuple(spec["shape"]), "aliases": tuple(spec["aliases"])})
+            for spec in value["tensors"]
+        )
+        return cls(tuple(tensors), value["select"])
 
 
-def _identity(tensor: Tensor, name: str) -> Any:
-    """Equal for tensors that are one and the same memory; empty tensors are never tied."""
-    if tensor.numel() == 0 or tensor.is_meta:
-        return id(tensor) if tensor.is_meta else name
-    return tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype
+def _require_fit(key: str, tensor: Tensor, spec: TensorSpec, source: str) -> None:
+    if tuple(tensor.shape) != spec.shape:
+        raise CheckpointError(
+            f"{source} holds {key} of shape {list(tensor.shape)}", expected=f"{list(spec.shape)}"
+        )
+    if not tensor.is_floating_point():
+        raise CheckpointError(
+            f"{source} holds {key} of type {tensor.dtype}", expected=f"floating numbers ({spec.dtype})",
+            remedy="undo the quantisation first",
+        )  # fmt: skip
 
 
+def _same_bits(a: Tensor, b: Tensor) -> bool:
+    if a.data_ptr() == b.data_ptr() and a.stride() == b.stride():
+        return True
+    return bool(((a == b) | (a.isnan() & b.isnan())).all())

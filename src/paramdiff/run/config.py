@@ -129,7 +129,9 @@ def explain(error: Exception) -> ConfigError:
 def _unknown_option(option: str, text: str) -> ConfigError:
     group, _, name = option.rpartition("/")
     known = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE) or list_options(group)
-    return ConfigError(group or "configuration", f"there is no {name!r}", remedy=near(name, known) if known else "")
+    return ConfigError(
+        group or "configuration", f"there is no {name!r}", remedy=near(name, known) if known else ""
+    )
 
 
 def _known_keys(cause: BaseException) -> list[str]:
@@ -138,4 +140,3 @@ def _known_keys(cause: BaseException) -> list[str]:
         return [item.name for item in fields(kind) if item.init]
     parent = getattr(cause, "parent_node", None)
     return [str(key) for key in parent] if isinstance(parent, DictConfig) else []
-

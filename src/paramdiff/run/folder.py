@@ -61,7 +61,9 @@ class RunFolder:
     def __init__(self, path: Path, settings: Mapping[str, Any], force: bool = False) -> None:
         self.path, self.settings = Path(path), dict(settings)
         if self.path.exists() and not self.path.is_dir():
-            raise RunFolderError(f"run_dir {path} is a file", expected="a folder", remedy="choose another run_dir")
+            raise RunFolderError(
+                f"run_dir {path} is a file", expected="a folder", remedy="choose another run_dir"
+            )
         self._hashes: dict[str, str] = {}
         self.manifest = self._read_manifest()
         self._require_same_settings(force)
@@ -70,7 +72,9 @@ class RunFolder:
         file = self.path / "manifest.json"
         if file.is_file():
             return read_json(file)
-        strangers = [p.name for p in self.path.iterdir() if not p.name.startswith(".")] if self.path.is_dir() else []
+        strangers = (
+            [p.name for p in self.path.iterdir() if not p.name.startswith(".")] if self.path.is_dir() else []
+        )
         if strangers:
             raise RunFolderError(
                 f"run_dir {self.path} holds {strangers[0]} but no manifest.json", expected="a run folder or an empty one",
@@ -147,7 +151,9 @@ class RunFolder:
         return self._hashes[name]
 
     def _intact(self, made: Mapping[str, str]) -> bool:
-        return all((self.path / name).exists() and self._hash(name) == digest for name, digest in made.items())
+        return all(
+            (self.path / name).exists() and self._hash(name) == digest for name, digest in made.items()
+        )
 
     def seconds(self, prefix: str) -> float:
         """Time spent in the stages whose name is ``prefix`` or starts with ``prefix:``."""
@@ -179,7 +185,8 @@ def _lock(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RunFolderError(
-                f"another process is working in {path.parent}", remedy="wait for it, or choose another run_dir"
+                f"another process is working in {path.parent}",
+                remedy="wait for it, or choose another run_dir",
             ) from None
         yield
 
@@ -198,18 +205,34 @@ def environment() -> dict[str, Any]:
     return {
         "versions": {"paramdiff": __version__, "python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__},
         "git": _git_revision(),
-        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
     }  # fmt: skip
+
+
+def machine(device: Any) -> dict[str, Any]:
+    """What the run ran on."""
+    import torch
+
+    name = torch.cuda.get_device_name(device) if str(device).startswith("cuda") else str(device)
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "device": name,
+    }
 
 
 def _git_revision() -> str | None:
     """Revision of the paramdiff checkout in use, with ``+changes`` where it is not clean; None outside one."""
+
     def git(*words: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return git("rev-parse", "--short", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return git("rev-parse", "--short", "HEAD") + (
+            "+changes" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -53,6 +53,16 @@ def compose(config: DictConfig) -> tuple[RunConfig, str]:
         raise explain(error) from None
 
 
+def composed(overrides: Sequence[str], name: str = "config") -> DictConfig:
+    """A configuration for code: composed from the recipes, without Hydra's run."""
+    register()
+    try:
+        with hydra.initialize_config_module("paramdiff.recipes", version_base="1.3"):
+            return hydra.compose(name, overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explain(error) from None
+
+
 def default_run_dir(hydra_config: Any) -> Path:
     """``runs/<experiment>``, followed by the overrides, so that two settings never share a folder."""
     words = [w.lstrip("+~") for w in hydra_config.overrides.task]
@@ -60,7 +70,9 @@ def default_run_dir(hydra_config: Any) -> Path:
     name = ",".join([hydra_config.runtime.choices["experiment"].replace("/", "-"), *sorted(kept)])
     safe = "".join(c if c.isalnum() or c in "=.,-_" else "_" for c in name)
     if len(safe) > 200:
-        raise ConfigError("run_dir", "the overrides are too long for a folder name", remedy="give run_dir=PATH")
+        raise ConfigError(
+            "run_dir", "the overrides are too long for a folder name", remedy="give run_dir=PATH"
+        )
     return Path("runs") / safe
 
 

@@ -5,7 +5,6 @@ here only carry what several stages need. Every generator, the main one and the 
 the same three steps: fit, sample, score.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,20 +15,34 @@ from torch import Tensor
 
 from paramdiff.devices import choose_device
 from paramdiff.errors import ConfigError
-from paramdiff.files import load_tensors, save_tensors, write_text
+from paramdiff.files import load_tensors, save_tensors, write_json, write_text
 from paramdiff.generators.base import Generator
 from paramdiff.progress import say
 from paramdiff.run.config import RunConfig, plain
-from paramdiff.run.folder import RunFolder, Stage
-from paramdiff.run.results import build_results, loss_lines, score_row
+from paramdiff.run.folder import RunFolder, Stage, machine
+from paramdiff.run.results import (
+    ORIGINAL,
+    SCHEMA,
+    Finding,
+    gate_of,
+    judge,
+    loss_lines,
+    models,
+    task_facts,
+    zoo_facts,
+)
 from paramdiff.run.table import print_summary
 from paramdiff.scoring.scorer import Scorer
+from paramdiff.study.comparison import Originals, Scored
+from paramdiff.study.summary import arrays
+from paramdiff.study.value import select_on_train
 from paramdiff.tasks import make_task
 from paramdiff.tasks.base import Task
 from paramdiff.zoo.zoo import Zoo
 
 ORDER = ("collect", "fit", "sample", "score", "compare", "report")
-ORIGINAL = "original"
+BEST = "samples/best.safetensors"
+ORIGINALS = f"scores/{ORIGINAL}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -70,7 +83,10 @@ class Pipeline:
 
     def __init__(self, config: RunConfig, yaml: str, command: str = "") -> None:
         self.config, self.yaml, self.command = config, yaml, command
-        settings = {key: plain(getattr(config, key)) for key in ("name", "seed", "n", "task", "zoo", "generator", "compare")}
+        settings = {
+            key: plain(getattr(config, key))
+            for key in ("name", "seed", "n", "task", "zoo", "generator", "compare")
+        }
         assert config.run_dir is not None
         self.folder = RunFolder(Path(config.run_dir), settings, config.force)
         self.settings = settings
@@ -89,7 +105,9 @@ class Pipeline:
         for key, generator in others.items():
             name = generator.label if generator.label not in names else key
             if name in names:
-                raise ConfigError(f"compare.{key}", f"a second row called {name!r}", remedy="remove one of them")
+                raise ConfigError(
+                    f"compare.{key}", f"a second row called {name!r}", remedy="remove one of them"
+                )
             names.append(name)
             entries.append(Entry(name, generator, f"baselines/{name}/"))
         return entries
@@ -115,9 +133,15 @@ class Pipeline:
         return Scorer(self.task, self.zoo, self.device)
 
     @cached_property
-    def wrong_originals(self) -> Tensor | None:
-        """bool [K, items]: the originals' mistakes on the test data, if the task has mistakes."""
-        return load_tensors(self.folder.path / f"scores/{ORIGINAL}.safetensors").get("wrong_test")
+    def originals(self) -> Originals:
+        """The zoo with its scores: the reference of every comparison."""
+        return Originals(self.zoo, self._scored(ORIGINALS), self.task.higher_is_better)
+
+    def _scored(self, file: str) -> Scored:
+        return Scored.from_tensors(load_tensors(self.folder.path / file))
+
+    def _vectors(self, entry: Entry) -> Tensor:
+        return load_tensors(self.folder.path / entry.samples)["samples"]
 
     # Running -----------------------------------------------------------------------------------------
 
@@ -167,56 +191,90 @@ class Pipeline:
 
         return Stage(group, [self.config.n, self.config.seed], [entry.fitted], [entry.samples], work)
 
-    def _score(self, name: str, samples: str | None, group: str = "score") -> Stage:
-        """Scores of one row; ``samples`` is None for the originals."""
-        needs = ["zoo"] if samples is None else ["zoo", samples, f"scores/{ORIGINAL}.safetensors"]
-        makes = [f"scores/{name}.safetensors"]
-
+    def _score_originals(self) -> Stage:
         def work(scratch: Path) -> None:
-            say(f"  scoring {name}")
-            vectors = self.zoo.vectors if samples is None else load_tensors(self.folder.path / samples)["samples"]
-            wrong = None if samples is None else self.wrong_originals
-            save_tensors(self.folder.path / makes[0], score_row(self.scorer, vectors, wrong, original=samples is None))
+            scored = self._measure(self.zoo.vectors, ORIGINAL)
+            own = Originals(self.zoo, scored, self.task.higher_is_better).own
+            save_tensors(self.folder.path / ORIGINALS, scored.tensors() | arrays(own))
 
-        return Stage(f"{group}:{name}", self.settings["task"], needs, makes, work)
+        return Stage(f"score:{ORIGINAL}", self.settings["task"], ["zoo"], [ORIGINALS], work)
+
+    def _score(self, entry: Entry, group: str = "score") -> Stage:
+        def work(scratch: Path) -> None:
+            scored = self._measure(self._vectors(entry), entry.name)
+            seen = arrays(self.originals.compare(self._vectors(entry), scored))
+            save_tensors(self.folder.path / entry.scores, scored.tensors() | seen)
+
+        return Stage(
+            f"{group}:{entry.name}",
+            self.settings["task"],
+            ["zoo", entry.samples, ORIGINALS],
+            [entry.scores],
+            work,
+        )
+
+    def _measure(self, vectors: Tensor, name: str) -> Scored:
+        say(f"  scoring {name}")
+        return Scored.of(self.scorer.score(vectors, "train"), self.scorer.score(vectors, "test"))
 
     def _score_main(self) -> list[Stage]:
-        stages = [self._score(ORIGINAL, None), self._score(self.main.name, self.main.samples)]
-        return [*stages, self._best()]
+        return [self._score_originals(), self._score(self.main), self._best()]
 
     def _best(self) -> Stage:
         """The sample that is best on the training set, as a complete state dict."""
 
         def work(scratch: Path) -> None:
-            from paramdiff.study.value import select_on_train
+            scored = self._scored(self.main.scores)
+            index = select_on_train(scored.train, scored.train_nll, self.task.higher_is_better)
+            state = self.zoo.state_dict(self._vectors(self.main)[index])
+            save_tensors(self.folder.path / BEST, state, {"sample": str(index)})
 
-            scores = load_tensors(self.folder.path / self.main.scores)
-            index = select_on_train(scores["train"], scores.get("train_nll"), self.task.higher_is_better)
-            v = load_tensors(self.folder.path / self.main.samples)["samples"][index]
-            save_tensors(self.folder.path / "samples/best.safetensors", self.zoo.state_dict(v), {"sample": str(index)})
-
-        return Stage("score:best", [], ["zoo", self.main.scores, self.main.samples], ["samples/best.safetensors"], work)
+        return Stage("score:best", [], ["zoo", self.main.scores, self.main.samples], [BEST], work)
 
     def _compare(self) -> list[Stage]:
         stages = []
         for entry in self.baselines:
             stages.append(self._fit(entry, f"compare:{entry.name}:fit"))
             stages.append(self._sample(entry, f"compare:{entry.name}:sample"))
-            stages.append(self._score(entry.name, entry.samples, "compare"))
+            stages.append(self._score(entry, "compare"))
         return stages
 
     def _results(self) -> Stage:
         """``results.json`` and ``stats.jsonl`` of the rows whose scores are up to date."""
-        current = [e for e in self.baselines if self.folder.is_current(self._score(e.name, e.samples, "compare"))]
+        current = [e for e in self.baselines if self.folder.is_current(self._score(e, "compare"))]
         entries = [self.main, *current]
 
         def work(scratch: Path) -> None:
-            results = build_results(self, entries)
-            write_text(self.folder.path / "stats.jsonl", loss_lines(self.folder.path, entries))
-            self.folder.write_results(results)
+            findings = [self._finding(entry) for entry in entries]
+            curves = [
+                ("fit" if i == 0 else f.name, name, losses)
+                for i, f in enumerate(findings)
+                for name, losses in f.generator.losses.items()
+            ]
+            write_text(self.folder.path / "stats.jsonl", loss_lines(curves))
+            write_json(self.folder.path / "results.json", self._results_json(findings))
 
-        needs = ["zoo", f"scores/{ORIGINAL}.safetensors", *(entry.scores for entry in entries), *(e.fitted for e in entries)]
+        needs = ["zoo", ORIGINALS, *(e.scores for e in entries), *(e.fitted for e in entries)]
         return Stage("results", [self.command], needs, ["results.json", "stats.jsonl"], work)
+
+    def _finding(self, entry: Entry) -> Finding:
+        generator = Generator.load(self.folder.path / entry.fitted)
+        comparison = self.originals.compare(self._vectors(entry), self._scored(entry.scores))
+        return Finding(entry.name, generator, comparison)
+
+    def _results_json(self, findings: list[Finding]) -> dict[str, Any]:
+        main, others = findings[0], findings[1:]
+        seconds = {group: round(self.folder.seconds(group), 3) for group in ORDER[:5]}
+        return {
+            "schema": SCHEMA, "experiment": self.config.name, "generator": main.name, "command": self.command,
+            "task": task_facts(self.task), "zoo": zoo_facts(self.zoo, self.settings["zoo"]), "seed": self.config.seed,
+            "n_items": {"train": len(self.task.train_data()), "test": len(self.task.test_data())},
+            "models": models(self.originals, findings),
+            "verdict": judge(self.task, self.originals, main, others).to_json(),
+            "gate": gate_of(main.generator), "notes": list(self.zoo.about.get("notes", [])),
+            "timings_s": {**seconds, "total": round(sum(seconds.values()), 3)},
+            "peak_rss_bytes": self.folder.peak_rss_bytes(), "machine": machine(self.device),
+        }  # fmt: skip
 
     def _report(self) -> list[Stage]:
         def work(scratch: Path) -> None:

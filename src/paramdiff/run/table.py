@@ -27,7 +27,11 @@ def print_summary(folder: Path) -> None:
 
 
 def _print_paths(console: Console, folder: Path) -> None:
-    for name, file in (("best sample", "samples/best.safetensors"), ("results", "results.json"), ("report", "report.html")):
+    for name, file in (
+        ("best sample", "samples/best.safetensors"),
+        ("results", "results.json"),
+        ("report", "report.html"),
+    ):
         if (folder / file).exists():
             console.print(f"{name + ':':<13}{folder / file}", soft_wrap=True)
 

@@ -16,7 +16,6 @@ Outcomes = Mapping[str, Tensor]
 
 
 @runtime_checkable
-@runtime_checkable
 class Data(Protocol):
     """Items in a fixed order, with a shuffled (and possibly augmented) view for training.
 

@@ -5,9 +5,11 @@ On disk a zoo is a folder: ``vectors.safetensors`` (V, memory-mapped when read),
 places) and ``manifest.json`` (the spec, a record per member, where it came from).
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,7 +19,8 @@ from torch import Tensor
 
 from paramdiff.errors import ZooError
 from paramdiff.files import load_tensors, read_json, save_tensors, sha256, write_json, writing
-from paramdiff.parameters.spec import ParameterSpec
+from paramdiff.parameters.spec import ParameterSpec, TensorSpec
+from paramdiff.zoo.condition import Condition
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,7 +36,8 @@ class Record:
         seed: seed of its training, if known.
         step: optimiser step at which it was saved, counted within the collecting phase.
         source: file it was imported from.
-        scores: recorded scores by name, e.g. ``{"train": 0.98}``.
+        scores: recorded scores by name, e.g. ``{"train": 0.98}``; one that is not finite counts as
+            unknown and is not saved.
     """
 
     seed: int | None = None
@@ -64,6 +68,8 @@ class Zoo:
             )
         self.vectors, self.spec, self.base = vectors, spec, dict(base)
         self.records = list(records) if records is not None else [Record() for _ in vectors]
+        if len(self.records) != len(vectors):
+            raise ZooError(f"{len(self.records)} records of {len(vectors)} members", expected="one each")
         self.about = dict(about or {})
 
     @classmethod
@@ -103,10 +109,73 @@ class Zoo:
         return self.k
 
     def __getitem__(self, index: "slice | Sequence[int] | Tensor") -> "Zoo":
-        """Some of the members, as a zoo: a slice, a list of indices, or a boolean mask."""
-        rows = torch.arange(self.k)[index if isinstance(index, slice) else torch.as_tensor(index)]
-        records = [self.records[i] for i in rows.tolist()]
-        return Zoo(self.vectors[rows], self.spec, self.base, records, self.about)
+        """Some of the members, as a zoo: a slice, a list of indices, or a boolean mask.
+
+        It is still a trajectory if the order was kept. Neighbours share memory with this zoo.
+
+        Raises:
+            IndexError: an index out of range, or a mask of another length.
+        """
+        if isinstance(index, slice):
+            rows = list(range(self.k))[index]  # tensors do not take negative steps
+        else:
+            wanted = torch.as_tensor(index).reshape(-1)
+            rows = torch.arange(self.k)[wanted if len(wanted) else wanted.long()].tolist()
+        ordered = all(before < after for before, after in pairwise(rows))
+        together = bool(rows) and ordered and rows[-1] - rows[0] == len(rows) - 1
+        vectors = self.vectors[rows[0] : rows[-1] + 1] if together else self.vectors[rows]
+        about = {**self.about, "trajectory": self.trajectory and ordered}
+        return Zoo(vectors, self.spec, self.base, [self.records[i] for i in rows], about)
+
+    def subsample(self, k: int) -> "Zoo":
+        """``k`` members: evenly spaced and up to the last step for a trajectory, else the first ``k``.
+
+        Members of a trajectory are alike when they are near in time; others come in no order that
+        matters, so that a smaller zoo is contained in a larger one.
+
+        Raises:
+            ZooError: ``k`` is not in 1..K.
+        """
+        if not 1 <= k <= self.k:
+            raise ZooError(f"a subsample of {k} checkpoints", expected=f"1 to {self.k}, the size of the zoo")
+        return self[[(i + 1) * self.k // k - 1 for i in range(k)]] if self.trajectory else self[:k]
+
+    def keep(self, condition: str) -> "Zoo":
+        """The members whose recorded scores fulfil a condition such as ``test > 0.5 and train >= 0.9``.
+
+        Names are those of the scores, and ``seed`` and ``step``. A member that lacks one of them is
+        not kept.
+
+        Raises:
+            ZooError: the condition cannot be understood, names an unknown score, or holds nowhere.
+        """
+        wanted, values = Condition(condition), [_values(record) for record in self.records]
+        wanted.require_known({name for known in values for name in known} | {"seed", "step"})
+        rows = [i for i, known in enumerate(values) if wanted.holds(known)]
+        if not rows:
+            raise ZooError(f"none of the {self.k} checkpoints fulfils {condition!r}", remedy="loosen it")
+        return self[rows]
+
+    @staticmethod
+    def merge(*zoos: "Zoo") -> "Zoo":
+        """The members of all zoos, with the frozen rest of the first.
+
+        Raises:
+            ZooError: no zoo, or zoos of different tensors.
+        """
+        if not zoos:
+            raise ZooError("no zoo to merge", expected="at least one")
+        first, *others = zoos
+        for i, other in enumerate(others, start=2):
+            _require_same(first.spec, other.spec, f"zoo {i} of {len(zoos)}")
+        notes = dict.fromkeys(note for zoo in zoos for note in zoo.about.get("notes", ()))
+        frozen = (first.base.keys() | {name for zoo in others for name in zoo.base}) - set(first.spec.keys)
+        if any(differing(first.base, other.base, frozen) for other in others):
+            notes["the merged zoos differ outside the selection; the frozen rest is the first zoo's"] = None
+        about = first.about | {"trajectory": first.trajectory and not others, "notes": list(notes)}
+        vectors = torch.cat([zoo.vectors for zoo in zoos])
+        records = [record for zoo in zoos for record in zoo.records]
+        return Zoo(vectors, first.spec, first.base, records, about)
 
     def state_dict(self, v: Float[Tensor, "D"]) -> dict[str, Tensor]:
         """A complete state dict: the frozen rest joined with one vector; loads into the plain model."""
@@ -126,7 +195,7 @@ class Zoo:
             row, name = bad[0]
             where = self.records[row].source or f"member {row}"
             return ZooError(f"{where} holds NaN or Inf in {name}", remedy="remove that checkpoint")
-        if bool((self.vectors == self.vectors[0]).all()):
+        if all(torch.equal(v, self.vectors[0]) for v in self.vectors):
             return ZooError(f"all {self.k} checkpoints are identical in the selected tensors",
                             expected="checkpoints that differ",
                             remedy="raise zoo.lr, or select tensors that were trained")  # fmt: skip
@@ -156,7 +225,7 @@ class Zoo:
             hashes = {name: sha256(partial / f"{name}.safetensors") for name in ("vectors", "base")}
             manifest = {
                 "schema": SCHEMA, "k": self.k, "dim": self.dim, "spec": self.spec.to_json(),
-                "about": self.about, "sha256": hashes, "records": [asdict(r) for r in self.records],
+                "about": self.about, "sha256": hashes, "records": [_to_json(r) for r in self.records],
             }  # fmt: skip
             write_json(partial / "manifest.json", manifest)
 
@@ -165,17 +234,63 @@ class Zoo:
         """Read a saved zoo; the matrix stays on disk until it is used.
 
         Raises:
-            CheckpointError: the folder is not a zoo or a file of it is damaged.
+            CheckpointError: a file is missing, truncated or not what its name says.
+            ZooError: the folder was written by another version, or its parts do not fit together.
         """
         folder = Path(folder)
         manifest = read_json(folder / "manifest.json")
-        if manifest.get("schema") != SCHEMA:
-            raise ZooError(f"{folder} has zoo schema {manifest.get('schema')}", expected=f"{SCHEMA}",
+        schema = manifest.get("schema") if isinstance(manifest, dict) else None
+        if schema != SCHEMA:
+            raise ZooError(f"{folder} has zoo schema {schema}", expected=f"{SCHEMA}",
                            remedy="read it with the version of paramdiff that wrote it")  # fmt: skip
-        vectors = load_tensors(folder / "vectors.safetensors")["vectors"]
-        base = load_tensors(folder / "base.safetensors")
-        records = [Record(**record) for record in manifest["records"]]
-        return cls(vectors, ParameterSpec.from_json(manifest["spec"]), base, records, manifest["about"])
+        try:
+            spec = ParameterSpec.from_json(manifest["spec"])
+            records = [Record(**record) for record in manifest["records"]]
+            vectors = load_tensors(folder / "vectors.safetensors")["vectors"]
+            base = load_tensors(folder / "base.safetensors")
+            return cls(vectors, spec, base, records, manifest["about"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ZooError(f"{folder} is a damaged zoo ({type(error).__name__}: {error})",
+                           remedy="collect or import it again") from None  # fmt: skip
 
     def __repr__(self) -> str:
         return f"Zoo(K={self.k}, D={self.dim}, select={self.spec.select!r})"
+
+
+def _to_json(record: Record) -> dict[str, Any]:
+    """A record with its finite scores: a diverged member must not make the zoo unsaveable."""
+    finite = {name: value for name, value in record.scores.items() if math.isfinite(value)}
+    return asdict(record) | {"scores": finite}
+
+
+def _values(record: Record) -> dict[str, float]:
+    """What a condition can read of a member."""
+    own = {"seed": record.seed, "step": record.step}
+    return record.scores | {name: value for name, value in own.items() if value is not None}
+
+
+def _require_same(spec: ParameterSpec, other: ParameterSpec, source: str) -> None:
+    """Raise :class:`ZooError` naming the first tensor in which two specs differ."""
+    for ours, theirs in zip_longest(spec.tensors, other.tensors):
+        if _describe(ours) != _describe(theirs):
+            raise ZooError(f"{source} has {_describe(theirs)}", expected=f"{_describe(ours)} as in the first",
+                           remedy="merge zoos of the same network and selection")  # fmt: skip
+
+
+def _describe(tensor: TensorSpec | None) -> str:
+    return f"{tensor.name} {list(tensor.shape)} {tensor.dtype}" if tensor else "no further tensor"
+
+
+def differing(state: Mapping[str, Tensor], other: Mapping[str, Tensor], names: Iterable[str]) -> list[str]:
+    """Those of ``names`` whose tensors are not equal, or in one of the states only.
+
+    The batch counter of BatchNorm is passed over: nothing reads it in evaluation.
+    """
+
+    def same(name: str) -> bool:
+        if name not in state or name not in other:
+            return name not in state and name not in other
+        ours, theirs = state[name], other[name]
+        return ours.dtype == theirs.dtype and torch.equal(ours, theirs)
+
+    return [name for name in names if not name.endswith("num_batches_tracked") and not same(name)]

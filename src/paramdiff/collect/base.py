@@ -1,0 +1,106 @@
+"""The one protocol of every way to make a zoo from a task, and what the ways share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from paramdiff.errors import CheckpointError, TaskError
+from paramdiff.networks.prefix import SharedPrefix
+from paramdiff.progress import bar
+from paramdiff.seeds import seeded
+from paramdiff.tasks.base import Data, Task
+from paramdiff.tasks.evaluate import outcomes
+from paramdiff.zoo.zoo import Zoo
+
+SMALL_NETWORK = 50_000
+"""Parameters below which a step is so short that handing work to a second thread costs more than it saves."""
+
+
+class Way(ABC):
+    """A way to make a zoo. Subclasses are dataclasses of settings.
+
+    Class attributes:
+        way: its name in ``Zoo.about`` and in the configuration.
+    """
+
+    way: ClassVar[str]
+
+    @abstractmethod
+    def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
+        """K members, each with the seed, step and score on the training data that are known of it.
+
+        Args:
+            task: gives the network and its data.
+            folder: where state is kept. Killed anywhere, the same call goes on there and ends with
+                the same bits. It must not hold the state of other settings.
+            device: where the network runs; the zoo is on the CPU.
+
+        Raises:
+            SelectionError: the selection matches nothing or cannot be collected in this way.
+            NumericalError: NaN or Inf appeared.
+        """
+
+
+def fresh_network(task: Task, device: torch.device | str, *key: int | str) -> nn.Module:
+    """The task's network, initialised from a key."""
+    with seeded("initialise", *key):
+        model = task.model()
+    if not isinstance(model, nn.Module):
+        raise TaskError(
+            f"model() of task {task.name!r} is a {type(model).__name__}", expected="a torch.nn.Module"
+        )
+    return model.to(device)
+
+
+def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load a complete state dict.
+
+    Raises:
+        CheckpointError: names or shapes do not fit the network.
+    """
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{source} does not fit the task's network ({error})", expected="a complete state dict of it"
+        ) from None
+
+
+@contextmanager
+def suitable_threads(model: nn.Module) -> Iterator[None]:
+    """One thread inside if the network is small; as before afterwards."""
+    before = torch.get_num_threads()
+    if sum(parameter.numel() for parameter in model.parameters()) < SMALL_NETWORK:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def add_train_scores(zoo: Zoo, task: Task, model: nn.Module, data: Data) -> None:
+    """Record each member's score on the training data, as ``scores["train"]``.
+
+    Args:
+        zoo: its records are changed.
+        task: gives the metric.
+        model: a network on the data's device; it ends with the weights of the zoo's base.
+        data: the training data; read once for all members.
+    """
+    load_weights(model, zoo.base, "the zoo's base")
+    device = next(iter(model.state_dict().values())).device
+    shared, vectors = SharedPrefix(model.eval(), zoo.spec.keys), zoo.vectors.to(device)
+
+    def members(*inputs: Any) -> Iterator[Any]:
+        boundary = shared.prefix(*inputs)
+        return (shared.suffix(boundary, zoo.spec.unflatten(v)) for v in vectors)
+
+    found = outcomes(task, members, data)
+    for index, record in enumerate(bar(zoo.records, "scoring originals", unit="member")):
+        scores = task.metrics({name: values[index] for name, values in found.items()})
+        record.scores["train"] = scores[task.metric]

@@ -1,0 +1,76 @@
+"""Independent trainings of the whole network, one seed after the other (the paper's Table 2)."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from paramdiff.collect.base import Way, add_train_scores, fresh_network, suitable_threads
+from paramdiff.collect.optimisation import TrainingConfig
+from paramdiff.errors import SelectionError, check_range
+from paramdiff.files import load_tensors, save_tensors
+from paramdiff.parameters.spec import ParameterSpec
+from paramdiff.progress import bar
+from paramdiff.tasks.base import Data, Task
+from paramdiff.tasks.data import ready
+from paramdiff.zoo.zoo import Record, Zoo
+
+
+@dataclass
+class Seeds(Way):
+    """K trainings that share nothing but their settings.
+
+    Attributes:
+        k: K, members to collect.
+        select: which tensors are generated; what is left out must be the same in every network.
+        seed: of the first training; the others follow, one by one.
+        train: each training.
+    """
+
+    way: ClassVar[str] = "seeds"
+
+    k: int = 50
+    select: str = "all"
+    seed: int = 0
+    train: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        check_range("k", self.k, least=1)
+        check_range("seed", self.seed, least=0)
+
+    def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
+        data = ready(task.train_data(), device)
+        model = fresh_network(task, device, self.seed)
+        spec = ParameterSpec.from_model(model, self.select)
+        _require_whole(spec, ParameterSpec.from_model(model, "all"))
+        seeds = range(self.seed, self.seed + self.k)
+        files = [folder / f"seed-{seed}.safetensors" for seed in seeds]
+        with suitable_threads(model):
+            for seed, file in zip(bar(seeds, "collect", unit="network"), files, strict=True):
+                if not file.is_file():
+                    self._train(task, data, seed, file, device)
+            vectors = torch.stack([spec.flatten(load_tensors(file), str(file)) for file in files])
+            base = {name: tensor.clone() for name, tensor in load_tensors(files[0]).items()}
+            records = [Record(seed=seed, step=self.train.epochs * data.steps) for seed in seeds]
+            about = {"way": self.way, "trajectory": False, "task": task.name, "settings": asdict(self)}
+            zoo = Zoo(vectors, spec, base, records, about)
+            add_train_scores(zoo, task, model, data)
+        return zoo
+
+    def _train(self, task: Task, data: Data, seed: int, file: Path, device: torch.device | str) -> None:
+        """One network, as a complete state dict in ``file``."""
+        model, state = fresh_network(task, device, seed), file.with_name(f"training-{seed}.safetensors")
+        self.train.train(model, task, data, path=state, name=f"seed {seed}", seed=seed, show=False)
+        save_tensors(file, model.state_dict())
+        state.unlink()
+
+
+def _require_whole(spec: ParameterSpec, everything: ParameterSpec) -> None:
+    left_out = [name for name in everything.names if name not in spec.names]
+    if left_out:
+        raise SelectionError(
+            f"{spec.select!r} leaves out {', '.join(left_out[:3])}, which differs from seed to seed",
+            expected="every floating tensor of the network",
+            remedy="use select=all, or collect with zoo=subset",
+        )

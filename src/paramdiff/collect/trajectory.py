@@ -1,0 +1,150 @@
+"""The paper's way: train a network, then go on training some of its tensors and keep every step.
+
+The collecting phase runs in eval mode, so that statistics and dropout do not move what is frozen, and
+computes the frozen part without gradients (:class:`paramdiff.networks.prefix.SharedPrefix`). Where
+running statistics are themselves among the selected tensors, the whole network runs in train mode
+instead, except for layers whose own statistics are frozen.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from paramdiff.collect.base import Way, add_train_scores, fresh_network, load_weights, suitable_threads
+from paramdiff.collect.optimisation import Optimisation, TrainingConfig, descend
+from paramdiff.errors import SelectionError, check_range
+from paramdiff.networks.prefix import SharedPrefix
+from paramdiff.parameters.spec import ParameterSpec
+from paramdiff.tasks.base import Data, Task
+from paramdiff.tasks.data import ready
+from paramdiff.training import Stateful, Training
+from paramdiff.zoo.reading import read_state
+from paramdiff.zoo.zoo import Record, Zoo
+
+
+@dataclass
+class Subset(Optimisation, Way):
+    """K steps of one training of the selected tensors. ``optimizer``, ``lr``, ... are those of this phase.
+
+    Attributes:
+        k: K, members to collect.
+        select: which tensors are generated (:mod:`paramdiff.parameters.selection`).
+        every: optimiser steps between members.
+        seed: of initialisation and data order.
+        weights: a state dict to start from instead of training the network.
+        pretrain: the training before, of the whole network.
+    """
+
+    way: ClassVar[str] = "subset"
+
+    lr: float = 1e-2
+    k: int = 200
+    select: str = "last_norms:2"
+    every: int = 1
+    seed: int = 0
+    weights: str | None = None
+    pretrain: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("k", self.k, least=1)
+        check_range("every", self.every, least=1)
+        check_range("seed", self.seed, least=0)
+
+    def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
+        data = ready(task.train_data(), device)
+        model = fresh_network(task, device, self.seed)
+        spec = ParameterSpec.from_model(model, self.select)
+        with suitable_threads(model):
+            self._prepare(model, task, data, folder)
+            members = self._go_on(model, spec, task, data, folder)
+            base = {name: tensor.cpu().clone() for name, tensor in model.state_dict().items()}
+            records = [Record(seed=self.seed, step=(i + 1) * self.every) for i in range(self.k)]
+            about = {"way": self.way, "trajectory": True, "task": task.name, "settings": asdict(self)}
+            zoo = Zoo(members.vectors, spec, base, records, about)
+            add_train_scores(zoo, task, model, data)
+        return zoo
+
+    def _prepare(self, model: nn.Module, task: Task, data: Data, folder: Path) -> None:
+        """Train the whole network, or load it."""
+        if self.weights is None:
+            path = folder / "pretrain.safetensors"
+            self.pretrain.train(model, task, data, path=path, name="pretrain", seed=self.seed)
+        else:
+            state = read_state(Path(self.weights).expanduser(), model.state_dict())
+            load_weights(model, state, self.weights)
+
+    def _go_on(
+        self, model: nn.Module, spec: ParameterSpec, task: Task, data: Data, folder: Path
+    ) -> "Members":
+        """The collecting phase."""
+        state = model.state_dict(keep_vars=True)  # holds the tensors themselves: steps show in it
+        selected = {key: state[key] for key in spec.keys}
+        learning = _only_learn(model, selected)
+        optimiser, members = self.over(learning), Members(self.k, spec)
+        parts: dict[str, Stateful] = {"model": model, "optimiser": optimiser, "members": members}
+        training = Training("collect", self.k * self.every, parts, folder / "collect.safetensors")
+
+        def keep(step: int) -> None:
+            if (step + 1) % self.every == 0:
+                members.add(selected)
+
+        descend(
+            training, task, data, forward=_forward(model, selected), optimiser=optimiser,
+            key=("collect", self.seed), rate=lambda step: self.lr, after=keep,
+        )  # fmt: skip
+        return members
+
+
+class Members:
+    """The vectors collected so far, as part of a training's state.
+
+    Attributes:
+        vectors: [K, D]; rows from ``count`` on are not filled yet.
+    """
+
+    def __init__(self, k: int, spec: ParameterSpec) -> None:
+        self.vectors, self.count, self.spec = torch.empty(k, spec.dim, dtype=spec.dtype), 0, spec
+
+    def add(self, state: Mapping[str, Tensor]) -> None:
+        self.vectors[self.count] = self.spec.flatten(state)
+        self.count += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"vectors": self.vectors[: self.count]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count = len(state["vectors"])
+        self.vectors[: self.count] = state["vectors"]
+
+
+def _only_learn(model: nn.Module, selected: Mapping[str, Tensor]) -> list[nn.Parameter]:
+    """Freeze everything but the selected parameters, and return those."""
+    model.requires_grad_(False)
+    learning = list(dict.fromkeys(t for t in selected.values() if isinstance(t, nn.Parameter)))
+    if not learning:
+        raise SelectionError(
+            f"none of the selected tensors ({', '.join(list(selected)[:5])}) is a parameter",
+            expected="at least one that gradients reach",
+            remedy="select weights or biases too",
+        )
+    for parameter in learning:
+        parameter.requires_grad_(True)
+    return learning
+
+
+def _forward(model: nn.Module, selected: Mapping[str, Tensor]) -> Callable[..., Any]:
+    """The network in the mode that moves the selected tensors and nothing else."""
+    if all(isinstance(tensor, nn.Parameter) for tensor in selected.values()):
+        shared = SharedPrefix(model.eval(), list(selected))
+        return lambda *inputs: shared.suffix(shared.prefix(*inputs), selected)
+    model.train()
+    for name, module in model.named_modules():
+        buffers = [f"{name}.{own}".lstrip(".") for own, _ in module.named_buffers(recurse=False)]
+        if buffers and not any(key in selected for key in buffers):
+            module.training = False
+    return model

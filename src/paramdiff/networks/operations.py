@@ -1,0 +1,330 @@
+"""What each operation of a traced graph does to the hidden units in its inputs.
+
+An operation does one of four things: it keeps units along an axis (elementwise functions, pooling,
+flattening), it meets them with a tensor, one of whose axes then belongs to them (the next layer, a norm),
+it sums them out, or it joins them with others (a residual sum). A rule returns the layout of the result, or
+``None`` if the operation is not understood in this use.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import fx, nn
+from torch.utils._pytree import tree_leaves
+
+from paramdiff.networks.units import Layout, Number, Own, Places, Rows, Run, Shape, Units, Value
+
+
+@dataclass(frozen=True)
+class Call:
+    """One node of a graph with the values that go in.
+
+    Attributes:
+        node: of the graph.
+        args, kwargs: its arguments, each node among them replaced by its value.
+        places: where tensors are recorded.
+    """
+
+    node: fx.Node
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    places: Places
+
+    def use(self, name: str, runs: dict[int, Run | None]) -> None:
+        """A tensor of the called module meets units."""
+        self.places.use(f"{self.node.target}.{name}", runs)
+
+    def get(self, index: int, name: str, default: Any) -> Any:
+        """An argument by position or name."""
+        return self.args[index] if index < len(self.args) else self.kwargs.get(name, default)
+
+
+def apply_module(call: Call, module: Any) -> Value | None:
+    """The rule of a module that is called with one value; a hook may do anything."""
+    hooked = module._forward_hooks or module._forward_pre_hooks
+    if hooked or call.kwargs or len(call.args) != 1 or not isinstance(call.args[0], Layout):
+        return None
+    kind, x = type(module), call.args[0]
+    if kind in _MODULES:
+        return _MODULES[kind](call, module, x)
+    if not kind.__module__.startswith("torch.nn.modules."):
+        return None
+    spatial = _SPATIAL.fullmatch(kind.__name__)
+    return _keep_before(x, int(spatial[1])) if spatial else None
+
+
+def apply_function(call: Call) -> Value | None:
+    """The rule of a function or method, by its name."""
+    name = _function_name(call.node).rstrip("_")
+    if name in _ELEMENTWISE:
+        return _elementwise(call)
+    if name in _FUNCTIONS and call.args:
+        return _FUNCTIONS[name](call, call.args[0])
+    spatial = _SPATIAL_FUNCTION.fullmatch(name)
+    return _keep_before(call.args[0], int(spatial[1])) if spatial and call.args else None
+
+
+def _function_name(node: fx.Node) -> str:
+    if node.op == "call_method":
+        return str(node.target)
+    home = getattr(node.target, "__module__", None) or "torch"
+    known = home.partition(".")[0] in ("torch", "_operator", "builtins", "math")
+    return getattr(node.target, "__name__", "") if known else ""
+
+
+# Layers that read units and start new ones
+
+
+def _linear(call: Call, module: nn.Linear, x: Layout) -> Layout:
+    out = Run(Units(module.out_features))
+    call.use("weight", {0: out, 1: x.along(-1, module.in_features)})
+    call.use("bias", {0: out})
+    return Layout(x.rows, x.ndim, out)
+
+
+def _convolution(call: Call, module: Any, x: Layout) -> Layout:
+    axis, into = -1 - len(module.kernel_size), int(not module.transposed)
+    read = x.along(axis, module.in_channels)
+    if module.groups == 1:
+        out: Run | None = Run(Units(module.out_channels))
+        call.use("weight", {into: read, 1 - into: out})
+    elif module.groups == module.in_channels and read and read.block:  # depthwise
+        out = replace(read, block=read.block * module.out_channels // module.in_channels)
+        call.use("weight", {0: read if module.transposed else out})
+    else:
+        x.fix()
+        out = None
+        call.use("weight", {})
+    call.use("bias", {0: out})
+    return Layout(x.rows, x.ndim or 1 - axis, out, axis)
+
+
+# Layers that scale units
+
+
+def _channelwise(call: Call, module: nn.Module, x: Layout) -> Layout:
+    """Every channel on its own, or all alike: BatchNorm, InstanceNorm, PReLU, some GroupNorm."""
+    size = next(getattr(module, name) for name in _CHANNELS if hasattr(module, name))
+    axis = _CHANNEL_AXIS.get(type(module), -1) if x.ndim is None else 1 - x.ndim
+    run = x.along(axis, size)
+    for name in module.state_dict():
+        call.use(name, {0: run})
+    return replace(x, run=run)
+
+
+def _group_norm(call: Call, module: nn.GroupNorm, x: Layout) -> Layout | None:
+    whole = module.num_groups in (1, module.num_channels)
+    return _channelwise(call, module, x) if whole else None
+
+
+def _prelu(call: Call, module: nn.PReLU, x: Layout) -> Layout:
+    return x if module.num_parameters == 1 else _channelwise(call, module, x)
+
+
+def _layer_norm(call: Call, module: nn.LayerNorm | nn.RMSNorm, x: Layout) -> Layout:
+    """The statistic is over all units, or is taken for each of them."""
+    shape = module.normalized_shape
+    place = len(shape) + x.axis
+    inside = x.run is not None and place >= 0
+    run = x.along(x.axis, shape[place]) if inside else None
+    for name in ("weight", "bias"):
+        call.use(name, {place: run} if inside else {})
+    return replace(x, run=run) if inside else x
+
+
+# Values in, a value out
+
+
+def _elementwise(call: Call) -> Layout | None:
+    values = [v for v in tree_leaves([call.args, call.kwargs]) if isinstance(v, Layout | Own)]
+    layouts = [value for value in values if isinstance(value, Layout)]
+    if not layouts:
+        return None
+    out = layouts[0]
+    for layout in layouts[1:]:
+        out = _joined(call, out, layout)
+    for own in (value for value in values if isinstance(value, Own)):
+        out = _scaled(call, out, own)
+    return out
+
+
+def _joined(call: Call, a: Layout, b: Layout) -> Layout:
+    """Two values, broadcast: their units are joined, unless one has a single unit."""
+    rows = a.rows if a.rows is b.rows else call.node
+    ndim = None if a.ndim is None or b.ndim is None else max(a.ndim, b.ndim)
+    if a.run and b.run and a.axis == b.axis:
+        if 1 not in (a.run.units.size, b.run.units.size):
+            a.run.join(b.run)
+        larger = max(a, b, key=lambda x: x.run.units.size if x.run else 0)
+        return replace(larger, rows=rows, ndim=ndim)
+    a.fix()
+    b.fix()
+    return Layout(rows, ndim)
+
+
+def _scaled(call: Call, x: Layout, own: Own) -> Layout:
+    """A value with a tensor of the network that is broadcast over it."""
+    shape = call.places.shapes[own.key]
+    place, wider = len(shape) + x.axis, x.ndim is not None and len(shape) > x.ndim
+    x = replace(x, rows=call.node, ndim=len(shape)) if wider else x
+    if x.run is None or place < 0 or shape[place] == 1:
+        call.places.use(own.key, {})
+        return x
+    run = x.along(x.axis, shape[place])
+    call.places.use(own.key, {place: run})
+    return replace(x, run=run)
+
+
+def _keep_before(x: Any, axes: int) -> Layout | None:
+    """An operation that mixes the last few axes only."""
+    if not isinstance(x, Layout):
+        return None
+    if x.axis >= -axes:
+        x.fix()
+    return x
+
+
+def _flatten_module(call: Call, module: nn.Flatten, x: Layout) -> Layout | None:
+    return _flattened(x, module.start_dim, module.end_dim)
+
+
+def _flatten(call: Call, x: Any) -> Layout | None:
+    if not isinstance(x, Layout):
+        return None
+    return _flattened(x, call.get(1, "start_dim", 0), call.get(2, "end_dim", -1))
+
+
+def _flattened(x: Layout, start: int, end: int) -> Layout | None:
+    """Units of the first of the joined axes become runs, as long as the other joined axes together."""
+    if x.ndim is None:
+        # Units of unknown front axis are those of a linear layer, and last. If there are axes between
+        # them and the batch, the next layer finds that they do not fit.
+        return replace(x, ndim=2) if start == 1 and end == -1 and x.axis == -1 else None
+    start, end = start % x.ndim, end % x.ndim
+    ndim, front = x.ndim - (end - start), x.ndim + x.axis
+    if start == 0:
+        return None
+    if x.run is None:
+        return Layout(x.rows, ndim)
+    if start < front <= end:
+        return None
+    if front == start:
+        run = replace(x.run, block=None) if end > start else x.run
+        return Layout(x.rows, ndim, run, start - ndim)
+    return replace(x, ndim=ndim, axis=x.axis if front > end else front - ndim)
+
+
+def _reshape(call: Call, x: Any) -> Layout | None:
+    """``(rows, everything else)``, as before a linear layer; or ``(-1, units)``."""
+    sizes = call.args[1] if len(call.args) == 2 and isinstance(call.args[1], tuple | list) else call.args[1:]
+    if not isinstance(x, Layout) or len(sizes) != 2 or call.kwargs:
+        return None
+    first, last = sizes
+    if isinstance(first, Rows) and first.rows is x.rows:
+        return _flattened(x, 1, -1)
+    if first != -1 or not isinstance(last, int):
+        return None
+    if x.run and x.axis == -1 and x.run.block and last == x.run.units.size * x.run.block:
+        return Layout(call.node, 2, x.run)
+    flat = _flattened(x, 1, -1)
+    run = flat.along(-1, last) if flat else None
+    return flat and replace(flat, rows=call.node, run=run)
+
+
+def _permute(call: Call, x: Any) -> Layout | None:
+    order = call.args[1] if isinstance(call.args[1], tuple | list) else call.args[1:]
+    if not isinstance(x, Layout) or not all(isinstance(axis, int) for axis in order):
+        return None
+    ndim = len(order)
+    from_end = [axis % ndim - ndim for axis in order]
+    rows = x.rows if from_end[0] == -ndim else call.node
+    return Layout(rows, ndim, x.run, from_end.index(x.axis) - ndim)
+
+
+def _transpose(call: Call, x: Any) -> Layout | None:
+    a, b = call.get(1, "dim0", None), call.get(2, "dim1", None)
+    if not isinstance(x, Layout) or x.ndim is None or not isinstance(a, int) or not isinstance(b, int):
+        return None
+    a, b = a % x.ndim - x.ndim, b % x.ndim - x.ndim
+    rows = call.node if -x.ndim in (a, b) else x.rows
+    return replace(x, rows=rows, axis={a: b, b: a}.get(x.axis, x.axis))
+
+
+def _reduce(call: Call, x: Any) -> Layout | None:
+    """A sum or mean over units does not depend on their order."""
+    axes = call.get(1, "dim", call.kwargs.get("axis"))
+    keep = call.get(2, "keepdim", False)
+    if not isinstance(x, Layout) or not {"dim", "axis", "keepdim", "dtype"}.issuperset(call.kwargs):
+        return None
+    if axes is None:
+        return Layout(call.node)
+    axes = [axes] if isinstance(axes, int) else list(axes)
+    if x.ndim is None and any(axis >= 0 for axis in axes):
+        return None
+    gone = {axis % x.ndim - x.ndim if x.ndim else axis for axis in axes}
+    rows = x.rows if x.ndim and -x.ndim not in gone else call.node
+    ndim = x.ndim and (x.ndim if keep else x.ndim - len(gone))
+    if x.axis in gone:
+        return Layout(rows, ndim)
+    after = 0 if keep else sum(axis > x.axis for axis in gone)
+    return Layout(rows, ndim, x.run, x.axis + after)
+
+
+def _size(call: Call, x: Any) -> Value | None:
+    if not isinstance(x, Layout):
+        return None
+    if len(call.args) == 1:
+        return Shape(x.rows)
+    return Rows(x.rows) if call.args[1] == 0 else Number()
+
+
+def _attribute(call: Call, x: Any) -> Value | None:
+    if not isinstance(x, Layout) or call.args[1] not in ("shape", "dtype", "device", "ndim"):
+        return None
+    return Shape(x.rows) if call.args[1] == "shape" else Number()
+
+
+def _item(call: Call, x: Any) -> Value | None:
+    if not isinstance(x, Shape):
+        return None
+    return Rows(x.rows) if call.args[1] == 0 else Number()
+
+
+def _same(call: Call, module: nn.Module, x: Layout) -> Layout:
+    return x
+
+
+_CHANNELS = ("num_features", "num_channels", "num_parameters")
+_CHANNEL_AXIS = {nn.BatchNorm2d: -3, nn.BatchNorm3d: -4}
+"""Where channels lie if the number of axes is not known; else it is 2 and they are last."""
+
+_SPATIAL = re.compile(r"(?:(?:Adaptive)?(?:Max|Avg|LP)Pool|[A-Z][a-z]+Pad)([123])d")
+_SPATIAL_FUNCTION = re.compile(r"(?:adaptive_)?(?:max|avg|lp)_pool([123])d")
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.InstanceNorm1d,
+          nn.InstanceNorm2d, nn.InstanceNorm3d)  # fmt: skip
+_ACTIVATIONS = (nn.CELU, nn.ELU, nn.GELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU,
+                nn.LogSigmoid, nn.Mish, nn.RReLU, nn.ReLU, nn.ReLU6, nn.SELU, nn.SiLU, nn.Sigmoid, nn.Softplus,
+                nn.Softshrink, nn.Softsign, nn.Tanh, nn.Tanhshrink, nn.Threshold)  # fmt: skip
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+_MODULES: dict[type[nn.Module], Callable[[Call, Any, Layout], Layout | None]] = {
+    **dict.fromkeys((nn.Identity, *_ACTIVATIONS, *_DROPOUTS), _same),
+    **dict.fromkeys(_CONVOLUTIONS, _convolution),
+    **dict.fromkeys(_NORMS, _channelwise),
+    **dict.fromkeys((nn.LayerNorm, nn.RMSNorm), _layer_norm),
+    nn.Linear: _linear, nn.GroupNorm: _group_norm, nn.PReLU: _prelu, nn.Flatten: _flatten_module,
+}  # fmt: skip
+
+_FUNCTIONS: dict[str, Callable[[Call, Any], Value | None]] = {
+    "flatten": _flatten, "reshape": _reshape, "view": _reshape, "permute": _permute, "transpose": _transpose,
+    **dict.fromkeys(("mean", "sum", "amax", "amin"), _reduce),
+    "size": _size, "getattr": _attribute, "getitem": _item,
+}  # fmt: skip
+
+_ELEMENTWISE = frozenset(
+    ["abs", "add", "sub", "mul", "div", "true_divide", "truediv", "iadd", "isub", "imul", "itruediv", "neg", "pow", "square", "sqrt", "rsqrt", "reciprocal", "exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "sigmoid", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "softsign", "hardtanh", "hardswish", "hardsigmoid", "hardshrink", "softshrink", "tanhshrink", "logsigmoid", "threshold", "clamp", "clip", "maximum", "minimum", "where", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "contiguous", "clone", "detach", "float", "double", "half", "bfloat16", "to"]
+)

@@ -1,0 +1,203 @@
+"""A finished run folder as plain values, with every gap filled by ``None``.
+
+Reads ``results.json`` (required), ``config.yaml``, ``scores/<row>.safetensors`` and ``stats.jsonl``
+(each optional: what needs it is left out of the page, with one line saying why).
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from paramdiff.errors import ParamdiffError, RunFolderError
+from paramdiff.files import load_tensors, read_json
+
+SCHEMA = 1
+ORIGINAL, PDIFF = "original", "p-diff"
+SPREAD = ("best", "mean", "median", "worst")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model of the table: the originals, p-diff, or a generator it is compared with.
+
+    Attributes:
+        name: key in ``results.json``; ``label`` is its spelling for people.
+        n: networks scored.
+        train, test: ``best``, ``mean``, ``median``, ``worst`` of the metric.
+        selected: the network chosen on the training set: ``index``, ``train``, ``test``, ``test_ci95``,
+            ``vs_original`` (``difference`` and ``ci95``, or None).
+        similarity: error-IoU ``within``, ``to_zoo_mean``, ``to_zoo_max_mean``.
+        distance: in parameters, ``nearest`` and ``residual_to_span``.
+        scores: per network ``train [n]``, ``test [n]``, and where known ``to_zoo_max [n]``, ``nearest [n]``.
+    """
+
+    name: str
+    label: str
+    n: int
+    train: dict[str, Any]
+    test: dict[str, Any]
+    selected: dict[str, Any]
+    similarity: dict[str, Any]
+    distance: dict[str, Any]
+    scores: dict[str, Tensor]
+
+    @classmethod
+    def read(cls, entry: Mapping[str, Any], folder: Path) -> Self:
+        name = str(entry.get("name"))
+        return cls(
+            name=name, label=str(entry.get("label") or name), n=int(entry.get("n") or 0),
+            train=_filled(entry.get("train"), SPREAD), test=_filled(entry.get("test"), SPREAD),
+            selected=_filled(entry.get("selected"), ("index", "train", "test", "test_ci95", "vs_original")),
+            similarity=_filled(entry.get("similarity"), ("within", "to_zoo_mean", "to_zoo_max_mean")),
+            distance=_filled(entry.get("distance"), ("nearest", "residual_to_span")),
+            scores=_read_scores(folder / "scores" / f"{name}.safetensors"),
+        )  # fmt: skip
+
+    def values(self, *names: str) -> list[Float64[Tensor, "m"]] | None:
+        """Scores of the networks for which all of these are finite; None where that leaves none."""
+        found = [self.scores[name].double() for name in names if name in self.scores]
+        if len(found) < len(names) or len({value.shape for value in found}) != 1 or found[0].ndim != 1:
+            return None
+        finite = torch.stack(found).isfinite().all(0)
+        return [value[finite] for value in found] if finite.any() else None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Losses of one training, e.g. the autoencoder's."""
+
+    name: str
+    steps: list[int]
+    losses: list[float]
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """Everything the page is made from.
+
+    Attributes:
+        results: ``results.json`` as it is.
+        rows: the models in the order of the table.
+        curves: loss curves in the order of training.
+        config: the resolved configuration as text, empty if there is none.
+        loadable: whether ``samples/best.safetensors`` is there.
+    """
+
+    folder: Path
+    results: dict[str, Any]
+    rows: list[Row]
+    curves: list[Curve]
+    config: str
+    loadable: bool
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read a run folder.
+
+        Raises:
+            RunFolderError: no results.json in it, or one of another schema or without the rows
+                ``original`` and ``p-diff``.
+        """
+        folder = Path(folder)
+        results = _read_results(folder)
+        rows = [Row.read(entry, folder) for entry in results["models"]]
+        config = folder / "config.yaml"
+        return cls(
+            folder=folder, results=results, rows=rows, curves=read_curves(folder / "stats.jsonl"),
+            config=config.read_text(encoding="utf-8") if config.is_file() else "",
+            loadable=(folder / "samples" / "best.safetensors").is_file(),
+        )  # fmt: skip
+
+    def row(self, name: str) -> Row:
+        return next(row for row in self.rows if row.name == name)
+
+    @property
+    def originals(self) -> Row:
+        return self.row(ORIGINAL)
+
+    @property
+    def main(self) -> Row:
+        """The generator the run is about; p-diff unless ``results.json`` names another."""
+        return self.row(self.results.get("generator") or PDIFF)
+
+    @property
+    def baselines(self) -> list[Row]:
+        return [row for row in self.rows if row.name not in (ORIGINAL, self.main.name)]
+
+    @property
+    def has_similarity(self) -> bool:
+        """Whether the task has sets of mistakes to compare."""
+        return any(row.similarity["to_zoo_max_mean"] is not None for row in self.rows)
+
+    def part(self, name: str, *keys: str) -> dict[str, Any]:
+        """A block of ``results.json``, empty where it is missing or null; with at least these keys."""
+        return _filled(self.results.get(name), keys)
+
+
+def _filled(block: Mapping[str, Any] | None, keys: Iterable[str]) -> dict[str, Any]:
+    return dict.fromkeys(keys) | dict(block or {})
+
+
+def _read_results(folder: Path) -> dict[str, Any]:
+    path = folder / "results.json"
+    if not path.is_file():
+        raise RunFolderError(
+            f"{path} does not exist", expected="a finished run folder",
+            remedy=f"run `paramdiff compare run_dir={folder}` first, or `paramdiff run` for all stages",
+        )  # fmt: skip
+    redo = f"remove it and run `paramdiff compare run_dir={folder}` again"
+    try:
+        results = read_json(path)
+    except ParamdiffError as error:
+        raise RunFolderError(error.came, expected="the results of a run", remedy=redo) from None
+    schema = results.get("schema") if isinstance(results, dict) else None
+    if schema != SCHEMA:
+        raise RunFolderError(f"{path} has schema {schema!r}", expected=f"schema {SCHEMA}", remedy=redo)
+    names = [entry.get("name") for entry in results.get("models") or []]
+    needed = [ORIGINAL, results.get("generator") or PDIFF]
+    missing = [name for name in needed if name not in names]
+    if missing:
+        raise RunFolderError(f"{path} has no row {missing[0]!r}", expected=" and ".join(needed), remedy=redo)
+    return results
+
+
+def _read_scores(path: Path) -> dict[str, Tensor]:
+    return load_tensors(path) if path.is_file() else {}
+
+
+def read_curves(path: Path) -> list[Curve]:
+    """Losses per training, from lines ``{"stage", "name", "step", "loss"}``.
+
+    A killed process can leave half a line, and a resumed one repeats steps: lines that cannot be read
+    are skipped, and a step counts as it was written last.
+    """
+    losses: dict[tuple[str, str], dict[int, float]] = {}
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            key, step, loss = (
+                (str(entry["name"]), str(entry["stage"])),
+                int(entry["step"]),
+                float(entry["loss"]),
+            )
+        except (ValueError, KeyError, TypeError):
+            continue
+        if math.isfinite(loss):
+            losses.setdefault(key, {})[step] = loss
+    names = [name for name, _ in losses]
+    return [
+        Curve(
+            name if names.count(name) == 1 else f"{name}, {stage}",
+            sorted(curve),
+            [curve[step] for step in sorted(curve)],
+        )
+        for (name, stage), curve in losses.items()
+    ]

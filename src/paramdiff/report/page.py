@@ -1,0 +1,154 @@
+"""The report a run ends with: one self-contained page, and its figures as files.
+
+``report.html`` needs nothing but itself: style and drawings are inside, there is no script and no
+request to anywhere. The same run folder always gives the same bytes.
+"""
+
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from paramdiff.errors import ParamdiffError
+from paramdiff.files import write_text
+from paramdiff.report import canvas, words
+from paramdiff.report.figures import draw_scores, draw_similarity
+from paramdiff.report.finished import SPREAD, FinishedRun, Row
+from paramdiff.report.losses import draw_losses
+from paramdiff.report.words import Metric
+
+SIMILARITY = ("within", "to_zoo_mean", "to_zoo_max_mean")
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(run_folder: Path) -> Path:
+    """Write ``report.html`` and ``figures/<name>.svg`` and ``.png`` into a finished run folder.
+
+    Args:
+        run_folder: a folder with ``results.json``; whatever else is missing is left out of the page.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        RunFolderError: there is no usable ``results.json``.
+        ParamdiffError: matplotlib or jinja2 is not installed.
+    """
+    require_libraries()
+    run = FinishedRun.read(Path(run_folder))
+    with canvas.style():
+        plots = [draw_scores(run), draw_similarity(run), draw_losses(run)]
+    drawings = {
+        plot.name: canvas.save(plot, run.folder / "figures") for plot in plots if plot.figure is not None
+    }
+    path = run.folder / "report.html"
+    write_text(path, _template().render(view(run), plots=plots, drawings=drawings))
+    return path
+
+
+def require_libraries(names: Iterable[str] = ("matplotlib", "jinja2")) -> None:
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise ParamdiffError(
+            f"the report needs {' and '.join(missing)}, which is not installed",
+            remedy='pip install "paramdiff[report]", then run `paramdiff report` again',
+        )
+
+
+def _template() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"number": words.number, "duration": words.duration, "sentence": words.sentence}
+    return environment.get_template("report.html.j2")
+
+
+def view(run: FinishedRun) -> dict[str, Any]:
+    """Everything the template shows, as values and sentences."""
+    metric = Metric.of(run)
+    return {
+        "run": run, "metric": metric, "experiment": run.results.get("experiment") or run.folder.name,
+        "headline": words.headline(run), "cards": words.cards(run), "broken": words.broken(run),
+        "verdict": run.part("verdict", "class", "why"),
+        "gate": run.part("gate", "passed", "why") if run.results.get("gate") else None,
+        "gate_sentence": words.gate_sentence(run), "notes": list(run.results.get("notes") or []),
+        "facts": facts(run), "times": times(run), "command": run.results.get("command"),
+        "machine": machine(run), "rows": [cells(row, run) for row in run.rows],
+        "has_similarity": run.has_similarity,
+        "has_comparison": any(row.selected["vs_original"] for row in run.rows),
+    }  # fmt: skip
+
+
+def cells(row: Row, run: FinishedRun) -> dict[str, Any]:
+    """One row of the table, as text."""
+    roles = {run.originals.name: "original", run.main.name: "main"}
+    metric, chosen, comparison = Metric.of(run), row.selected, row.selected["vs_original"] or {}
+    return {
+        "label": row.label, "n": row.n, "role": roles.get(row.name, "baseline"),
+        "kind": row.name.rstrip("0123456789").rstrip("-"),
+        "test": [metric.plain(row.test[key]) for key in SPREAD],
+        "train": [metric.plain(row.train[key]) for key in SPREAD],
+        "selected": metric.plain(chosen["test"]), "selected_ci": _range(metric, chosen["test_ci95"]),
+        "difference": metric.signed(comparison.get("difference")),
+        "difference_ci": _range(metric, comparison.get("ci95"), signed=True),
+        "similarity": [words.fraction(row.similarity[key]) for key in SIMILARITY],
+        "nearest": words.fraction(row.distance["nearest"], 2),
+        "outside": words.percent(row.distance["residual_to_span"]),
+    }  # fmt: skip
+
+
+def _range(metric: Metric, bounds: list[float | None] | None, signed: bool = False) -> str:
+    if not bounds or None in bounds:
+        return ""
+    write = metric.signed if signed else metric.plain
+    return f"{write(bounds[0])} to {write(bounds[1])}" if signed else f"{write(bounds[0])}–{write(bounds[1])}"
+
+
+def facts(run: FinishedRun) -> list[tuple[str, str]]:
+    """What was run, as pairs of a term and its value."""
+    task, zoo, items, metric = run.part("task"), run.part("zoo"), run.part("n_items"), Metric.of(run)
+    better = f"{metric.name}, {'higher' if metric.higher else 'lower'} is better"
+    select, where = zoo.get("select"), ("processor", "cores", "device")
+    return _known([
+        ("Experiment", run.results.get("experiment")),
+        ("Task", task.get("name")),
+        ("Scored by", better if metric.chance is None else f"{better}; chance {metric(metric.chance)}"),
+        ("Items", " · ".join(f"{words.number(n)} {key}" for key, n in items.items() if n is not None)),
+        ("Originals", f"K = {words.number(zoo.get('k'))} trained networks"),
+        ("Generated", f"D = {words.number(zoo.get('dim'))} parameters"),
+        ("Selection", ", ".join(select) if isinstance(select, list) else select),
+        ("Samples", f"N = {words.number(run.main.n)} per generator"),
+        ("Seed", zoo.get("seed")),
+        ("Machine", " · ".join(value for key, value in machine(run) if key in where)),
+    ])  # fmt: skip
+
+
+def machine(run: FinishedRun) -> list[tuple[str, str]]:
+    """Where it ran and what it took."""
+    about, peak = run.part("machine"), run.results.get("peak_rss_bytes")
+    return _known([
+        ("processor", about.get("cpu")),
+        ("cores", f"{about['cores']} cores" if about.get("cores") else None),
+        ("device", about.get("device")),
+        ("torch", f"torch {about['torch']}" if about.get("torch") else None),
+        ("peak memory", words.size(peak) if peak else None),
+    ])  # fmt: skip
+
+
+def _known(pairs: Iterable[tuple[str, Any]]) -> list[tuple[str, str]]:
+    return [(term, str(value)) for term, value in pairs if value not in (None, "")]
+
+
+def times(run: FinishedRun) -> list[dict[str, Any]]:
+    """Seconds per stage, with its share of the longest in per cent for a bar; the total, without, last."""
+    known = {name: seconds for name, seconds in run.part("timings_s").items() if seconds is not None}
+    total = known.pop("total", None)
+    longest = max(known.values(), default=0) or 1
+    stages = [
+        {"stage": name, "seconds": seconds, "share": round(100 * seconds / longest, 1)}
+        for name, seconds in known.items()
+    ]
+    return stages if total is None else [*stages, {"stage": "total", "seconds": total, "share": None}]

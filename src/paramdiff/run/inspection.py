@@ -1,0 +1,192 @@
+"""``paramdiff inspect PATH``: what a zoo holds and whether it is likely to work, on the terminal."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from paramdiff.errors import ConfigError, ParamdiffError
+from paramdiff.progress import say
+from paramdiff.run.config import build, register
+from paramdiff.run.launch import composed
+from paramdiff.scoring.scorer import Scorer
+from paramdiff.tasks import CONFIGS, make_task
+from paramdiff.tasks.base import Task
+from paramdiff.zoo.facts import Inspection
+from paramdiff.zoo.importing import open_zoo
+from paramdiff.zoo.inspecting import inspect
+from paramdiff.zoo.zoo import Zoo
+
+
+@dataclass
+class Request:
+    """The words of ``paramdiff inspect``."""
+
+    path: str
+    select: str | None
+    task_words: list[str]
+    as_json: bool
+
+
+def inspect_command(words: Sequence[str]) -> int:
+    """Inspect a zoo, a run folder or a folder of checkpoints; returns the exit code."""
+    request = parse(words)
+    task = _named_task(request.task_words)
+    zoo = open_zoo(request.path, task.model() if task else None, request.select)
+    task = task or _own_task(zoo)
+    facts = inspect(zoo, _midpoint(task, zoo), higher_is_better=task.higher_is_better if task else True)
+    if request.as_json:
+        print(json.dumps(asdict(facts), indent=1))
+    else:
+        show(facts, request.path, task.metric if task else "score")
+    return 0
+
+
+def parse(words: Sequence[str]) -> Request:
+    """Split the words into the path, the selection and overrides of the task.
+
+    Raises:
+        ParamdiffError: no path, two paths, or a key that inspect does not know.
+    """
+    words = list(words)
+    overrides = _config_dir(words)
+    select, paths, as_json = None, [], False
+    for word in words:
+        if word == "--json":
+            as_json = True
+        elif word.startswith("select="):
+            select = word.partition("=")[2]
+        elif word.lstrip("+").startswith(("task=", "task.", "task/")):
+            overrides.append(word)
+        elif word.startswith("-") or ("=" in word and not Path(word).exists()):
+            raise ConfigError(
+                word.partition("=")[0], "not a key of inspect", expected="task=, task.KEY=, select= or --json"
+            )
+        else:
+            paths.append(word)
+    if len(paths) != 1:
+        raise ParamdiffError(f"{len(paths)} paths", expected="one: a zoo, a run folder or a folder of checkpoints",
+                             remedy="type `paramdiff inspect PATH`")  # fmt: skip
+    return Request(paths[0], select, overrides, as_json)
+
+
+def _config_dir(words: list[str]) -> list[str]:
+    """Take ``--config-dir DIR`` out of the words, as the override Hydra knows it by."""
+    for index, word in enumerate(words):
+        if word.startswith("--config-dir"):
+            value = word.partition("=")[2] or (words.pop(index + 1) if index + 1 < len(words) else "")
+            words.pop(index)
+            return [f"hydra.searchpath=[file://{Path(value).resolve()}]"]
+    return []
+
+
+def _named_task(overrides: list[str]) -> Task | None:
+    if not any(word.lstrip("+").startswith("task") for word in overrides):
+        return None
+    return make_task(build(composed(overrides).task))
+
+
+def _own_task(zoo: Zoo) -> Task | None:
+    """The task that a collected zoo was made from; None if it cannot be made here, with the reason."""
+    settings = zoo.about.get("task")
+    kinds = {kind.__name__: kind for kind in CONFIGS.values()}
+    if not isinstance(settings, Mapping) or settings.get("kind") not in kinds:
+        return None
+    try:
+        register()
+        schema = OmegaConf.structured(kinds[settings["kind"]])
+        return make_task(build(OmegaConf.merge(schema, _without_kind(settings))))
+    except ParamdiffError as error:
+        say(f"the zoo's own task is not available here ({error}); midpoints are not scored")
+        return None
+
+
+def _without_kind(settings: Any) -> Any:
+    if isinstance(settings, Mapping):
+        return {key: _without_kind(value) for key, value in settings.items() if key != "kind"}
+    return settings
+
+
+def _midpoint(task: Task | None, zoo: Zoo) -> Callable[[Tensor], Tensor] | None:
+    """The task's score on training data in its own direction, or None without a task."""
+    if task is None:
+        return None
+    sign = 1 if task.higher_is_better else -1
+    probe = Scorer(task, zoo).probe()
+    return lambda vectors: sign * probe(vectors)
+
+
+def show(facts: Inspection, path: str, metric: str) -> None:
+    """Print an inspection for a person: tables, then advice."""
+    console = Console(highlight=False)
+    console.print(
+        f"[bold]{path}[/]: K = {facts.k} checkpoints, D = {facts.dim} parameters, select = {facts.select!r}"
+    )
+    console.print(_tensors(facts))
+    for line in _lines(facts, metric):
+        console.print(line, soft_wrap=True)
+    console.print("[bold]What to expect[/]")
+    for sentence in facts.advice:
+        console.print(f"  - {sentence}", soft_wrap=True)
+
+
+TENSORS_SHOWN = 12
+
+
+def _tensors(facts: Inspection) -> Table:
+    table = Table(header_style="bold")
+    for name in ("tensor", "shape", "dtype"):
+        table.add_column(name)
+    table.add_column("variation between checkpoints", justify="right")
+    for tensor in facts.tensors[:TENSORS_SHOWN]:
+        table.add_row(tensor.name, str(tensor.shape), tensor.dtype, f"{tensor.relative_std:.2%} of its size")
+    if len(facts.tensors) > TENSORS_SHOWN:
+        table.add_row(f"... and {len(facts.tensors) - TENSORS_SHOWN} more", "", "", "")
+    return table
+
+
+def _lines(facts: Inspection, metric: str) -> list[str]:
+    lines = [
+        f"members:    {'consecutive steps of one training' if facts.trajectory else 'not one trajectory'}"
+    ]
+    lines.append(f"duplicates: {len(facts.duplicates) or 'none'}{_some(facts.duplicates)}")
+    bad = [f"member {member} in {name}" for member, name in facts.nonfinite[:3]]
+    lines.append(f"NaN or Inf: {', '.join(bad) or 'none'}")
+    lines.append(f"constant:   {facts.constant:.1%} of the coordinates")
+    if facts.spectrum:
+        s = facts.spectrum
+        lines.append(
+            f"spectrum:   90% of the variation in {s.components_90} components, 99% in {s.components_99}; "
+            f"effective dimension {s.participation_ratio:.1f}"
+        )
+    for name, scores in facts.scores.items():
+        lines.append(
+            f"{name + ' score:':<11} mean {scores.mean:.4f}, {scores.least:.4f} to {scores.most:.4f}, {scores.known} known"
+        )
+    if facts.basin:
+        b = facts.basin
+        verdict = {True: "one basin", False: "several basins", None: "unknown"}[b.one_basin]
+        lines.append(
+            f"midpoints:  {metric} {_number(b.midpoints)} between members of {_number(b.members)}: {verdict}"
+        )
+    else:
+        lines.append("midpoints:  not scored (no task; give task=NAME)")
+    return lines + [f"note:       {note}" for note in facts.notes]
+
+
+def _some(members: list[int]) -> str:
+    return (
+        f" (members {', '.join(map(str, members[:5]))}{', ...' if len(members) > 5 else ''})"
+        if members
+        else ""
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -1,0 +1,83 @@
+"""``results.json``: the stable record of a run that other programs read, from the scores on disk."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from paramdiff.generators.base import Generator
+from paramdiff.study.comparison import Comparison, Originals
+from paramdiff.study.summary import Row, summarise
+from paramdiff.study.verdict import Evidence, Verdict, verdict
+from paramdiff.tasks.base import Task
+from paramdiff.zoo.zoo import Zoo
+
+SCHEMA = 1
+ORIGINAL = "original"
+CURVE_POINTS = 1000
+"""Losses kept per curve in ``stats.jsonl``: more than a figure can show."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One generator of a run: fitted, with its samples compared to the zoo."""
+
+    name: str
+    generator: Generator
+    comparison: Comparison
+
+
+def models(originals: Originals, findings: Sequence[Finding]) -> list[Row]:
+    """The rows of the table, originals first."""
+    rows = [summarise(ORIGINAL, originals.own, originals)]
+    return rows + [summarise(f.name, f.comparison, originals) for f in findings]
+
+
+def judge(task: Task, originals: Originals, main: Finding, others: Sequence[Finding]) -> Verdict:
+    """The verdict on the main generator, with plain averages at hand for comparison."""
+    averages = {
+        _in_words(f.generator): f.comparison for f in others if f.generator.name.startswith("average")
+    }
+    return verdict(Evidence.of(main.comparison, originals, averages, task.metric, task.chance))
+
+
+def _in_words(average: Generator) -> str:
+    k = getattr(average, "k", None)
+    return f"the average of {k} random members" if k else "the average of all members"
+
+
+def gate_of(generator: Generator) -> dict[str, Any] | None:
+    """The reconstruction gate's result, with None for what JSON cannot hold."""
+    gate = generator.notes.get("gate")
+    return None if gate is None else {key: _strict(value) for key, value in gate.items()}
+
+
+def zoo_facts(zoo: Zoo, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "k": zoo.k, "dim": zoo.dim, "select": zoo.spec.select, "seed": settings.get("seed", 0),
+        "way": zoo.about.get("way"), "trajectory": zoo.trajectory, "tensors": zoo.spec.names,
+    }  # fmt: skip
+
+
+def task_facts(task: Task) -> dict[str, Any]:
+    return {
+        "name": task.name,
+        "metric": task.metric,
+        "higher_is_better": task.higher_is_better,
+        "chance": task.chance,
+    }
+
+
+def loss_lines(curves: Iterable[tuple[str, str, Sequence[float]]]) -> str:
+    """``stats.jsonl``: one line per kept step of (stage, name, losses)."""
+    lines = []
+    for stage, name, losses in curves:
+        stride = max(1, math.ceil(len(losses) / CURVE_POINTS))
+        for step in range(0, len(losses), stride):
+            lines.append(json.dumps({"stage": stage, "name": name, "step": step, "loss": losses[step]}))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _strict(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

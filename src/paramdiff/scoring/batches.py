@@ -1,0 +1,79 @@
+"""Batches as scoring wants them: few large ones, and a fixed random subset of the items for a probe.
+
+A batch is opaque here; it can be cut and joined item by item if its parts are tensors (in tuples, lists or
+dicts) that all have one row per item. Others, e.g. images of different sizes with lists of boxes, stay as
+they are.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+
+from paramdiff.seeds import generator
+from paramdiff.tasks.base import Batch, Data
+
+MOST_ITEMS = 512
+MOST_BYTES = 4 << 20
+"""Limits of a joined batch: beyond them an operation's fixed cost no longer counts, and memory would."""
+
+
+def rows(batch: Batch) -> int | None:
+    """Items in a batch if it can be cut item by item, else None."""
+    sizes = {len(leaf) if isinstance(leaf, Tensor) and leaf.ndim else None for leaf in tree_leaves(batch)}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def joined(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same items in the same order in fewer batches, of at most 512 items and 4 MiB if they are joined.
+
+    A task's batches are made for training, often 32 items; a network in eval mode treats items one by one.
+    """
+    waiting: list[Batch] = []
+    for batch in batches:
+        if waiting and not _fits(waiting, batch):
+            yield _cat(waiting)
+            waiting = []
+        waiting.append(batch)
+    if waiting:
+        yield _cat(waiting)
+
+
+def random_subset(data: Data, items: int) -> Iterator[Batch]:
+    """``items`` random items of ``data`` in the order of the data, the same in every run; all if there are no more.
+
+    Batches that cannot be cut are kept or left out whole, so that about ``items`` are kept.
+    """
+    draws = generator("probe", items)
+    chosen = torch.zeros(len(data), dtype=torch.bool)
+    chosen[torch.randperm(len(data), generator=draws)[:items]] = True
+    start = 0
+    for index, batch in enumerate(data.batches()):
+        size = rows(batch)
+        if size is None:
+            if index == 0 or float(torch.rand((), generator=draws)) < items / len(data):
+                yield batch
+            continue
+        mask = chosen[start : start + size]
+        start += size
+        if bool(mask.any()):
+            yield tree_map(lambda leaf, mask=mask: leaf[mask.to(leaf.device)], batch)
+
+
+def _fits(waiting: list[Batch], batch: Batch) -> bool:
+    """Whether a batch can be joined with those that wait."""
+    sizes = [rows(one) for one in (*waiting, batch)]
+    (mine, tree), (theirs, other) = tree_flatten(waiting[0]), tree_flatten(batch)
+    if None in sizes or sum(filter(None, sizes)) > MOST_ITEMS or tree != other:
+        return False
+    if any(a.shape[1:] != b.shape[1:] or a.dtype != b.dtype for a, b in zip(mine, theirs, strict=True)):
+        return False
+    return sum(leaf.nbytes for one in (*waiting, batch) for leaf in tree_leaves(one)) <= MOST_BYTES
+
+
+def _cat(batches: list[Batch]) -> Batch:
+    if len(batches) == 1:
+        return batches[0]
+    columns = zip(*(tree_leaves(batch) for batch in batches), strict=True)
+    return tree_unflatten([torch.cat(column) for column in columns], tree_flatten(batches[0])[1])

@@ -1,0 +1,131 @@
+"""One set of networks seen from the zoo: what it scored, how it behaves, how far away it lies.
+
+:class:`Originals` holds what is the same for every comparison; its :meth:`Originals.compare` gives the
+:class:`Comparison` from which rows (:mod:`paramdiff.study.summary`) and the verdict are made.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Float64, Real
+from torch import Tensor
+
+from paramdiff.parameters.normalise import Normaliser
+from paramdiff.scoring.scorer import Scores
+from paramdiff.study.novelty import Distances, Gram, neighbours
+from paramdiff.study.similarity import Behaviour
+from paramdiff.study.value import select_on_train
+from paramdiff.zoo.zoo import Zoo
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What is kept of the scores of N networks; small enough to store.
+
+    Attributes:
+        train: the task's first metric on the training data.
+        test: the same on the test data.
+        train_nll: breaks ties in selection, if the task gives it.
+        wrong_test: mistakes on the test data, if the task knows mistakes.
+        items_test: per-item test values whose mean is the metric, where that is not the share of
+            items that are not mistakes.
+    """
+
+    train: Float64[Tensor, "N"]
+    test: Float64[Tensor, "N"]
+    train_nll: Float64[Tensor, "N"] | None = None
+    wrong_test: Bool[Tensor, "N items"] | None = None
+    items_test: Real[Tensor, "N items"] | None = None
+
+    @classmethod
+    def of(cls, train: Scores, test: Scores) -> "Scored":
+        correct = test.outcomes.get("correct")
+        known = correct is not None and _is_mean(correct, test.metric)
+        others = (value for value in test.outcomes.values() if _is_mean(value, test.metric))
+        items = None if known else next(others, None)
+        return cls(train.metric, test.metric, train.nll, None if correct is None else ~correct, items)
+
+    @property
+    def n(self) -> int:
+        return len(self.train)
+
+    def item_values(self, index: int) -> Tensor | None:
+        """float64 [items]: values of one network whose mean is its test score, for intervals."""
+        if self.items_test is not None:
+            return self.items_test[index].double()
+        if self.wrong_test is None or not _is_mean(~self.wrong_test, self.test):
+            return None
+        return (~self.wrong_test[index]).double()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is known, by name, to store as safetensors."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Scored":
+        """Inverse of :meth:`tensors`; other names are ignored."""
+        known = ("train", "test", "train_nll", "wrong_test", "items_test")
+        return cls(**{name: tensors[name] for name in known if name in tensors})
+
+
+def _is_mean(values: Tensor, metric: Tensor) -> bool:
+    """Whether the metric is the mean of these per-item values, for every network that has a finite one."""
+    finite = metric.isfinite()
+    means = values[finite].double().mean(1)
+    return bool(finite.any()) and torch.allclose(means, metric[finite], rtol=1e-4, atol=1e-7)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """N networks against the zoo.
+
+    Attributes:
+        scored: their scores.
+        distances: where they lie.
+        behaviour: how their mistakes overlap; None if the task knows no mistakes.
+        selected: the network chosen on the training data.
+    """
+
+    scored: Scored
+    distances: Distances
+    behaviour: Behaviour | None
+    selected: int
+
+
+class Originals:
+    """The zoo as the reference of every comparison.
+
+    Args:
+        zoo: K members.
+        scored: their scores.
+        higher_is_better: direction of the task's first metric.
+    """
+
+    def __init__(self, zoo: Zoo, scored: Scored, higher_is_better: bool = True) -> None:
+        self.vectors, self.scored, self.higher_is_better = zoo.vectors, scored, higher_is_better
+        self.normaliser = Normaliser.fit(zoo.vectors, zoo.spec.positive)
+        self.neighbours = neighbours(zoo.k, zoo.trajectory)
+
+    @cached_property
+    def _gram(self) -> Gram:
+        return Gram.of(self.vectors[:0], self.vectors, self.normaliser)
+
+    @cached_property
+    def own(self) -> Comparison:
+        """The members against each other, each as if it had been left out of the zoo."""
+        wrong = self.scored.wrong_test
+        behaviour = None if wrong is None else Behaviour.of_members(wrong, self.neighbours)
+        distances = Distances.of_members(self._gram, self.neighbours)
+        return Comparison(self.scored, distances, behaviour, self._select(self.scored))
+
+    def compare(self, vectors: Float[Tensor, "N D"], scored: Scored) -> Comparison:
+        """New networks against the members."""
+        gram = Gram.of(vectors, self.vectors, self.normaliser, self._gram.members)
+        wrong, originals = scored.wrong_test, self.scored.wrong_test
+        behaviour = None if wrong is None or originals is None else Behaviour.of(wrong, originals)
+        return Comparison(scored, Distances.of(gram), behaviour, self._select(scored))
+
+    def _select(self, scored: Scored) -> int:
+        return select_on_train(scored.train, scored.train_nll, self.higher_is_better)

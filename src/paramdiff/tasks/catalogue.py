@@ -1,0 +1,82 @@
+"""Any of the ways to name a task -> the task.
+
+Built-in data sets, ``package.module:attr`` for a user's own, and tasks that installed packages offer
+under the entry point group ``paramdiff.tasks``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from paramdiff.errors import TaskError
+from paramdiff.tasks.base import Task
+from paramdiff.tasks.classification import SOURCES, ImageTask
+from paramdiff.tasks.lookup import load_attribute, load_entry_point
+
+GROUP = "paramdiff.tasks"
+"""Entry point group in which other packages offer tasks."""
+
+
+@runtime_checkable
+class TaskSettings(Protocol):
+    def make(self) -> Task: ...
+
+
+@dataclass
+class OwnTask:
+    """Settings of a user's own task.
+
+    Attributes:
+        name: ``package.module:attr`` (a Task class, an instance, or a function that returns one) or
+            the name of an entry point.
+        options: keyword arguments for the class or function.
+    """
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def make(self) -> Task:
+        """The task.
+
+        Raises:
+            TaskError: it cannot be found or made, or is not a Task.
+        """
+        own = ":" in self.name
+        found = load_attribute(self.name) if own else load_entry_point(GROUP, self.name, [*SOURCES])
+        if isinstance(found, Task) and not self.options:
+            return found
+        return _call(self.name, found, self.options)
+
+
+def _call(name: str, build: Any, options: Mapping[str, Any]) -> Task:
+    if not callable(build):
+        without = f", called with the options {dict(options)}" if options else ""
+        raise TaskError(
+            f"{name!r} is a {type(build).__name__}{without}",
+            expected="a paramdiff Task class, a function that returns a Task, or an instance without options",
+        )
+    try:
+        task = build(**options)
+    except Exception as error:  # whatever a user's code raises
+        raise TaskError(
+            f"{name!r} called with {dict(options)} failed ({type(error).__name__}: {error})",
+            remedy="set task.options to what it takes and implement every abstract method of Task",
+        ) from error
+    if not isinstance(task, Task):
+        raise TaskError(f"{name!r} returned a {type(task).__name__}", expected="a paramdiff Task")
+    return task
+
+
+CONFIGS: dict[str, type] = {"digits": ImageTask, "own": OwnTask}
+"""Options of the configuration group ``task``."""
+
+
+def make_task(task: str | TaskSettings) -> Task:
+    """The task behind settings, or behind a name: ``digits``, ``package.module:attr``, an entry point.
+
+    Raises:
+        TaskError: it cannot be found or made, or is not a Task.
+    """
+    if isinstance(task, str):
+        task = ImageTask(data=task) if task in SOURCES else OwnTask(task)
+    return task.make()

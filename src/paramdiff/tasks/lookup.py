@@ -1,0 +1,47 @@
+"""A user's own code by name: ``package.module:attr``, or an entry point."""
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from paramdiff.errors import TaskError, near
+
+
+def load_attribute(name: str) -> Any:
+    """The object ``package.module:attr``; ``attr`` may have dots.
+
+    Raises:
+        TaskError: the module cannot be imported, or has no such attribute.
+    """
+    module_name, _, path = name.partition(":")
+    try:
+        found = import_module(module_name)
+    except Exception as error:  # whatever a user's module raises while it is imported
+        raise TaskError(
+            f"cannot import {module_name} for {name!r} ({type(error).__name__}: {error})",
+            remedy="install the package, or put its folder on PYTHONPATH",
+        ) from error
+    for part in path.split("."):
+        if not hasattr(found, part):
+            public = [attr for attr in dir(found) if not attr.startswith("_")]
+            raise TaskError(
+                f"{name!r}: {getattr(found, '__name__', found)} has no {part!r}", remedy=near(part, public)
+            )
+        found = getattr(found, part)
+    return found
+
+
+def load_entry_point(group: str, name: str, builtin: list[str]) -> Any:
+    """What an installed package offers under ``name`` in an entry point group.
+
+    Raises:
+        TaskError: no such entry point, or it cannot be loaded.
+    """
+    found = {point.name: point for point in entry_points(group=group)}
+    if name not in found:
+        raise TaskError(
+            f"there is no task {name!r}",
+            expected=f"a built-in task, an entry point of {group}, or package.module:attr",
+            remedy=near(name, [*builtin, *found]),
+        )
+    return load_attribute(found[name].value)

@@ -1,0 +1,234 @@
+"""Anybody's checkpoints on disk -> a zoo: K files of one network become ``V [K, D]`` and a frozen rest.
+
+Files are read one at a time and only the selected tensors are kept, so memory is ``K x D`` plus one
+state dict. The frozen rest comes from the first file; where the files differ outside the selection,
+the zoo says so in ``about["notes"]``, because its members then are not quite the networks they came
+from.
+"""
+
+import glob
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from paramdiff.errors import CheckpointError, ZooError, near
+from paramdiff.files import read_json
+from paramdiff.networks.ties import tied_keys
+from paramdiff.parameters.spec import ParameterSpec
+from paramdiff.progress import bar
+from paramdiff.zoo.reading import SUFFIXES, read_state
+from paramdiff.zoo.records import is_trajectory, make_records, natural
+from paramdiff.zoo.zoo import Record, Zoo, differing
+
+Paths = str | Path | Sequence[str | Path]
+Select = str | Sequence[str]
+State = dict[str, Tensor]
+Parts = tuple[Float[Tensor, "K D"], ParameterSpec, State, list[Record], dict[str, Any]]
+
+TRAINERS_OWN = ("optimizer", "scheduler", "scaler", "rng_state", "training_args")
+"""Files that trainers keep beside a network under the same suffixes; passed over when searching."""
+
+SORT_THEM = "keep the checkpoints of each network in a folder of their own"
+
+FEW = 3
+"""How many names a message lists."""
+
+
+def open_zoo(path: str | Path, model: nn.Module | None = None, select: Select | None = None) -> Zoo:
+    """A zoo from whatever ``path`` is: a saved zoo, a run folder that has one, or checkpoints.
+
+    Raises:
+        CheckpointError: nothing there can be read; see :func:`read_checkpoints`.
+        ZooError: a saved zoo holds another selection than ``select``.
+    """
+    path = Path(path).expanduser()
+    folder = next((place for place in (path, path / "zoo") if _is_zoo(place)), None)
+    if folder is None:
+        return Zoo.from_checkpoints(path, model, select)
+    zoo = Zoo.load(folder)
+    wanted = select if select is None or isinstance(select, str) else ",".join(select)
+    if wanted not in (None, zoo.spec.select):
+        raise ZooError(
+            f"{folder} is a saved zoo of the selection {zoo.spec.select!r}", expected=f"{wanted!r}",
+            remedy="leave select out, or import the checkpoints it was made from",
+        )  # fmt: skip
+    return zoo
+
+
+def _is_zoo(folder: Path) -> bool:
+    manifest = folder / "manifest.json"
+    facts = read_json(manifest) if manifest.is_file() else None
+    return isinstance(facts, dict) and "spec" in facts
+
+
+def read_checkpoints(paths: Paths, model: nn.Module | None = None, select: Select | None = None) -> Parts:
+    """What :class:`Zoo` is made of, from state dicts on disk.
+
+    Args:
+        paths: a glob, a folder, one file, or a list of files. A folder gives the checkpoints directly
+            in it, or all below it if there are none; globs and folders are sorted so that
+            ``step_2`` comes before ``step_10``, a list keeps its order.
+        model: the network they belong to; needed for selections by module kind or order.
+        select: which tensors are generated. Default: ``last_norms:2`` with a model, ``all`` without.
+
+    Returns:
+        ``V`` [K, D], its spec, a complete state dict (the first file, completed by the model), a
+        record per file and the facts for ``Zoo.about``.
+
+    Raises:
+        CheckpointError: a file is missing, truncated, unsafe, holds NaN, or does not fit the others
+            or the model.
+        SelectionError: the selection matches nothing.
+    """
+    files = find_checkpoints(paths)
+    records = make_records(files)
+    names = None if model is None else _tensors(model)
+    first = read_state(files[0], names)
+    notes: list[str] = []
+    if model is not None:
+        spec = ParameterSpec.from_model(model, "last_norms:2" if select is None else select)
+        first = _complete(first, model, spec, files[0], notes)
+    else:
+        spec = ParameterSpec.from_state_dict(first, "all" if select is None else select)
+    base = {name: tensor.clone() for name, tensor in first.items()}  # no longer tied to the file
+    vectors = _read_vectors(files, spec, base, notes)
+    about = {"way": "import", "trajectory": is_trajectory(records), "source": _source(paths), "notes": notes}
+    return vectors, spec, base, records, about
+
+
+def find_checkpoints(paths: Paths) -> list[Path]:
+    """The files that ``paths`` means; never empty.
+
+    Raises:
+        CheckpointError: a path does not exist, a folder or glob holds no checkpoint.
+    """
+    if not isinstance(paths, str | Path):
+        if not paths:
+            raise CheckpointError("an empty list of checkpoints", expected="at least one file")
+        return [file for path in paths for file in find_checkpoints(path)]
+    path = Path(paths).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        if _is_zoo(path):
+            raise CheckpointError(f"{path} is a saved zoo, not a folder of checkpoints",
+                                  remedy="read it with Zoo.load")  # fmt: skip
+        return _search(path, f"{path} holds no checkpoint")
+    if not glob.has_magic(str(path)):
+        raise CheckpointError(f"{path} does not exist", expected="a checkpoint file or a folder of them")
+    matches = [Path(match) for match in glob.glob(str(path), recursive=True)]  # noqa: PTH207
+    return _sorted(matches) or _nothing(f"no checkpoint matches {path}")
+
+
+def _search(folder: Path, came: str) -> list[Path]:
+    below = (file for file in folder.rglob("*") if not _hidden(file.relative_to(folder)))
+    return _sorted(folder.iterdir()) or _sorted(below) or _nothing(came)
+
+
+def _nothing(came: str) -> list[Path]:
+    raise CheckpointError(came, expected=f"files that end in {', '.join(SUFFIXES)}")
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _sorted(paths: Iterable[Path]) -> list[Path]:
+    """Visible checkpoint files among ``paths``, in natural order."""
+    return sorted((path for path in paths if path.suffix in SUFFIXES and _is_network(path)), key=natural)
+
+
+def _is_network(path: Path) -> bool:
+    trainers_own = path.stem.rstrip("_0123456789") in TRAINERS_OWN
+    return path.is_file() and not path.name.startswith(".") and not trainers_own
+
+
+def _tensors(model: nn.Module) -> State:
+    return {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+
+
+def _complete(state: State, model: nn.Module, spec: ParameterSpec, file: Path, notes: list[str]) -> State:
+    """The first file in the order of the model's state dict, what it lacks taken from the model.
+
+    Raises:
+        CheckpointError: the file does not fit the model, or lacks selected tensors.
+    """
+    own = _tensors(model)
+    strange = [name for name in state if name not in own]
+    if strange:
+        raise CheckpointError(
+            f"{file} holds {len(strange)} tensors that the model does not have ({_few(strange)})",
+            expected=f"the model's names ({_few(list(own))})", remedy=near(strange[0], own),
+        )  # fmt: skip
+    _check_like(state, own, file, "the model")
+    whole = dict(state)
+    for keys in tied_keys(model.state_dict(keep_vars=True)):  # of tied tensors, safetensors keep one
+        held = [state[key] for key in keys if key in state]
+        whole |= {key: held[0] for key in keys if held and key not in state}
+    lost = [name for name in spec.names if name not in whole]
+    if lost:
+        raise CheckpointError(
+            f"{file} lacks {len(lost)} selected tensors ({_few(lost)})", expected="all that are selected",
+            remedy="select tensors that the checkpoints hold",
+        )  # fmt: skip
+    missing = [name for name in own if name not in whole]
+    if missing:
+        notes.append(f"{file.name} lacks {len(missing)} tensors ({_few(missing)}); they are the model's own")
+    return {name: whole.get(name, own[name].cpu()) for name in own}
+
+
+def _read_vectors(
+    files: Sequence[Path], spec: ParameterSpec, base: State, notes: list[str]
+) -> Float[Tensor, "K D"]:
+    """The selected tensors of every file, one row a file; appends a note if the rest differs."""
+    vectors = torch.empty(len(files), spec.dim, dtype=spec.dtype)
+    generated = set(spec.keys)
+    frozen = [name for name in base if name not in generated]
+    different: set[str] = set()
+    for file, row in zip(bar(files, "reading checkpoints", unit="file"), vectors):
+        state = read_state(file, base)
+        _check_like(state, base, file, str(files[0]))
+        row.copy_(spec.flatten(state, str(file)))
+        _check_finite(row, spec, file)
+        held = [name for name in frozen if name in state and name not in different]
+        different |= set(differing(state, base, held))
+    if different:
+        notes.append(
+            f"the checkpoints differ outside the selection in "
+            f"{_few([name for name in frozen if name in different])}; "
+            f"the frozen rest is taken from {files[0].name}"
+        )
+    return vectors
+
+
+def _check_like(state: State, other: State, file: Path, where: str) -> None:
+    """Raise unless every tensor of ``file`` is also in ``other``, in the same shape."""
+    for name, tensor in state.items():
+        if name not in other:
+            raise CheckpointError(f"{file} holds {name}, which {where} does not have",
+                                  expected="checkpoints of one network", remedy=SORT_THEM)  # fmt: skip
+        if tensor.shape != other[name].shape:
+            raise CheckpointError(f"{file} holds {name} of shape {list(tensor.shape)}",
+                                  expected=f"{list(other[name].shape)} as in {where}",
+                                  remedy=SORT_THEM)  # fmt: skip
+
+
+def _check_finite(v: Float[Tensor, "D"], spec: ParameterSpec, file: Path) -> None:
+    if bool(v.isfinite().all()):
+        return
+    bad = [name for name, part in spec.slices.items() if not bool(v[part].isfinite().all())]
+    raise CheckpointError(f"{file} holds NaN or Inf in {_few(bad)}", expected="finite numbers",
+                          remedy="remove that checkpoint")  # fmt: skip
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+    return ", ".join(names[:FEW]) + more
+
+
+def _source(paths: Paths) -> str:
+    return str(paths) if isinstance(paths, str | Path) else f"{len(paths)} files, the first {paths[0]}"

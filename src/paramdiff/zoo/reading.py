@@ -1,0 +1,152 @@
+"""One checkpoint file -> one flat state dict, without ever running code that came with the file.
+
+Safetensors hold nothing but tensors. ``.pt/.pth/.th/.ckpt`` files are pickles: they are read with
+torch's ``weights_only`` unpickler, which builds tensors and plain containers and refuses the rest.
+What training scripts wrap around a state dict (an outer dict, ``module.`` of DataParallel,
+``_orig_mod.`` of ``torch.compile``, ``model.`` of Lightning) is taken off.
+"""
+
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paramdiff.errors import CheckpointError
+from paramdiff.files import load_tensors
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt")
+"""Files that count as checkpoints when a folder or a glob is searched."""
+
+WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "ema")
+"""Keys under which training scripts keep the state dict, in order of preference."""
+
+DEPTH = 2
+"""How many wrapping dicts are looked through, as in ``{"model": {"state_dict": ...}}``."""
+
+PREFIXES = ("module.", "_orig_mod.", "model.")
+"""What wrappers put before every key."""
+
+ALWAYS_A_WRAPPER = ("module.", "_orig_mod.")
+"""Prefixes that go without knowing the network. ``model.`` may well be an attribute of its own."""
+
+CONVERT = (
+    "if you trust its author, convert it once outside paramdiff: torch.load(path, weights_only=False), "
+    "then torch.save(model.state_dict(), 'clean.pt')"
+)
+
+
+def read_state(path: Path, like: Collection[str] | None = None) -> dict[str, Tensor]:
+    """The state dict in a checkpoint file, memory-mapped where the format allows it.
+
+    Args:
+        path: a ``.safetensors`` file, or anything ``torch.save`` wrote.
+        like: names the tensors should have; decides which prefixes are taken off. Without it a
+            prefix of :data:`ALWAYS_A_WRAPPER` goes if every key carries it.
+
+    Raises:
+        CheckpointError: missing, truncated, unsafe, or without tensors.
+    """
+    value = load_tensors(path) if path.suffix == ".safetensors" else _load_pickle(path)
+    return strip_prefixes(_find_state(value, path), like)
+
+
+def _load_pickle(path: Path) -> Any:
+    """``torch.load`` of plain data only, every failure in words."""
+    _require_readable(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about pickle protocols; refused below anyway
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise _refused(path, str(error)) from None
+    except Exception as error:  # torch.load raises anything on garbage: EOFError, KeyError, OSError, ...
+        if "TorchScript" in str(error):
+            raise _refused(path, str(error)) from None
+        raise CheckpointError(
+            f"{path} is not a complete checkpoint file ({_first_line(error)})",
+            remedy="it is probably truncated: copy it again or remove it",
+        ) from None
+
+
+def _require_readable(path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist", expected="a checkpoint file") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
+
+
+def _refused(path: Path, reason: str) -> CheckpointError:
+    """The file was not a plain state dict; nothing of it was run."""
+    found = re.search(r"GLOBAL\s+(\S+)", reason)
+    if found is None:
+        held = "a TorchScript archive" if "TorchScript" in reason else "something other than plain tensors"
+    elif found[1].startswith("torch.nn.modules."):
+        held = f"a whole nn.Module ({found[1]}), and unpickling one can run any code"
+    else:
+        held = f"the Python object {found[1]}, and unpickling objects can run any code"
+    return CheckpointError(
+        f"{path} was refused: it holds {held}", expected="a state dict of plain tensors", remedy=CONVERT
+    )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {text[:120]}" if text else type(error).__name__
+
+
+def _find_state(value: Any, path: Path) -> dict[str, Tensor]:
+    """The first mapping with tensors, looking through :data:`WRAPPERS`; other entries are dropped."""
+    state = _unwrap(value, DEPTH)
+    if state is None:
+        keys = ", ".join(map(str, list(value)[:6])) if isinstance(value, Mapping) else type(value).__name__
+        raise CheckpointError(
+            f"{path} holds no state dict (found {keys or 'an empty dict'})",
+            expected=f"tensors by name, or a dict with one of {', '.join(WRAPPERS)}",
+            remedy="write it with torch.save(model.state_dict(), path)",
+        )
+    return state
+
+
+def _unwrap(value: Any, depth: int) -> dict[str, Tensor] | None:
+    if not isinstance(value, Mapping):
+        return None
+    inner = (_unwrap(value.get(key), depth - 1) for key in WRAPPERS) if depth else iter(())
+    found = next((state for state in inner if state is not None), None)
+    if found is not None:
+        return found
+    return {str(key): item.detach() for key, item in value.items() if isinstance(item, Tensor)} or None
+
+
+def strip_prefixes(state: Mapping[str, Tensor], like: Collection[str] | None = None) -> dict[str, Tensor]:
+    """Take :data:`PREFIXES` off the keys.
+
+    With ``like``, the way of stripping that matches most of its names is taken, the least stripped
+    of equals. Without it, one of :data:`ALWAYS_A_WRAPPER` goes as long as every key carries it.
+    """
+    if like is None:
+        return _strip_common(dict(state))
+    ways, names = [dict(state)], set(like)
+    for way in ways:  # grows while it is walked: each way can be stripped further
+        ways += [shorter for prefix in PREFIXES if (shorter := _without(prefix, way))]
+    return max(ways, key=lambda way: len(names & way.keys()))  # max keeps the first of equals
+
+
+def _strip_common(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in ALWAYS_A_WRAPPER:
+        if all(key.startswith(prefix) for key in state):
+            return _strip_common({key.removeprefix(prefix): tensor for key, tensor in state.items()})
+    return state
+
+
+def _without(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """``state`` without a prefix; ``None`` if no key carries it or names would clash."""
+    shorter = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+    return shorter if shorter.keys() != state.keys() and len(shorter) == len(state) else None

@@ -1,0 +1,109 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from paramdiff.errors import RunFolderError
+from paramdiff.run.folder import RunFolder, Stage, differing_keys
+
+
+class Recorder:
+    """Two stages, b after a, that count how often they work."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.done = path, []
+
+    def stage(self, name: str, settings: object = 0, needs: tuple[str, ...] = (), text: str = "") -> Stage:
+        def work(scratch: Path) -> None:
+            self.done.append(name)
+            (self.path / name).write_text(text or name)
+
+        return Stage(name, settings, needs, [name], work)
+
+
+def run(path: Path, *stages: Stage, settings: dict | None = None, force: bool = False) -> None:
+    with RunFolder(path, settings or {"k": 1}, force).opened() as folder:
+        for stage in stages:
+            folder.run(stage)
+
+
+def test_unchanged_stages_are_skipped_and_changed_inputs_redo_what_follows(tmp_path: Path):
+    r = Recorder(tmp_path)
+    run(tmp_path, r.stage("a"), r.stage("b", needs=("a",)))
+    run(tmp_path, r.stage("a"), r.stage("b", needs=("a",)))
+    assert r.done == ["a", "b"]
+    run(tmp_path, r.stage("a", settings=1, text="new"), r.stage("b", needs=("a",)))
+    assert r.done == ["a", "b", "a", "b"]
+    run(tmp_path, r.stage("a", settings=2, text="new"), r.stage("b", needs=("a",)))
+    assert r.done[4:] == ["a"], "b's input has the same content, so b is kept"
+
+
+def test_a_damaged_or_missing_file_is_made_again(tmp_path: Path):
+    r = Recorder(tmp_path)
+    run(tmp_path, r.stage("a"))
+    (tmp_path / "a").write_text("damaged")
+    run(tmp_path, r.stage("a"))
+    (tmp_path / "a").unlink()
+    run(tmp_path, r.stage("a"))
+    assert r.done == ["a", "a", "a"]
+
+
+def test_another_configuration_is_refused_and_nothing_is_touched(tmp_path: Path):
+    r = Recorder(tmp_path)
+    run(tmp_path, r.stage("a"), settings={"zoo": {"k": 200}, "seed": 0})
+    before = (tmp_path / "manifest.json").read_text()
+    with pytest.raises(
+        RunFolderError, match=r"was made by another configuration \(it differs in zoo.k\); .*force=true"
+    ):
+        RunFolder(tmp_path, {"zoo": {"k": 50}, "seed": 0})
+    assert (tmp_path / "manifest.json").read_text() == before
+    run(tmp_path, r.stage("a"), settings={"zoo": {"k": 50}, "seed": 0}, force=True)
+    assert json.loads((tmp_path / "manifest.json").read_text())["settings"]["zoo"]["k"] == 50
+
+
+def test_a_stage_without_its_inputs_says_what_to_run(tmp_path: Path):
+    r = Recorder(tmp_path)
+    with pytest.raises(RunFolderError, match="b needs .*a, which is not there; run the earlier stages first"):
+        run(tmp_path, r.stage("b", needs=("a",)))
+
+
+def test_strangers_and_files_are_left_alone(tmp_path: Path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(RunFolderError, match="holds thesis.tex but no manifest.json"):
+        RunFolder(tmp_path, {})
+    with pytest.raises(RunFolderError, match="is a file"):
+        RunFolder(tmp_path / "thesis.tex", {})
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path: Path):
+    code = (
+        "import sys; from pathlib import Path; from paramdiff.run.folder import RunFolder\n"
+        "from paramdiff.errors import RunFolderError\n"
+        "try:\n    RunFolder(Path(sys.argv[1]), {'k': 1}).opened().__enter__()\n"
+        "except RunFolderError as error: print(error)"
+    )
+    with RunFolder(tmp_path, {"k": 1}).opened():
+        words = [sys.executable, "-c", code, str(tmp_path)]
+        other = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert "another process is working in" in other.stdout
+
+
+def test_the_state_of_other_settings_is_not_resumed(tmp_path: Path):
+    seen = []
+
+    def stage(settings: int) -> Stage:
+        def work(scratch: Path) -> None:
+            seen.append(scratch)
+            (tmp_path / "a").write_text("x")
+
+        return Stage("a", settings, [], ["a"], work)
+
+    run(tmp_path, stage(1))
+    run(tmp_path, stage(2))
+    assert seen[0] != seen[1]
+
+
+def test_differing_keys_are_dotted():
+    assert differing_keys({"a": {"b": 1, "c": 2}}, {"a": {"b": 2, "c": 2}, "d": 1}) == ["a.b", "d"]
