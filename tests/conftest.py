@@ -9,6 +9,6 @@ from jaxtyping import install_import_hook
 
 install_import_hook("paramdiff", "shape_checker.check")
 
-import torch
+import torch  # noqa: E402 (after the hook and the environment)
 
 torch.set_num_threads(1)

@@ -9,7 +9,7 @@ from paramdiff.seeds import generator, seeded
 from paramdiff.training import Ema, Training, require_finite
 
 
-class Interrupted(Exception):
+class InterruptedTrainingError(Exception):
     """Stands for a kill: nothing after it runs."""
 
 
@@ -21,7 +21,7 @@ def train(path: Path | None, steps: int = 12, stop_after: int | None = None) -> 
     training = Training("test", steps, {"net": net, "optimiser": optimiser, "ema": ema}, path, save_every_s=0)
     for step in training:
         if step == stop_after:
-            raise Interrupted
+            raise InterruptedTrainingError
         x = torch.randn(8, 4, generator=generator("x", step))
         loss = (net(x) - x.sum(1, keepdim=True)).square().mean()
         optimiser.zero_grad()
@@ -34,7 +34,7 @@ def train(path: Path | None, steps: int = 12, stop_after: int | None = None) -> 
 
 def test_resuming_gives_the_same_numbers(tmp_path: Path):
     whole, whole_training = train(None)
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedTrainingError):
         train(tmp_path / "t.safetensors", stop_after=7)
     resumed, training = train(tmp_path / "t.safetensors")
     assert training.start == 7

@@ -17,7 +17,7 @@ _WHERE = {
     "Task": "tasks.base",
     "Zoo": "zoo.zoo",
 }
-__all__ = ["__version__", *_WHERE]
+__all__ = ["Generator", "Normaliser", "ParamdiffError", "ParameterDiffusion", "ParameterSpec", "Task", "Zoo"]
 
 
 def __getattr__(name: str) -> Any:

@@ -59,11 +59,13 @@ RUN_HELP = """usage: paramdiff {command} [key=value ...] [-m] [--config-dir DIR]
 
 INSPECT_HELP = """usage: paramdiff inspect PATH [task=NAME] [select=PATTERN] [--json]
 
-Says what a zoo, a run folder or any folder of state dicts holds before anything is trained: K, D, tensors,
-duplicates, NaN, how the checkpoints vary, and whether random pairs lie in one basin (score at their midpoint).
+Says what a zoo, a run folder or any folder of state dicts holds before anything is trained: K, D,
+tensors, duplicates, NaN, how the checkpoints vary, and whether random pairs lie in one basin (the score
+at their midpoint).
 
-  task=NAME            the task the checkpoints belong to (digits, or --config-dir and your own): gives the model
-                       for select=last_norms:N, and the data for the midpoint score. A collected zoo knows its own.
+  task=NAME            the task the checkpoints belong to (digits, or your own with --config-dir): gives the
+                       model for select=last_norms:N and the data for the midpoint score. A collected zoo
+                       knows its own.
   select=PATTERN       tensors to look at: all, last_norms:2, type:Linear, globs
   --json               the numbers as JSON
 """
@@ -109,10 +111,8 @@ def _help(command: str) -> str:
     from paramdiff.run.options import list_options
 
     groups = {group: ", ".join(list_options(group)) for group in ("zoo", "generator", "compare")}
-    experiments = ", ".join(list_options("experiment"))
-    return RUN_HELP.format(
-        command=command, text=STAGES[command].capitalize(), experiments=experiments, **groups
-    )
+    groups["experiments"] = ", ".join(list_options("experiment"))
+    return RUN_HELP.format(command=command, text=STAGES[command].capitalize(), **groups)
 
 
 def _run(command: str, rest: list[str]) -> int:

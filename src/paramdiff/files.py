@@ -41,9 +41,8 @@ def writing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise _disk_error(error, path) from error
     except SafetensorError as error:  # safetensors reports a failed write with its own type
-        raise DiskError(
-            f"cannot write {path} ({error})", remedy="free some space and run the same command again"
-        ) from error
+        full = errno.ENOSPC if "No space left" in str(error) else 0
+        raise _disk_error(OSError(full, str(error)), path) from error
     finally:
         _remove(partial)
 
@@ -56,7 +55,7 @@ def _replace(partial: Path, path: Path) -> None:
         partial.rename(path)
         _remove(old)
     else:
-        os.replace(partial, path)
+        partial.replace(path)
 
 
 def _remove(path: Path) -> None:
@@ -107,8 +106,8 @@ def save_tensors(
     """Write tensors as safetensors, atomically. Tensors that share memory are copied first."""
     plain: dict[str, Tensor] = {}
     storages: set[int] = set()
-    for name, tensor in tensors.items():
-        tensor = tensor.detach().cpu().contiguous()
+    for name, given in tensors.items():
+        tensor = given.detach().cpu().contiguous()
         whole = tensor.untyped_storage()
         shared = whole.data_ptr() in storages or whole.nbytes() != tensor.nbytes
         storages.add(whole.data_ptr())
@@ -139,7 +138,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         CheckpointError: missing, truncated or not safetensors.
     """
     with open_tensors(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
 
 
 def load_metadata(path: Path) -> dict[str, str]:

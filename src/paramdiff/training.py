@@ -52,6 +52,7 @@ class Training:
         self.name, self.steps, self.parts, self.path = name, steps, dict(parts), path
         self.save_every_s, self.show = save_every_s, show
         self.start = 0
+        self._stopped = False
         self._pending: list[Tensor] = []
         self._losses: list[float] = []
         if path is not None and path.is_file():
@@ -65,10 +66,16 @@ class Training:
             if self.path is not None and time.monotonic() - saved > self.save_every_s:
                 self.save(step + 1)
                 saved = time.monotonic()
+            if self._stopped:
+                break
         if self.start < self.steps:
             self._drain()
             if self.path is not None:
                 self.save(self.steps)
+
+    def stop(self) -> None:
+        """The current step is the last; a resumed training knows that it is done."""
+        self._stopped = True
 
     def log(self, step: int, loss: Tensor) -> None:
         """Keep this step's loss. Read back in blocks, so an accelerator is not stopped every step."""

@@ -119,8 +119,8 @@ class Generator(ABC):
             partial.mkdir(parents=True)
             settings = {"generator": self.name, "settings": asdict(self), "notes": self.notes}  # type: ignore[call-overload]
             write_json(partial / "generator.json", settings)
-            learnt = {"normaliser": self.normaliser.state_dict(), "learnt": self._state(), "losses": self.losses}
-            save_state(partial / "state.safetensors", learnt)
+            learnt = {"learnt": self._state(), "losses": self.losses}
+            save_state(partial / "state.safetensors", {"normaliser": self.normaliser.state_dict(), **learnt})
 
     @classmethod
     def load(cls, folder: Path | str) -> "Generator":

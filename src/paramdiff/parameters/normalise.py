@@ -93,8 +93,8 @@ def _blocks(n: int, dim: int) -> Iterator[slice]:
 
 
 def _double(block: Tensor) -> Tensor:
-    """A float64 copy on the CPU (some devices have no float64)."""
-    return block.detach().cpu().to(torch.float64, copy=True)
+    """In float64, on the CPU: some devices have no float64."""
+    return block.detach().cpu().double()
 
 
 def _to_log(v: Tensor, positive: Tensor) -> Tensor:

@@ -77,7 +77,8 @@ class RunFolder:
         )
         if strangers:
             raise RunFolderError(
-                f"run_dir {self.path} holds {strangers[0]} but no manifest.json", expected="a run folder or an empty one",
+                f"run_dir {self.path} holds {strangers[0]} but no manifest.json",
+                expected="a run folder or an empty one",
                 remedy="choose another run_dir",
             )  # fmt: skip
         return {"stages": {}}
@@ -203,7 +204,10 @@ def environment() -> dict[str, Any]:
     import torch
 
     return {
-        "versions": {"paramdiff": __version__, "python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__},
+        "versions": {
+            "paramdiff": __version__, "python": platform.python_version(),
+            "torch": torch.__version__, "numpy": numpy.__version__,
+        },
         "git": _git_revision(),
     }  # fmt: skip
 
@@ -223,7 +227,7 @@ def machine(device: Any) -> dict[str, Any]:
 
 
 def _git_revision() -> str | None:
-    """Revision of the paramdiff checkout in use, with ``+changes`` where it is not clean; None outside one."""
+    """Revision of the paramdiff checkout in use, with ``+changes`` if it is not clean; None outside one."""
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *words]

@@ -71,7 +71,7 @@ def parse(words: Sequence[str]) -> Request:
         else:
             paths.append(word)
     if len(paths) != 1:
-        raise ParamdiffError(f"{len(paths)} paths", expected="one: a zoo, a run folder or a folder of checkpoints",
+        raise ParamdiffError(f"{len(paths)} paths", expected="one: a zoo, a run folder or checkpoints",
                              remedy="type `paramdiff inspect PATH`")  # fmt: skip
     return Request(paths[0], select, overrides, as_json)
 
@@ -166,9 +166,8 @@ def _lines(facts: Inspection, metric: str) -> list[str]:
             f"effective dimension {s.participation_ratio:.1f}"
         )
     for name, scores in facts.scores.items():
-        lines.append(
-            f"{name + ' score:':<11} mean {scores.mean:.4f}, {scores.least:.4f} to {scores.most:.4f}, {scores.known} known"
-        )
+        spread = f"mean {scores.mean:.4f}, {scores.least:.4f} to {scores.most:.4f}"
+        lines.append(f"{name + ' score:':<11} {spread}, {scores.known} known")
     if facts.basin:
         b = facts.basin
         verdict = {True: "one basin", False: "several basins", None: "unknown"}[b.one_basin]

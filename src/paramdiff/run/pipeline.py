@@ -163,7 +163,8 @@ class Pipeline:
     def stages(self, group: str) -> list[Stage]:
         """The stages behind one command."""
         return {
-            "collect": self._collect, "fit": lambda: [self._fit(self.main)], "sample": lambda: [self._sample(self.main)],
+            "collect": self._collect,
+            "fit": lambda: [self._fit(self.main)], "sample": lambda: [self._sample(self.main)],
             "score": self._score_main, "compare": self._compare, "report": self._report,
         }[group]()  # fmt: skip
 
@@ -267,7 +268,8 @@ class Pipeline:
         seconds = {group: round(self.folder.seconds(group), 3) for group in ORDER[:5]}
         return {
             "schema": SCHEMA, "experiment": self.config.name, "generator": main.name, "command": self.command,
-            "task": task_facts(self.task), "zoo": zoo_facts(self.zoo, self.settings["zoo"]), "seed": self.config.seed,
+            "seed": self.config.seed,
+            "task": task_facts(self.task), "zoo": zoo_facts(self.zoo, self.settings["zoo"]),
             "n_items": {"train": len(self.task.train_data()), "test": len(self.task.test_data())},
             "models": models(self.originals, findings),
             "verdict": judge(self.task, self.originals, main, others).to_json(),

@@ -41,7 +41,7 @@ def joined(batches: Iterable[Batch]) -> Iterator[Batch]:
 
 
 def random_subset(data: Data, items: int) -> Iterator[Batch]:
-    """``items`` random items of ``data`` in the order of the data, the same in every run; all if there are no more.
+    """``items`` random items of ``data`` in its order, the same in every run; all if there are no more.
 
     Batches that cannot be cut are kept or left out whole, so that about ``items`` are kept.
     """

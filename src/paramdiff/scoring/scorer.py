@@ -5,11 +5,11 @@ does not depend on one, is the *prefix*: computed once per batch and kept, withi
 for the next call (:class:`paramdiff.networks.prefix.SharedPrefix`). The rest, the *suffix*, is
 computed once per network.
 
-Small batches are joined first (:mod:`paramdiff.scoring.batches`): with the 32 items a batch of the digits task
-this makes scoring 5 to 7 times faster. Suffixes are computed one after another. Stacking them with ``torch.func.vmap`` was measured (one CPU core,
-stacks of 4 to 64) and left out: it doubles the speed of the MLP 64-50-25-10 at 128 items a batch, which saves
-0.06 s for 100 networks on the digits, and gives nothing from 256 items on; two convolutions with BatchNorm
-get 15-30% faster at 128 items and 2 to 7 times slower at 512.
+Small batches are joined first (:mod:`paramdiff.scoring.batches`): with the 32 items a batch of the digits
+task this makes scoring 5 to 9 times faster. Suffixes are computed one after another. Stacking them with
+``torch.func.vmap`` was measured (one CPU core, stacks of 4 to 64) and left out: it doubles the speed of the
+MLP 64-50-25-10 at 128 items a batch and gives nothing from 256 items on; two convolutions with BatchNorm get
+15-30% faster at 128 items and 2 to 7 times slower at 512.
 """
 
 from collections.abc import Callable, Iterable, Iterator
