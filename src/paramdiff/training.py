@@ -63,11 +63,11 @@ class Training:
         left = range(self.start, self.steps)
         for step in bar(left, self.name) if self.show else left:
             yield step
+            if self._stopped:
+                break
             if self.path is not None and time.monotonic() - saved > self.save_every_s:
                 self.save(step + 1)
                 saved = time.monotonic()
-            if self._stopped:
-                break
         if self.start < self.steps:
             self._drain()
             if self.path is not None:

@@ -11,14 +11,16 @@ from torch import Tensor, nn
 
 from paramdiff.errors import CheckpointError, TaskError
 from paramdiff.networks.prefix import SharedPrefix
-from paramdiff.progress import bar
+from paramdiff.networks.ties import tied_keys
 from paramdiff.seeds import seeded
 from paramdiff.tasks.base import Data, Task
 from paramdiff.tasks.evaluate import outcomes
 from paramdiff.zoo.zoo import Zoo
 
-SMALL_NETWORK = 50_000
-"""Parameters below which a step is so short that handing work to a second thread costs more than it saves."""
+SMALL_NETWORK = 100_000
+"""Parameters below which one thread is used. A step takes about a millisecond then: a second thread saves
+little on an idle machine, and on a busy one costs ten times the work in waiting. The result then also has
+the same bits whatever the number of threads."""
 
 
 class Way(ABC):
@@ -58,17 +60,29 @@ def fresh_network(task: Task, device: torch.device | str, *key: int | str) -> nn
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load a complete state dict.
+    """Load a complete state dict; of tied tensors one is enough.
 
     Raises:
         CheckpointError: names or shapes do not fit the network.
     """
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
+    own, whole = model.state_dict(keep_vars=True), dict(state)
+    for keys in tied_keys(own):
+        given = next((state[key] for key in keys if key in state), None)
+        whole |= {} if given is None else dict.fromkeys(keys, given)
+    shapes = {name: (list(whole[name].shape), list(own[name].shape)) for name in whole.keys() & own.keys()}
+    wrong = [
+        f"{name} has shape {came}, not {wanted}" for name, (came, wanted) in shapes.items() if came != wanted
+    ]
+    if not wrong:
+        keys = model.load_state_dict(whole, strict=False)
+        wrong += [f"{name} is missing" for name in keys.missing_keys]
+        wrong += [f"{name} has no place" for name in keys.unexpected_keys]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise CheckpointError(
-            f"{source} does not fit the task's network ({error})", expected="a complete state dict of it"
-        ) from None
+            f"{source} does not fit the task's network ({', '.join(wrong[:3])}{more})",
+            expected="a complete state dict of that network",
+        )
 
 
 @contextmanager
@@ -89,18 +103,17 @@ def add_train_scores(zoo: Zoo, task: Task, model: nn.Module, data: Data) -> None
     Args:
         zoo: its records are changed.
         task: gives the metric.
-        model: a network on the data's device; it ends with the weights of the zoo's base.
+        model: holds the zoo's base, on the data's device.
         data: the training data; read once for all members.
     """
-    load_weights(model, zoo.base, "the zoo's base")
-    device = next(iter(model.state_dict().values())).device
-    shared, vectors = SharedPrefix(model.eval(), zoo.spec.keys), zoo.vectors.to(device)
+    shared = SharedPrefix(model.eval(), zoo.spec.keys)
+    vectors = zoo.vectors.to(next(iter(model.state_dict().values())).device)
 
     def members(*inputs: Any) -> Iterator[Any]:
         boundary = shared.prefix(*inputs)
         return (shared.suffix(boundary, zoo.spec.unflatten(v)) for v in vectors)
 
-    found = outcomes(task, members, data)
-    for index, record in enumerate(bar(zoo.records, "scoring originals", unit="member")):
+    found = outcomes(task, members, data, "scoring originals")
+    for index, record in enumerate(zoo.records):
         scores = task.metrics({name: values[index] for name, values in found.items()})
         record.scores["train"] = scores[task.metric]

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from paramdiff.collect.base import Way, add_train_scores, fresh_network, suitable_threads
+from paramdiff.collect.base import Way, add_train_scores, fresh_network, load_weights, suitable_threads
 from paramdiff.tasks.base import Task
 from paramdiff.tasks.data import ready
 from paramdiff.zoo.importing import open_zoo
@@ -30,6 +30,7 @@ class Import(Way):
     def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
         model = fresh_network(task, device, 0)
         zoo = open_zoo(self.path, model, self.select)
+        load_weights(model, zoo.base, self.path)
         with suitable_threads(model):
             add_train_scores(zoo, task, model, ready(task.train_data(), device))
         return zoo

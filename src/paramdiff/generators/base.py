@@ -6,10 +6,11 @@ after ``_sample``, so that every baseline treats scales, constant coordinates an
 coordinates in the same way.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -17,18 +18,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.errors import GeneratorError, near
+from paramdiff.errors import ConfigError, GeneratorError, check_choice, near
 from paramdiff.files import load_state, read_json, save_state, write_json, writing
 from paramdiff.parameters.normalise import Normaliser
+from paramdiff.progress import say
 from paramdiff.training import require_finite
 from paramdiff.zoo.zoo import Zoo
 
 Probe = Callable[[Tensor], Tensor]
-"""Scores raw parameter vectors ``[n, D] -> [n]``; how a generator looks at a task without knowing it."""
+"""Scores raw parameter vectors ``[n, D] -> [n]``, higher is better; a generator's only view of a task."""
 
 CHUNK = 100
-"""Samples are always drawn in chunks of this many, so that sample i has the same bits for every n."""
+"""Samples are always drawn in whole chunks of this many, so that sample i has the same bits for every n."""
 
+ELEMENTS = 1 << 24
+"""Chunks of long vectors hold fewer samples, so that a chunk is never larger than this many numbers."""
+
+BUILT_IN = ("averages", "noised", "gaussian", "pdiff", "pdiff_linear")
+PLUGINS = "paramdiff.generators"
 REGISTRY: dict[str, type["Generator"]] = {}
 
 
@@ -37,9 +44,11 @@ class Generator(ABC):
 
     Class attributes:
         name: the row name in ``results.json``, and the key under which it is registered.
+        chunk: samples drawn at once; 1 where drawing one is expensive.
     """
 
     name: ClassVar[str] = ""
+    chunk: ClassVar[int] = CHUNK
     # Learnt by fit. This class is not a dataclass, so these are no hyper-parameters of subclasses.
     normaliser: Normaliser | None = None
     losses: dict[str, list[float]]
@@ -69,10 +78,11 @@ class Generator(ABC):
             NumericalError: NaN or Inf appeared while fitting.
         """
         zoo.require_usable()
-        self.normaliser = Normaliser.fit(zoo.vectors, zoo.spec.positive)
-        self.losses, self.notes = {}, {}
-        raw_probe = probe and (lambda x: probe(self._denormalise(x)))
-        self._fit(self.normaliser.normalise(zoo.vectors), raw_probe, folder)
+        normaliser = Normaliser.fit(zoo.vectors, zoo.spec.positive)
+        self.losses, self.notes, self.normaliser = {}, {}, None
+        own_probe = probe and (lambda x: probe(normaliser.denormalise(x)))
+        self._fit(normaliser.normalise(zoo.vectors), own_probe, folder)
+        self.normaliser = normaliser  # last: a fit that failed leaves an unfitted generator
         return self
 
     def sample(self, n: int, seed: int = 0) -> Float[Tensor, "n D"]:
@@ -86,14 +96,14 @@ class Generator(ABC):
             raise GeneratorError(f"{self.name} is not fitted", remedy="call fit(zoo) first")
         if n < 1:
             raise GeneratorError(f"n = {n} samples", expected="at least 1")
-        chunks = [self._sample(range(i, i + CHUNK), seed) for i in range(0, n, CHUNK)]
-        x = torch.cat(chunks)[:n]
-        require_finite(x, f"sampling from {self.label}")
-        return self._denormalise(x)
-
-    def _denormalise(self, x: Tensor) -> Tensor:
-        assert self.normaliser is not None
-        return self.normaliser.denormalise(x)
+        dim = len(self.normaliser.mean)
+        size = max(1, min(self.chunk, ELEMENTS // dim))
+        v = torch.empty(n, dim)
+        for start in range(0, n, size):
+            x = self._sample(range(start, start + size), seed)[: n - start]
+            require_finite(x, f"sampling {self.label}, samples from {start} on")
+            v[start : start + size] = self.normaliser.denormalise(x)
+        return v
 
     @abstractmethod
     def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
@@ -119,32 +129,63 @@ class Generator(ABC):
             partial.mkdir(parents=True)
             settings = {"generator": self.name, "settings": asdict(self), "notes": self.notes}  # type: ignore[call-overload]
             write_json(partial / "generator.json", settings)
-            learnt = {"learnt": self._state(), "losses": self.losses}
-            save_state(partial / "state.safetensors", {"normaliser": self.normaliser.state_dict(), **learnt})
+            learnt = {
+                "normaliser": self.normaliser.state_dict(),
+                "learnt": self._state(),
+                "losses": self.losses,
+            }
+            save_state(partial / "state.safetensors", learnt)
 
     @classmethod
     def load(cls, folder: Path | str) -> "Generator":
         """A saved generator, of whatever class it was.
 
         Raises:
-            GeneratorError: unknown generator or settings.
+            GeneratorError: unknown generator.
+            ConfigError: settings this version does not know.
             CheckpointError: files missing or truncated.
         """
         about = read_json(Path(folder) / "generator.json")
-        kind = REGISTRY.get(about["generator"])
-        if kind is None:
+        known = registry()
+        if about["generator"] not in known:
             raise GeneratorError(
-                f"{folder} holds a generator {about['generator']!r}",
-                remedy=near(about["generator"], REGISTRY),
+                f"{folder} holds a generator {about['generator']!r}", remedy=near(about["generator"], known)
             )
-        known = {field.name for field in fields(kind)} if is_dataclass(kind) else set()
-        generator = kind(**{key: value for key, value in about["settings"].items() if key in known})
+        generator = make(about["generator"], **about["settings"])
         state = load_state(Path(folder) / "state.safetensors")
-        generator.normaliser = Normaliser.from_state(state["normaliser"])
         generator.losses, generator.notes = state["losses"], about["notes"]
         generator._restore(state["learnt"])
+        generator.normaliser = Normaliser.from_state(state["normaliser"])
         return generator
 
-    def __repr__(self) -> str:
-        settings = asdict(self) if is_dataclass(self) else {}
-        return f"{type(self).__name__}({json.dumps(settings)[1:-1]})"
+
+def registry() -> dict[str, type[Generator]]:
+    """Every known generator by name: the built-in ones, plug-ins, and those defined by the caller.
+
+    A plug-in is a class announced under the entry-point group ``paramdiff.generators``; one that
+    cannot be imported is reported and left out.
+    """
+    for module in BUILT_IN:
+        import_module(f"paramdiff.generators.{module}")
+    for plugin in entry_points(group=PLUGINS):
+        try:
+            plugin.load()  # defining a subclass of Generator registers it
+        except Exception as error:  # whatever somebody else's module raises must not stop ours
+            say(f"the generator plug-in {plugin.name} ({plugin.value}) cannot be imported: {error}")
+    return dict(REGISTRY)
+
+
+def make(name: str, **settings: Any) -> Generator:
+    """A generator by name, e.g. ``make("gaussian", scale=0.7)``.
+
+    Raises:
+        ConfigError: unknown name, unknown setting, or a value out of range.
+    """
+    known = registry()
+    check_choice("generator", name, known)
+    kind = known[name]
+    allowed = [field.name for field in fields(kind)] if is_dataclass(kind) else []
+    for key in settings:
+        if key not in allowed:
+            raise ConfigError(key, f"{name} has no such setting", remedy=near(key, allowed))
+    return kind(**settings)

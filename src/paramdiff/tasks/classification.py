@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
@@ -50,16 +51,18 @@ class ImageTask:
         model: name of the network (:mod:`paramdiff.tasks.models`) or ``package.module:attr``; by
             default the one that suits the data.
         model_options: settings of the network.
-        batch_size: images per batch.
+        batch_size: images per batch of training.
+        scoring_batch_size: images per batch of scoring.
         augment: random changes of training images.
         label_smoothing: share of the target that is spread evenly over the classes.
-        channels_last: memory format of the batches.
+        channels_last: memory format of the batches and the network; pays with many channels.
     """
 
     data: str = "digits"
     model: str | None = None
     model_options: dict[str, Any] = field(default_factory=dict)
     batch_size: int = 32
+    scoring_batch_size: int = 256
     augment: Augment = field(default_factory=lambda: Augment(crop=1))
     label_smoothing: float = 0.0
     channels_last: bool = False
@@ -67,6 +70,7 @@ class ImageTask:
     def __post_init__(self) -> None:
         check_choice("data", self.data, SOURCES)
         check_range("batch_size", self.batch_size, least=1)
+        check_range("scoring_batch_size", self.scoring_batch_size, least=1)
         check_range("label_smoothing", self.label_smoothing, least=0, below=1)
 
     def make(self) -> "ImageClassification":
@@ -96,7 +100,9 @@ class ImageClassification(Task):
 
     def model(self) -> nn.Module:
         name = self.settings.model or self.source.model
-        return make_network(name, self.settings.model_options, self.source.shape, self.source.classes)
+        options, source = self.settings.model_options, self.source
+        network = make_network(name, options, source.shape, source.classes)
+        return network.to(memory_format=torch.channels_last) if self.settings.channels_last else network
 
     def train_data(self) -> ImageData:
         return replace(self._data[0], augment=self.settings.augment)
@@ -106,12 +112,10 @@ class ImageClassification(Task):
 
     @cached_property
     def _data(self) -> tuple[ImageData, ImageData]:
-        settings = self.settings
-        train, test = (
-            replace(part, batch_size=settings.batch_size, channels_last=settings.channels_last)
-            for part in self.source.load()
-        )
-        return train, test
+        keys = ("batch_size", "scoring_batch_size", "channels_last")
+        own: dict[str, Any] = {key: getattr(self.settings, key) for key in keys}
+        train, test = self.source.load()
+        return replace(train, **own), replace(test, **own)
 
     def loss(self, outputs: Float[Tensor, "B classes"], batch: Batch) -> Float[Tensor, ""]:
         return functional.cross_entropy(outputs, batch[-1], label_smoothing=self.settings.label_smoothing)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from paramdiff.errors import TaskError
+from paramdiff.progress import bar
 from paramdiff.tasks.base import Data, Task
 
 Forwards = Callable[..., Iterable[Any]]
@@ -14,7 +15,7 @@ Forwards = Callable[..., Iterable[Any]]
 
 
 @torch.no_grad()
-def outcomes(task: Task, forwards: Forwards, data: Data) -> dict[str, Tensor]:
+def outcomes(task: Task, forwards: Forwards, data: Data, text: str = "scoring") -> dict[str, Tensor]:
     """Outcomes ``{name: [N, items]}`` of N networks, on the CPU.
 
     Args:
@@ -22,12 +23,13 @@ def outcomes(task: Task, forwards: Forwards, data: Data) -> dict[str, Tensor]:
         forwards: the networks in evaluation mode, e.g. ``lambda *x: [model(*x)]`` for a single one.
             What they share is computed by it once per batch.
         data: on the networks' device (:func:`paramdiff.tasks.data.ready`).
+        text: what the bar says.
 
     Raises:
         TaskError: ``predict`` does not give one value per item.
     """
     parts = []
-    for batch in data.batches():
+    for batch in bar(data.batches(), text, unit="batch"):
         each = [task.predict(outputs, batch) for outputs in forwards(*task.inputs(batch))]
         parts.append({name: torch.stack([one[name] for one in each]).cpu() for name in each[0]})
     return {name: _join(name, [part[name] for part in parts], len(data)) for name in parts[0]}

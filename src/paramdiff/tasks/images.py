@@ -66,7 +66,8 @@ class ImageData:
     Attributes:
         images: uint8 [N, C, H, W].
         labels: int64 [N].
-        batch_size: items per batch.
+        batch_size: items per batch of the shuffled view.
+        scoring_batch_size: items per batch of the fixed view, which needs no gradients.
         mean: of each channel, on a scale of 0..1.
         std: likewise.
         augment: of the shuffled view only.
@@ -76,6 +77,7 @@ class ImageData:
     images: UInt8[Tensor, "N C H W"]
     labels: Int[Tensor, "N"]
     batch_size: int = 128
+    scoring_batch_size: int = 256
     mean: list[float] = field(default_factory=lambda: [0.0])
     std: list[float] = field(default_factory=lambda: [1.0])
     augment: Augment = field(default_factory=Augment)
@@ -83,6 +85,7 @@ class ImageData:
 
     def __post_init__(self) -> None:
         check_range("batch_size", self.batch_size, least=1)
+        check_range("scoring_batch_size", self.scoring_batch_size, least=1)
         if len(self.images) != len(self.labels) or len(self.images) == 0:
             raise TaskError(
                 f"{len(self.images)} images and {len(self.labels)} labels", expected="one label per image"
@@ -121,7 +124,8 @@ class ImageData:
         return replace(self, mean=(first / 255).tolist(), std=(std / 255).tolist())
 
     def batches(self) -> Iterator[tuple[Float[Tensor, "B C H W"], Int[Tensor, "B"]]]:
-        parts = zip(self.images.split(self.batch_size), self.labels.split(self.batch_size), strict=True)
+        size = self.scoring_batch_size
+        parts = zip(self.images.split(size), self.labels.split(size), strict=True)
         return ((self._normalise(images), labels) for images, labels in parts)
 
     def shuffled(self, seed: int) -> Iterator[tuple[Float[Tensor, "B C H W"], Int[Tensor, "B"]]]:

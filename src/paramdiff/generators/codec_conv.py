@@ -1,0 +1,166 @@
+r"""Convolutional codec: the paper's noise-augmented parameter autoencoder.
+
+``z = enc(x + xi_V)``, ``x' = dec(z + xi_Z)``, loss = mean over coordinates of ``||x - x'||^2`` (equations 4 and
+5), with Gaussian ``xi_V``, ``xi_Z`` in training only. What the amplitudes are relative to:
+
+* ``xi_V``: x is normalised, so 0.001 is a thousandth of the between-checkpoint deviation;
+* ``xi_Z``: the deviation of each latent over the batch. An absolute amplitude would mean nothing: the encoder
+  drowns it by scaling its latents up (users of the original saw them reach 100). The deviation is part of
+  the graph, so scaling changes neither loss nor gradient direction and the latents have no reason to grow;
+  it is used for the noise alone, so encoding a vector never depends on the others in its batch.
+
+Training runs at a constant rate with an exponential moving average of the weights, which serves as well as
+a decaying rate and allows to stop as soon as it no longer helps.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from paramdiff.errors import ConfigError, check_choice, check_range
+from paramdiff.generators.base import CHUNK
+from paramdiff.generators.latent import AUTOENCODER, Codec
+from paramdiff.generators.nets.conv import NORMS, ConvAutoencoder
+from paramdiff.generators.plateau import Plateau
+from paramdiff.generators.settings import Settings
+from paramdiff.seeds import generator, seeded
+from paramdiff.training import Ema, Training
+
+ELEMENTS_AT_ONCE = 1 << 21
+"""Batches of long vectors are smaller, so that a training step takes about 0.5 GB and half a second."""
+
+CHECK_EVERY, CHECKED = 25, 64
+ENOUGH = 0.001
+"""Training ends when :data:`CHECK_EVERY` steps twice in a row gain less than this part of the variance."""
+
+WARM_UP = 20
+WEIGHT_DECAY = 2e-6
+EMA_DECAY = 0.98
+
+
+@dataclass
+class ConvSettings(Settings):
+    """
+    Attributes:
+        latent: L, length of a latent.
+        channels: channels of each encoder layer; the decoder mirrors them.
+        strides: stride of each layer; shortened for vectors that are too short for them.
+        norm: ``none``, ``batch``, ``group`` or ``instance``.
+        parameter_noise: amplitude of ``xi_V``, in between-checkpoint deviations.
+        latent_noise: amplitude of ``xi_Z``, in deviations of the latent.
+        autoencoder_steps: training steps at most; it ends earlier when they no longer help.
+        autoencoder_batch: members per step.
+        autoencoder_lr: learning rate.
+    """
+
+    latent: int = 128
+    channels: list[int] = field(default_factory=lambda: [16, 16, 16, 16])
+    strides: list[int] = field(default_factory=lambda: [8, 1, 1, 1])
+    norm: str = "group"
+    parameter_noise: float = 0.001
+    latent_noise: float = 0.1
+    autoencoder_steps: int = 600
+    autoencoder_batch: int = 50
+    autoencoder_lr: float = 3e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("latent", "autoencoder_steps", "autoencoder_batch"):
+            check_range(key, getattr(self, key), least=1)
+        for key in ("channels", "strides"):
+            check_range(key, min(getattr(self, key), default=0), least=1)
+        if len(self.strides) != len(self.channels):
+            raise ConfigError("strides", f"{len(self.strides)} strides for {len(self.channels)} channels",
+                              expected="one stride per layer")  # fmt: skip
+        check_choice("norm", self.norm, NORMS)
+        check_range("parameter_noise", self.parameter_noise, least=0)
+        check_range("latent_noise", self.latent_noise, least=0)
+        check_range("autoencoder_lr", self.autoencoder_lr, above=0)
+
+
+class ConvCodec(Codec):
+    """A trained :class:`ConvAutoencoder`."""
+
+    remedy: ClassVar[str] = "raise autoencoder_steps, latent or channels"
+
+    def __init__(self, settings: ConvSettings) -> None:
+        self.settings, self.losses = settings, []
+
+    def _build(self, dim: int) -> ConvAutoencoder:
+        own = self.settings
+        with seeded("autoencoder", own.seed):
+            net = ConvAutoencoder(dim, own.latent, own.channels, own.strides, own.norm)
+        return net.to(own.torch_device)
+
+    def fit(self, x: Float[Tensor, "K D"], folder: Path | None = None) -> None:
+        own = self.settings
+        net = self._build(x.shape[1])
+        ema, plateau = Ema(net, EMA_DECAY), Plateau(ENOUGH, patience=2)
+        optimiser = torch.optim.AdamW(
+            net.parameters(), own.autoencoder_lr, weight_decay=WEIGHT_DECAY, fused=True
+        )
+        parts = {"net": net, "ema": ema, "optimiser": optimiser, "plateau": plateau}
+        path = folder / AUTOENCODER if folder else None
+        training = Training("autoencoder", own.autoencoder_steps, parts, path)
+        for step in training:
+            optimiser.param_groups[0]["lr"] = own.autoencoder_lr * min(1, (step + 1) / WARM_UP)
+            loss = self._loss(net, x, step)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            ema.update(net)
+            training.log(step, loss)
+            if (step + 1) % CHECK_EVERY == 0 and plateau.reached(self._error(ema.module, x)):
+                training.stop()
+        self.net, self.losses = ema.module, training.losses
+
+    def _loss(self, net: ConvAutoencoder, x: Float[Tensor, "K D"], step: int) -> Float[Tensor, ""]:
+        """Equation 5 on the batch of this step."""
+        own, draw = self.settings, generator("autoencoder", self.settings.seed, step)
+        rows = torch.randperm(len(x), generator=draw)[: self._rows(x.shape[1], own.autoencoder_batch)]
+        batch = x[rows].to(own.torch_device)
+        noise = torch.randn(batch.shape, generator=draw).to(batch.device)
+        z = net.encode(batch + own.parameter_noise * noise)
+        deviation = (z.var(0, correction=0) + 1e-12).sqrt()  # the root of 0 has no gradient
+        noise = torch.randn(z.shape, generator=draw).to(z.device)
+        again = net.decode(z + own.latent_noise * deviation * noise)
+        return (again - batch).square().mean()
+
+    def _error(self, net: ConvAutoencoder, x: Float[Tensor, "K D"]) -> float:
+        """Part of the variance that reconstructions of some members lose, without noise."""
+        some = torch.randperm(len(x), generator=generator("autoencoder check", self.settings.seed))
+        seen = x[some[: self._rows(x.shape[1], CHECKED)]].to(self.settings.torch_device)
+        with torch.no_grad():
+            error = (net.decode(net.encode(seen)) - seen).square().mean()
+        return float(error / seen.square().mean())
+
+    @staticmethod
+    def _rows(dim: int, most: int) -> int:
+        """Vectors of length D that are processed at once."""
+        return min(most, max(2, ELEMENTS_AT_ONCE // dim))
+
+    def encode(self, x: Float[Tensor, "n D"]) -> Float[Tensor, "n L"]:
+        return self._in_blocks(self.net.encode, x)
+
+    def decode(self, z: Float[Tensor, "n L"]) -> Float[Tensor, "n D"]:
+        return self._in_blocks(self.net.decode, z)
+
+    @torch.no_grad()
+    def _in_blocks(
+        self, function: Callable[[Tensor], Tensor], rows: Float[Tensor, "n a"]
+    ) -> Float[Tensor, "n b"]:
+        device = self.settings.torch_device
+        blocks = rows.split(self._rows(self.net.dim, CHUNK))
+        return torch.cat([function(block.to(device)).cpu() for block in blocks])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"dim": self.net.dim, "net": self.net.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.net = self._build(state["dim"]).eval().requires_grad_(False)
+        self.net.load_state_dict(state["net"])

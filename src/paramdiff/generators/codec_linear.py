@@ -1,0 +1,55 @@
+r"""Linear codec: latents are the coordinates along the zoo's principal components.
+
+``z = (x - mean) B^T``, ``x' = mean + z B``: the optimal linear autoencoder, in closed form.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from paramdiff.errors import check_range
+from paramdiff.generators.latent import Codec
+from paramdiff.generators.principal import PrincipalComponents
+from paramdiff.generators.settings import Settings
+
+
+@dataclass
+class LinearSettings(Settings):
+    """
+    Attributes:
+        components: L, principal components that are kept; fewer if the members span fewer.
+    """
+
+    components: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("components", self.components, least=1)
+
+
+class LinearCodec(Codec):
+    """Principal components as a codec."""
+
+    remedy: ClassVar[str] = "raise components"
+
+    def __init__(self, settings: LinearSettings) -> None:
+        self.settings, self.losses = settings, []
+
+    def fit(self, x: Float[Tensor, "K D"], folder: Path | None = None) -> None:
+        self.subspace = PrincipalComponents.fit(x, self.settings.components)
+
+    def encode(self, x: Float[Tensor, "n D"]) -> Float[Tensor, "n L"]:
+        return self.subspace.project(x)
+
+    def decode(self, z: Float[Tensor, "n L"]) -> Float[Tensor, "n D"]:
+        return self.subspace.expand(z)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.subspace.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.subspace = PrincipalComponents.from_state(state)

@@ -1,0 +1,153 @@
+r"""The reconstruction gate: does the codec rebuild checkpoints it has not seen?
+
+If it does not, diffusion on its latents can only produce noise, and the reason is worth a sentence. Held-out
+members are encoded, decoded and, where a probe is given, scored beside the members themselves; without one,
+their explained variance ``1 - sum ||x - x'||^2 / sum ||x - mean||^2`` decides.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from paramdiff.generators.base import Probe
+from paramdiff.seeds import generator
+
+MOST_HELD = 32
+"""More held-out members would cost scoring time and tell little more."""
+
+HALF = 0.5
+"""Explained variance below which a reconstruction counts as failed where nothing can be scored."""
+
+AVERAGING = 0.1
+"""Explained variance below which a reconstruction is practically the mean of the zoo."""
+
+
+def split(k: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of members to fit and members to hold out: at least 2 of these, none if K < 10."""
+    held = min(MOST_HELD, max(2, round(fraction * k))) if k >= 10 and fraction > 0 else 0
+    order = torch.randperm(k, generator=generator("held out", seed))
+    return order[held:].sort().values, order[:held].sort().values
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the gate saw.
+
+    Attributes:
+        held_out: number of held-out members; 0 if K is too small, then fitted members are looked at.
+        members, reconstructed: mean probe scores before and after, ``None`` without a probe.
+        tolerance: the drop of the score that is accepted.
+        explained_variance: of held-out members; ``None`` if none were held out.
+        explained_variance_train: of the members the codec was fitted on.
+        remedy: how this codec is made larger, as an imperative.
+    """
+
+    held_out: int
+    members: float | None
+    reconstructed: float | None
+    tolerance: float
+    explained_variance: float | None
+    explained_variance_train: float
+    remedy: str
+
+    @classmethod
+    def measure(
+        cls, reconstruct: Callable[[Tensor], Tensor], train: Float[Tensor, "K D"], held: Float[Tensor, "H D"],
+        probe: Probe | None, tolerance: float, remedy: str,
+    ) -> "Gate":  # fmt: skip
+        """Reconstruct fitted and held-out members and compare."""
+        mean, seen = train.mean(0), held if len(held) else train
+        again_train = reconstruct(train)
+        again = reconstruct(held) if len(held) else again_train
+        return cls(
+            held_out=len(held),
+            members=None if probe is None else float(probe(seen).double().mean()),
+            reconstructed=None if probe is None else float(probe(again).double().mean()),
+            tolerance=tolerance,
+            explained_variance=explained_variance(held, again, mean) if len(held) else None,
+            explained_variance_train=explained_variance(train, again_train, mean),
+            remedy=remedy,
+        )
+
+    @property
+    def explained(self) -> float:
+        """Of held-out members where there are some, else of the fitted ones."""
+        unseen = self.explained_variance
+        return self.explained_variance_train if unseen is None else unseen
+
+    @property
+    def loss(self) -> float | None:
+        """The drop of the score; ``None`` without a probe, or if a score is not finite."""
+        if self.members is None or self.reconstructed is None:
+            return None
+        loss = self.members - self.reconstructed
+        return loss if math.isfinite(loss) else None
+
+    @property
+    def passed(self) -> bool:
+        if self.members is None:
+            return self.explained >= HALF
+        return self.loss is not None and self.loss <= self.tolerance
+
+    @property
+    def why(self) -> str:
+        """One sentence: what was seen, and if it failed the likely cause."""
+        return self._praise() if self.passed else f"{self._seen()}: {self._cause()}"
+
+    def _praise(self) -> str:
+        if self.explained >= AVERAGING:
+            return self._seen()
+        return (
+            f"{self._seen()}, although they keep next to none of the variance: the decoder returns nearly the "
+            f"mean of the zoo, so samples will be averages"
+        )
+
+    def _seen(self) -> str:
+        which = f"{self.held_out} held-out members" if self.held_out else "the members it was fitted on"
+        text = f"reconstructions of {which} keep {self.explained:.0%} of the variance"
+        if self.members is None:
+            return text
+        return f"{text} and score {self.reconstructed:.4g} where the members score {self.members:.4g}"
+
+    def _cause(self) -> str:
+        train, held = self.explained_variance_train, self.explained_variance
+        if held is not None and held < HALF * train:
+            return (
+                f"fitted members are reconstructed better ({train:.0%}), so each member varies in directions of its "
+                "own, as independent seeds whose neurons are not aligned do, or K is too small"
+            )
+        if train < HALF:
+            return (
+                f"even fitted members keep only {train:.0%}, so the autoencoder is too small or had too few steps; "
+                f"{self.remedy}"
+            )
+        return f"the network is sensitive to what is lost; {self.remedy}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers; ``None`` where there is none."""
+        names = ("members", "reconstructed", "loss", "explained_variance", "explained_variance_train")
+        numbers = {name: _finite(getattr(self, name)) for name in names}
+        fixed = {
+            "passed": self.passed,
+            "held_out": self.held_out,
+            "tolerance": self.tolerance,
+            "why": self.why,
+        }
+        return {**fixed, **numbers}
+
+
+def explained_variance(
+    x: Float[Tensor, "n D"], again: Float[Tensor, "n D"], mean: Float[Tensor, "D"]
+) -> float:
+    """1 for a perfect reconstruction, 0 for one that is as good as the mean, negative if worse."""
+    error, spread = ((a - b).double().square().sum().item() for a, b in ((x, again), (x, mean)))
+    return 1 - error / spread if spread > 0 else 0.0
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

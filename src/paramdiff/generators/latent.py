@@ -1,0 +1,165 @@
+r"""Generators made of two parts: a codec ``x <-> z`` and a prior over latents ``z``.
+
+``fit``: hold out some members; fit the codec on the others; the reconstruction gate; standardise the
+latents, always, because a prior that expects unit variance and gets latents of size 100 samples noise; fit
+the prior. ``sample``: prior, undo the standardisation, decode.
+
+A new generator of this kind names its two parts and has nothing else to write.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from paramdiff.errors import ZooError, check_choice, check_range
+from paramdiff.files import read_json, write_json
+from paramdiff.generators.base import Generator, Probe
+from paramdiff.generators.gate import Gate, split
+from paramdiff.generators.settings import Settings
+from paramdiff.progress import say
+
+AUTOENCODER, DENOISER, CLAIM = "autoencoder.safetensors", "denoiser.safetensors", "fit.json"
+
+
+class Codec(ABC):
+    """Normalised vectors ``x`` [n, D] to latents ``z`` [n, L] and back; deterministic once fitted.
+
+    Attributes:
+        remedy: how it is made larger, as an imperative; the gate says it.
+        losses: training loss per step, empty if there are no steps.
+    """
+
+    remedy: ClassVar[str]
+    losses: list[float]
+
+    @abstractmethod
+    def fit(self, x: Float[Tensor, "K D"], folder: Path | None) -> None:
+        """Learn from members; a training resumes from ``folder``."""
+
+    @abstractmethod
+    def encode(self, x: Float[Tensor, "n D"]) -> Float[Tensor, "n L"]: ...
+
+    @abstractmethod
+    def decode(self, z: Float[Tensor, "n L"]) -> Float[Tensor, "n D"]: ...
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]: ...
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class Prior(ABC):
+    """A distribution over standardised latents ``z`` [n, L].
+
+    Attributes:
+        losses: training loss per step, empty if there are no steps.
+    """
+
+    losses: list[float]
+
+    @abstractmethod
+    def fit(self, z: Float[Tensor, "K L"], held: Float[Tensor, "H L"], folder: Path | None) -> None:
+        """Learn from the members' latents; those of held-out members may tell when to stop."""
+
+    @abstractmethod
+    def sample(self, indices: Sequence[int], seed: int) -> Float[Tensor, "n L"]:
+        """Latents with these indices; each depends only on its index and the seed."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]: ...
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+@dataclass
+class LatentGenerator(Settings, Generator):
+    """Codec and prior behind the generator protocol; subclasses give ``_codec`` and ``_prior``.
+
+    Attributes:
+        gate: what a failed reconstruction gate does: ``warn``, ``stop`` (before the prior is fitted),
+            or ``off``.
+        tolerance: the drop of the probe's score that reconstructions may have.
+        held_out: fraction of members kept out of the fit, for the gate and to see when the prior is
+            learnt; at least 2 members, none if K < 10.
+    """
+
+    gate: str = "warn"
+    tolerance: float = 0.02
+    held_out: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("gate", self.gate, ("warn", "stop", "off"))
+        check_range("tolerance", self.tolerance, least=0)
+        check_range("held_out", self.held_out, least=0, most=0.5)
+
+    @abstractmethod
+    def _codec(self) -> Codec:
+        """An unfitted codec with these settings."""
+
+    @abstractmethod
+    def _prior(self) -> Prior:
+        """An unfitted prior with these settings."""
+
+    def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
+        if folder is not None:
+            self._claim(folder, x)
+        fitted, held = (x[rows] for rows in split(len(x), self.held_out, self.seed))
+        self.codec, self.prior = self._codec(), self._prior()
+        self.codec.fit(fitted, folder)
+        if self.gate != "off":
+            self._pass_gate(fitted, held, probe)
+        z = self.codec.encode(fitted)
+        self.latent_mean, deviation = z.mean(0), z.std(0, correction=0)
+        self.latent_deviation = torch.where(deviation > 0, deviation, 1.0)  # 1 for a latent that never varies
+        self.prior.fit(self._standardise(z), self._standardise(self.codec.encode(held)), folder)
+        parts = {"autoencoder": self.codec.losses, "denoiser": self.prior.losses}
+        self.losses = {name: losses for name, losses in parts.items() if losses}
+
+    def _standardise(self, z: Float[Tensor, "n L"]) -> Float[Tensor, "n L"]:
+        return (z - self.latent_mean) / self.latent_deviation
+
+    def _pass_gate(
+        self, fitted: Float[Tensor, "K D"], held: Float[Tensor, "H D"], probe: Probe | None
+    ) -> None:
+        def reconstruct(x: Tensor) -> Tensor:
+            return self.codec.decode(self.codec.encode(x))
+
+        result = Gate.measure(reconstruct, fitted, held, probe, self.tolerance, self.codec.remedy)
+        self.notes["gate"] = result.to_json()
+        if not result.passed and self.gate == "stop":
+            raise ZooError(f"the reconstruction gate failed: {result.why}",
+                           remedy="or set gate=warn to go on regardless")  # fmt: skip
+        say(f"  gate {'passed' if result.passed else 'FAILED'}: {result.why}")
+
+    def _sample(self, indices: Sequence[int], seed: int) -> Float[Tensor, "n D"]:
+        return self.codec.decode(self.prior.sample(indices, seed) * self.latent_deviation + self.latent_mean)
+
+    def _claim(self, folder: Path, x: Float[Tensor, "K D"]) -> None:
+        """Remove training states in ``folder`` that belong to another zoo or to other settings."""
+        claim = {"settings": asdict(self), "zoo": hashlib.blake2b(x.contiguous().numpy()).hexdigest()}
+        path = folder / CLAIM
+        if path.is_file() and read_json(path) == claim:
+            return
+        for name in (AUTOENCODER, DENOISER):
+            (folder / name).unlink(missing_ok=True)
+        write_json(path, claim)
+
+    def _state(self) -> dict[str, Any]:
+        parts = {"codec": self.codec.state_dict(), "prior": self.prior.state_dict()}
+        return {**parts, "mean": self.latent_mean, "deviation": self.latent_deviation}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self.codec, self.prior = self._codec(), self._prior()
+        self.codec.load_state_dict(state["codec"])
+        self.prior.load_state_dict(state["prior"])
+        self.latent_mean, self.latent_deviation = state["mean"], state["deviation"]

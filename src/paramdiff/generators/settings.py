@@ -1,0 +1,31 @@
+"""What all learnt generators are configured with; every part adds its own fields to this by inheritance.
+
+A generator's fields are flat: ``ParameterDiffusion`` inherits those of its autoencoder and of its
+diffusion, and hands itself to both. So a recipe needs no nesting, and a part can be used alone.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from paramdiff.devices import choose_device
+from paramdiff.errors import check_range
+
+
+@dataclass
+class Settings:
+    """
+    Attributes:
+        seed: seed of initial weights, batches, noise and held-out members.
+        device: ``auto`` (the accelerator if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    """
+
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_range("seed", self.seed, least=0)
+
+    @property
+    def torch_device(self) -> torch.device:
+        return choose_device(self.device)

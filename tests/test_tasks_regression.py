@@ -1,0 +1,88 @@
+"""The protocol without classes: a regression with a plain dataset, through every way of collecting."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from paramdiff.collect import Seeds, Subset, TrainingConfig
+from paramdiff.errors import TaskError
+from paramdiff.seeds import generator
+from paramdiff.tasks.base import Task
+from paramdiff.tasks.data import ready
+from paramdiff.tasks.evaluate import outcomes
+
+
+class Line(Task):
+    """y = x w + noise."""
+
+    name, metric, higher_is_better = "line", "mse", False
+
+    def model(self) -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 1))
+
+    def train_data(self) -> TensorDataset:
+        random = generator("line")
+        x = torch.randn(200, 4, generator=random)
+        return TensorDataset(x, x @ torch.tensor([1.0, -1.0, 0.5, 0.0]) + 0.1 * torch.randn(200, generator=random))
+
+    def test_data(self) -> TensorDataset:
+        return self.train_data()
+
+    def loss(self, outputs: Tensor, batch: tuple[Tensor, ...]) -> Tensor:
+        return nn.functional.mse_loss(outputs[:, 0], batch[-1])
+
+    def predict(self, outputs: Tensor, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        return {"squared_error": (outputs[:, 0] - batch[-1]).square()}
+
+    def metrics(self, outcomes: dict[str, Tensor]) -> dict[str, float]:
+        return {"mse": float(outcomes["squared_error"].mean())}
+
+
+class Careless(Line):
+    """Gives one value a batch instead of one an item."""
+
+    def predict(self, outputs: Tensor, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        return {"squared_error": super().predict(outputs, batch)["squared_error"].mean()}
+
+
+def test_outcomes_are_one_value_per_item():
+    task, data = Line(), ready(Line().train_data(), "cpu")
+    models = [task.model().eval() for _ in range(3)]
+    found = outcomes(task, lambda x: [model(x) for model in models], data)["squared_error"]
+    x, y = task.train_data().tensors
+    expected = torch.stack([(model(x)[:, 0] - y).square() for model in models])
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert not found.requires_grad
+
+
+def test_a_task_that_averages_too_early_is_told():
+    task = Careless()
+    with pytest.raises(TaskError, match=r"predict\(\) gives 'squared_error' of shape \[\].*expected one value per item"):
+        outcomes(task, lambda x: [task.model()(x)], ready(task.train_data(), "cpu"))
+
+
+def test_a_zoo_of_a_trajectory(tmp_path: Path):
+    pretrain = TrainingConfig(epochs=30, lr=1e-2)
+    zoo = Subset(k=5, select="last_norms:1", lr=1e-2, pretrain=pretrain).collect(Line(), tmp_path)
+    assert (zoo.k, zoo.dim, zoo.trajectory) == (5, 16, True)
+    scores = [record.scores["train"] for record in zoo.records]
+    assert max(scores) < 0.3  # the variance of y is 2.26
+    assert len(set(scores)) == 5
+
+
+def test_a_zoo_of_seeds(tmp_path: Path):
+    zoo = Seeds(k=3, train=TrainingConfig(epochs=30, lr=1e-2)).collect(Line(), tmp_path)
+    assert (zoo.k, zoo.dim) == (3, 4 * 8 + 8 + 16 + 8 + 1)
+    assert max(record.scores["train"] for record in zoo.records) < 0.3
+
+
+def test_data_that_is_no_dataset_stops_before_training(tmp_path: Path):
+    class Loader(Line):
+        def train_data(self):
+            return DataLoader(super().train_data())
+
+    with pytest.raises(TaskError, match="a task's data is a DataLoader"):
+        Subset(k=2).collect(Loader(), tmp_path)
