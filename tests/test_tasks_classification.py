@@ -67,7 +67,7 @@ def test_digits_task():
     task = make_task("digits")
     assert (task.name, task.metric, task.higher_is_better, task.chance) == ("digits", "accuracy", True, 0.1)
     assert (len(task.train_data()), len(task.test_data())) == (1297, 500)
-    (x, _), = [next(task.test_data().batches())]
+    ((x, _),) = [next(task.test_data().batches())]
     assert task.model()(x).shape == (len(x), 10)
     assert make_task(ImageTask(model="mlp")).model()(x).shape == (len(x), 10)
 
@@ -106,7 +106,9 @@ def test_entry_points(monkeypatch: pytest.MonkeyPatch):
     offered = EntryPoint("mine", f"{__name__}:own_task", GROUP)
     monkeypatch.setattr(lookup, "entry_points", lambda group: [offered] if group == GROUP else [])
     assert make_task("mine").name == "tiny"
-    with pytest.raises(TaskError, match=r"there is no task 'mime'; expected a built-in task.*did you mean mine"):
+    with pytest.raises(
+        TaskError, match=r"there is no task 'mime'; expected a built-in task.*did you mean mine"
+    ):
         make_task("mime")
 
 
@@ -127,14 +129,20 @@ def test_what_is_no_task_is_explained(name: str, text: str):
 
 
 def test_options_for_an_instance_are_refused():
-    with pytest.raises(TaskError, match=r"is a ImageClassification, called with the options {'batch_size': 2}"):
+    with pytest.raises(
+        TaskError, match=r"is a ImageClassification, called with the options {'batch_size': 2}"
+    ):
         make_task(OwnTask(f"{__name__}:INSTANCE", {"batch_size": 2}))
 
 
 def test_settings_are_checked():
-    with pytest.raises(ConfigError, match="data: 'digts' is not known; expected one of digits; did you mean digits"):
+    with pytest.raises(
+        ConfigError, match="data: 'digts' is not known; expected one of digits; did you mean digits"
+    ):
         ImageTask(data="digts")
-    with pytest.raises(ConfigError, match="label_smoothing: 1 is out of range; expected at least 0 and less than 1"):
+    with pytest.raises(
+        ConfigError, match="label_smoothing: 1 is out of range; expected at least 0 and less than 1"
+    ):
         ImageTask(label_smoothing=1)
     with pytest.raises(ConfigError, match="model: 'vgg' is not known"):
         ImageTask(model="vgg").make().model()

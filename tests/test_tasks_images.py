@@ -12,7 +12,9 @@ from paramdiff.tasks.images import Augment, ImageData
 
 
 def random_images(n: int = 20, channels: int = 3, side: int = 5, **options) -> ImageData:
-    images = torch.randint(0, 256, (n, channels, side, side), generator=generator("images"), dtype=torch.uint8)
+    images = torch.randint(
+        0, 256, (n, channels, side, side), generator=generator("images"), dtype=torch.uint8
+    )
     return ImageData(images, torch.arange(n), **options)
 
 
@@ -112,7 +114,9 @@ def test_errors_say_what_does_not_fit():
     images = torch.zeros(4, 3, 2, 2, dtype=torch.uint8)
     with pytest.raises(TaskError, match="4 images and 3 labels; expected one label per image"):
         ImageData(images, torch.zeros(3, dtype=torch.long))
-    with pytest.raises(TaskError, match="mean and std of length 2 and 1; expected one value, or one for each of the 3"):
+    with pytest.raises(
+        TaskError, match="mean and std of length 2 and 1; expected one value, or one for each of the 3"
+    ):
         ImageData(images, torch.zeros(4, dtype=torch.long), mean=[0.0, 0.0])
     with pytest.raises(ConfigError, match="batch_size: 0 is out of range; expected at least 1"):
         ImageData(images, torch.zeros(4, dtype=torch.long), batch_size=0)

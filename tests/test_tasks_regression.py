@@ -25,8 +25,10 @@ class Line(Task):
 
     def train_data(self) -> TensorDataset:
         random = generator("line")
-        x = torch.randn(200, 4, generator=random)
-        return TensorDataset(x, x @ torch.tensor([1.0, -1.0, 0.5, 0.0]) + 0.1 * torch.randn(200, generator=random))
+        x = torch.randn(64, 4, generator=random)
+        return TensorDataset(
+            x, x @ torch.tensor([1.0, -1.0, 0.5, 0.0]) + 0.1 * torch.randn(64, generator=random)
+        )
 
     def test_data(self) -> TensorDataset:
         return self.train_data()
@@ -60,12 +62,14 @@ def test_outcomes_are_one_value_per_item():
 
 def test_a_task_that_averages_too_early_is_told():
     task = Careless()
-    with pytest.raises(TaskError, match=r"predict\(\) gives 'squared_error' of shape \[\].*expected one value per item"):
+    with pytest.raises(
+        TaskError, match=r"predict\(\) gives 'squared_error' of shape \[\].*expected one value per item"
+    ):
         outcomes(task, lambda x: [task.model()(x)], ready(task.train_data(), "cpu"))
 
 
 def test_a_zoo_of_a_trajectory(tmp_path: Path):
-    pretrain = TrainingConfig(epochs=30, lr=1e-2)
+    pretrain = TrainingConfig(epochs=150, lr=3e-2)
     zoo = Subset(k=5, select="last_norms:1", lr=1e-2, pretrain=pretrain).collect(Line(), tmp_path)
     assert (zoo.k, zoo.dim, zoo.trajectory) == (5, 16, True)
     scores = [record.scores["train"] for record in zoo.records]
@@ -74,7 +78,7 @@ def test_a_zoo_of_a_trajectory(tmp_path: Path):
 
 
 def test_a_zoo_of_seeds(tmp_path: Path):
-    zoo = Seeds(k=3, train=TrainingConfig(epochs=30, lr=1e-2)).collect(Line(), tmp_path)
+    zoo = Seeds(k=3, train=TrainingConfig(epochs=150, lr=3e-2)).collect(Line(), tmp_path)
     assert (zoo.k, zoo.dim) == (3, 4 * 8 + 8 + 16 + 8 + 1)
     assert max(record.scores["train"] for record in zoo.records) < 0.3
 

@@ -114,9 +114,8 @@ def check_choice(key: str, value: str, choices: Iterable[str]) -> None:
     """Raise :class:`ConfigError` naming ``key`` unless ``value`` is one of ``choices``."""
     choices = list(choices)
     if value not in choices:
+        close = near(str(value), choices)
         raise ConfigError(
-            key,
-            f"{value!r} is not known",
-            expected=f"one of {', '.join(choices)}",
-            remedy=near(str(value), choices),
-        )
+            key, f"{value!r} is not known", expected=f"one of {', '.join(choices)}",
+            remedy=close if close.startswith("did you mean") else "",
+        )  # fmt: skip

@@ -103,10 +103,10 @@ def add_train_scores(zoo: Zoo, task: Task, model: nn.Module, data: Data) -> None
     Args:
         zoo: its records are changed.
         task: gives the metric.
-        model: holds the zoo's base, on the data's device.
+        model: holds the frozen tensors of the zoo, on the data's device.
         data: the training data; read once for all members.
     """
-    shared = SharedPrefix(model.eval(), zoo.spec.keys)
+    shared = SharedPrefix(model, zoo.spec.keys)
     vectors = zoo.vectors.to(next(iter(model.state_dict().values())).device)
 
     def members(*inputs: Any) -> Iterator[Any]:

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from paramdiff.collect.base import Way, add_train_scores, fresh_network, load_weights, suitable_threads
+from paramdiff.collect.base import Way, add_train_scores, fresh_network, suitable_threads
 from paramdiff.collect.optimisation import TrainingConfig
 from paramdiff.errors import SelectionError, check_range
 from paramdiff.files import load_tensors, save_tensors
@@ -55,7 +55,6 @@ class Seeds(Way):
             records = [Record(seed=seed, step=self.train.epochs * data.steps) for seed in seeds]
             about = {"way": self.way, "trajectory": False, "task": task.name, "settings": asdict(self)}
             zoo = Zoo(vectors, spec, base, records, about)
-            load_weights(model, base, str(files[0]))
             add_train_scores(zoo, task, model, data)
         return zoo
 

@@ -59,9 +59,10 @@ class Subset(Optimisation, Way):
         data = ready(task.train_data(), device)
         model = fresh_network(task, device, self.seed)
         spec = ParameterSpec.from_model(model, self.select)
+        members = Members(self.k, spec, model)
         with suitable_threads(model):
             self._prepare(model, task, data, folder)
-            members = self._go_on(model, spec, task, data, folder)
+            self._go_on(model, members, task, data, folder)
             base = {name: tensor.cpu().clone() for name, tensor in model.state_dict().items()}
             records = [Record(seed=self.seed, step=(i + 1) * self.every) for i in range(self.k)]
             about = {"way": self.way, "trajectory": True, "task": task.name, "settings": asdict(self)}
@@ -78,40 +79,50 @@ class Subset(Optimisation, Way):
             state = read_state(Path(self.weights).expanduser(), model.state_dict())
             load_weights(model, state, self.weights)
 
-    def _go_on(
-        self, model: nn.Module, spec: ParameterSpec, task: Task, data: Data, folder: Path
-    ) -> "Members":
-        """The collecting phase."""
-        state = model.state_dict(keep_vars=True)  # holds the tensors themselves: steps show in it
-        selected = {key: state[key] for key in spec.keys}
-        learning = _only_learn(model, selected)
-        optimiser, members = self.over(learning), Members(self.k, spec)
+    def _go_on(self, model: nn.Module, members: "Members", task: Task, data: Data, folder: Path) -> None:
+        """The collecting phase: only the selected tensors learn, and their steps are kept."""
+        model.requires_grad_(False)
+        optimiser = self.over(parameter.requires_grad_(True) for parameter in members.parameters)
         parts: dict[str, Stateful] = {"model": model, "optimiser": optimiser, "members": members}
         training = Training("collect", self.k * self.every, parts, folder / "collect.safetensors")
 
         def keep(step: int) -> None:
             if (step + 1) % self.every == 0:
-                members.add(selected)
+                members.add()
 
         descend(
-            training, task, data, forward=_forward(model, selected), optimiser=optimiser,
+            training, task, data, forward=_forward(model, members.tensors), optimiser=optimiser,
             key=("collect", self.seed), rate=lambda step: self.lr, after=keep,
         )  # fmt: skip
-        return members
 
 
 class Members:
-    """The vectors collected so far, as part of a training's state.
+    """The vectors collected so far from a network, as part of a training's state.
 
     Attributes:
         vectors: [K, D]; rows from ``count`` on are not filled yet.
+        tensors: the network's own selected tensors by key; every step shows in them.
+        parameters: those of them that gradients reach, each once.
+
+    Raises:
+        SelectionError: there are no such parameters.
     """
 
-    def __init__(self, k: int, spec: ParameterSpec) -> None:
+    def __init__(self, k: int, spec: ParameterSpec, model: nn.Module) -> None:
+        state = model.state_dict(keep_vars=True)
         self.vectors, self.count, self.spec = torch.empty(k, spec.dim, dtype=spec.dtype), 0, spec
+        self.tensors = {key: state[key] for key in spec.keys}
+        self.parameters = list(dict.fromkeys(t for t in self.tensors.values() if isinstance(t, nn.Parameter)))
+        if not self.parameters:
+            raise SelectionError(
+                f"none of the selected tensors ({', '.join(spec.names[:5])}) is a parameter",
+                expected="at least one that gradients reach",
+                remedy="select weights or biases too",
+            )
 
-    def add(self, state: Mapping[str, Tensor]) -> None:
-        self.vectors[self.count] = self.spec.flatten(state)
+    def add(self) -> None:
+        """Keep the network's present values as the next member."""
+        self.vectors[self.count] = self.spec.flatten(self.tensors)
         self.count += 1
 
     def state_dict(self) -> dict[str, Any]:
@@ -122,25 +133,10 @@ class Members:
         self.vectors[: self.count] = state["vectors"]
 
 
-def _only_learn(model: nn.Module, selected: Mapping[str, Tensor]) -> list[nn.Parameter]:
-    """Freeze everything but the selected parameters, and return those."""
-    model.requires_grad_(False)
-    learning = list(dict.fromkeys(t for t in selected.values() if isinstance(t, nn.Parameter)))
-    if not learning:
-        raise SelectionError(
-            f"none of the selected tensors ({', '.join(list(selected)[:5])}) is a parameter",
-            expected="at least one that gradients reach",
-            remedy="select weights or biases too",
-        )
-    for parameter in learning:
-        parameter.requires_grad_(True)
-    return learning
-
-
 def _forward(model: nn.Module, selected: Mapping[str, Tensor]) -> Callable[..., Any]:
     """The network in the mode that moves the selected tensors and nothing else."""
     if all(isinstance(tensor, nn.Parameter) for tensor in selected.values()):
-        shared = SharedPrefix(model.eval(), list(selected))
+        shared = SharedPrefix(model, list(selected))
         return lambda *inputs: shared.suffix(shared.prefix(*inputs), selected)
     model.train()
     for name, module in model.named_modules():

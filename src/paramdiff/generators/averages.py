@@ -59,7 +59,7 @@ class AverageOfK(Generator):
 
     def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
         if self.k > len(x):
-            raise ConfigError("k", f"a mean of {self.k} members", expected=f"at most K = {len(x)}, the zoo's size",
+            raise ConfigError("k", f"a mean of {self.k} members", expected=f"at most K = {len(x)}",
                               remedy="lower k or collect more checkpoints")  # fmt: skip
         self.members = x
 

@@ -184,7 +184,7 @@ def make(name: str, **settings: Any) -> Generator:
     known = registry()
     check_choice("generator", name, known)
     kind = known[name]
-    allowed = [field.name for field in fields(kind)] if is_dataclass(kind) else []
+    allowed: list[str] = [field.name for field in fields(kind)] if is_dataclass(kind) else []
     for key in settings:
         if key not in allowed:
             raise ConfigError(key, f"{name} has no such setting", remedy=near(key, allowed))

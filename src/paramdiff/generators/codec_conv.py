@@ -1,16 +1,13 @@
 r"""Convolutional codec: the paper's noise-augmented parameter autoencoder.
 
-``z = enc(x + xi_V)``, ``x' = dec(z + xi_Z)``, loss = mean over coordinates of ``||x - x'||^2`` (equations 4 and
-5), with Gaussian ``xi_V``, ``xi_Z`` in training only. What the amplitudes are relative to:
+``z = enc(x + xi_V)``, ``x' = dec(z + xi_Z)``, loss = mean squared error of ``x'`` (equations 4 and 5), with
+Gaussian ``xi_V``, ``xi_Z`` in training only. What the amplitudes are relative to:
 
 * ``xi_V``: x is normalised, so 0.001 is a thousandth of the between-checkpoint deviation;
 * ``xi_Z``: the deviation of each latent over the batch. An absolute amplitude would mean nothing: the encoder
   drowns it by scaling its latents up (users of the original saw them reach 100). The deviation is part of
   the graph, so scaling changes neither loss nor gradient direction and the latents have no reason to grow;
   it is used for the noise alone, so encoding a vector never depends on the others in its batch.
-
-Training runs at a constant rate with an exponential moving average of the weights, which serves as well as
-a decaying rate and allows to stop as soon as it no longer helps.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,20 +22,20 @@ from torch import Tensor
 from paramdiff.errors import ConfigError, check_choice, check_range
 from paramdiff.generators.base import CHUNK
 from paramdiff.generators.latent import AUTOENCODER, Codec
+from paramdiff.generators.learning import Plateau, learn
 from paramdiff.generators.nets.conv import NORMS, ConvAutoencoder
-from paramdiff.generators.plateau import Plateau
 from paramdiff.generators.settings import Settings
 from paramdiff.seeds import generator, seeded
-from paramdiff.training import Ema, Training
 
 ELEMENTS_AT_ONCE = 1 << 21
 """Batches of long vectors are smaller, so that a training step takes about 0.5 GB and half a second."""
 
-CHECK_EVERY, CHECKED = 25, 64
-ENOUGH = 0.001
-"""Training ends when :data:`CHECK_EVERY` steps twice in a row gain less than this part of the variance."""
+ENOUGH = 0.002
+"""Training ends when 25 more steps, twice in a row, reconstruct less than this part of the variance more."""
 
-WARM_UP = 20
+CHECKED = 64
+"""Members that are reconstructed to see whether training still helps."""
+
 WEIGHT_DECAY = 2e-6
 EMA_DECAY = 0.98
 
@@ -99,25 +96,12 @@ class ConvCodec(Codec):
 
     def fit(self, x: Float[Tensor, "K D"], folder: Path | None = None) -> None:
         own = self.settings
-        net = self._build(x.shape[1])
-        ema, plateau = Ema(net, EMA_DECAY), Plateau(ENOUGH, patience=2)
-        optimiser = torch.optim.AdamW(
-            net.parameters(), own.autoencoder_lr, weight_decay=WEIGHT_DECAY, fused=True
-        )
-        parts = {"net": net, "ema": ema, "optimiser": optimiser, "plateau": plateau}
-        path = folder / AUTOENCODER if folder else None
-        training = Training("autoencoder", own.autoencoder_steps, parts, path)
-        for step in training:
-            optimiser.param_groups[0]["lr"] = own.autoencoder_lr * min(1, (step + 1) / WARM_UP)
-            loss = self._loss(net, x, step)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            ema.update(net)
-            training.log(step, loss)
-            if (step + 1) % CHECK_EVERY == 0 and plateau.reached(self._error(ema.module, x)):
-                training.stop()
-        self.net, self.losses = ema.module, training.losses
+        self.net, self.losses = learn(
+            "autoencoder", self._build(x.shape[1]), lambda net, step: self._loss(net, x, step),
+            lambda net: self._error(net, x), Plateau(ENOUGH, patience=2, every=25),
+            steps=own.autoencoder_steps, lr=own.autoencoder_lr, weight_decay=WEIGHT_DECAY, ema=EMA_DECAY,
+            path=folder / AUTOENCODER if folder else None,
+        )  # fmt: skip
 
     def _loss(self, net: ConvAutoencoder, x: Float[Tensor, "K D"], step: int) -> Float[Tensor, ""]:
         """Equation 5 on the batch of this step."""

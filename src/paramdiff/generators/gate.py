@@ -103,8 +103,8 @@ class Gate:
         if self.explained >= AVERAGING:
             return self._seen()
         return (
-            f"{self._seen()}, although they keep next to none of the variance: the decoder returns nearly the "
-            f"mean of the zoo, so samples will be averages"
+            f"{self._seen()}, although they keep next to none of the variance: the decoder returns nearly "
+            "the mean of the zoo, so samples will be averages"
         )
 
     def _seen(self) -> str:
@@ -118,13 +118,13 @@ class Gate:
         train, held = self.explained_variance_train, self.explained_variance
         if held is not None and held < HALF * train:
             return (
-                f"fitted members are reconstructed better ({train:.0%}), so each member varies in directions of its "
-                "own, as independent seeds whose neurons are not aligned do, or K is too small"
+                f"fitted members are reconstructed better ({train:.0%}), so each member varies in directions "
+                "of its own, as independent seeds whose neurons are not aligned do, or K is too small"
             )
         if train < HALF:
             return (
-                f"even fitted members keep only {train:.0%}, so the autoencoder is too small or had too few steps; "
-                f"{self.remedy}"
+                f"even fitted members keep only {train:.0%}, so the autoencoder is too small or had too few "
+                f"steps; {self.remedy}"
             )
         return f"the network is sensitive to what is lost; {self.remedy}"
 

@@ -1,9 +1,9 @@
 r"""Gaussians fitted to the zoo: independent per coordinate, and along its principal components.
 
-Diagonal: ``x_j = mean_j + scale * s_j * eps_j``. Low rank: ``x = mean + scale * sum_i s_i eps_i b_i`` with the
-members' deviations ``s_i`` along their principal components ``b_i``; with all components it has exactly the
-zoo's covariance and every sample lies in the zoo's span. Both are baselines that a learnt generator has to
-beat (Zeng et al., arXiv 2506.07998).
+Diagonal: ``x_j = mean_j + scale * s_j * eps_j``. Low rank: ``x = mean + scale * sum_i s_i eps_i b_i`` with
+the members' deviations ``s_i`` along their principal components ``b_i``; with all components it has exactly
+the zoo's covariance, and every sample lies in the zoo's span. Both are baselines that a learnt generator has
+to beat (Zeng et al., arXiv 2506.07998).
 """
 
 from collections.abc import Mapping, Sequence

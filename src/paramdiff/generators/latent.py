@@ -146,7 +146,8 @@ class LatentGenerator(Settings, Generator):
 
     def _claim(self, folder: Path, x: Float[Tensor, "K D"]) -> None:
         """Remove training states in ``folder`` that belong to another zoo or to other settings."""
-        claim = {"settings": asdict(self), "zoo": hashlib.blake2b(x.contiguous().numpy()).hexdigest()}
+        digest = hashlib.blake2b(x.contiguous().numpy())  # type: ignore[arg-type]
+        claim = {"settings": asdict(self), "zoo": digest.hexdigest()}
         path = folder / CLAIM
         if path.is_file() and read_json(path) == claim:
             return

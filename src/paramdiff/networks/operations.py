@@ -8,37 +8,14 @@ it sums them out, or it joins them with others (a residual sum). A rule returns 
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import fx, nn
 from torch.utils._pytree import tree_leaves
 
-from paramdiff.networks.units import Layout, Number, Own, Places, Rows, Run, Shape, Units, Value
-
-
-@dataclass(frozen=True)
-class Call:
-    """One node of a graph with the values that go in.
-
-    Attributes:
-        node: of the graph.
-        args, kwargs: its arguments, each node among them replaced by its value.
-        places: where tensors are recorded.
-    """
-
-    node: fx.Node
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    places: Places
-
-    def use(self, name: str, runs: dict[int, Run | None]) -> None:
-        """A tensor of the called module meets units."""
-        self.places.use(f"{self.node.target}.{name}", runs)
-
-    def get(self, index: int, name: str, default: Any) -> Any:
-        """An argument by position or name."""
-        return self.args[index] if index < len(self.args) else self.kwargs.get(name, default)
+from paramdiff.networks.rearranging import RULES, flatten_module
+from paramdiff.networks.units import Call, Layout, Number, Own, Run, Units, Value
 
 
 def apply_module(call: Call, module: Any) -> Value | None:
@@ -60,8 +37,8 @@ def apply_function(call: Call) -> Value | None:
     name = _function_name(call.node).rstrip("_")
     if name in _ELEMENTWISE:
         return _elementwise(call)
-    if name in _FUNCTIONS and call.args:
-        return _FUNCTIONS[name](call, call.args[0])
+    if name in RULES and call.args:
+        return RULES[name](call, call.args[0])
     spatial = _SPATIAL_FUNCTION.fullmatch(name)
     return _keep_before(call.args[0], int(spatial[1])) if spatial and call.args else None
 
@@ -137,11 +114,11 @@ def _layer_norm(call: Call, module: nn.LayerNorm | nn.RMSNorm, x: Layout) -> Lay
 # Values in, a value out
 
 
-def _elementwise(call: Call) -> Layout | None:
+def _elementwise(call: Call) -> Value | None:
     values = [v for v in tree_leaves([call.args, call.kwargs]) if isinstance(v, Layout | Own)]
     layouts = [value for value in values if isinstance(value, Layout)]
     if not layouts:
-        return None
+        return None if values else Number()
     out = layouts[0]
     for layout in layouts[1:]:
         out = _joined(call, out, layout)
@@ -186,118 +163,12 @@ def _keep_before(x: Any, axes: int) -> Layout | None:
     return x
 
 
-def _flatten_module(call: Call, module: nn.Flatten, x: Layout) -> Layout | None:
-    return _flattened(x, module.start_dim, module.end_dim)
-
-
-def _flatten(call: Call, x: Any) -> Layout | None:
-    if not isinstance(x, Layout):
-        return None
-    return _flattened(x, call.get(1, "start_dim", 0), call.get(2, "end_dim", -1))
-
-
-def _flattened(x: Layout, start: int, end: int) -> Layout | None:
-    """Units of the first of the joined axes become runs, as long as the other joined axes together."""
-    if x.ndim is None:
-        # Units of unknown front axis are those of a linear layer, and last. If there are axes between
-        # them and the batch, the next layer finds that they do not fit.
-        return replace(x, ndim=2) if start == 1 and end == -1 and x.axis == -1 else None
-    start, end = start % x.ndim, end % x.ndim
-    ndim, front = x.ndim - (end - start), x.ndim + x.axis
-    if start == 0:
-        return None
-    if x.run is None:
-        return Layout(x.rows, ndim)
-    if start < front <= end:
-        return None
-    if front == start:
-        run = replace(x.run, block=None) if end > start else x.run
-        return Layout(x.rows, ndim, run, start - ndim)
-    return replace(x, ndim=ndim, axis=x.axis if front > end else front - ndim)
-
-
-def _reshape(call: Call, x: Any) -> Layout | None:
-    """``(rows, everything else)``, as before a linear layer; or ``(-1, units)``."""
-    sizes = call.args[1] if len(call.args) == 2 and isinstance(call.args[1], tuple | list) else call.args[1:]
-    if not isinstance(x, Layout) or len(sizes) != 2 or call.kwargs:
-        return None
-    first, last = sizes
-    if isinstance(first, Rows) and first.rows is x.rows:
-        return _flattened(x, 1, -1)
-    if first != -1 or not isinstance(last, int):
-        return None
-    if x.run and x.axis == -1 and x.run.block and last == x.run.units.size * x.run.block:
-        return Layout(call.node, 2, x.run)
-    flat = _flattened(x, 1, -1)
-    run = flat.along(-1, last) if flat else None
-    return flat and replace(flat, rows=call.node, run=run)
-
-
-def _permute(call: Call, x: Any) -> Layout | None:
-    order = call.args[1] if isinstance(call.args[1], tuple | list) else call.args[1:]
-    if not isinstance(x, Layout) or not all(isinstance(axis, int) for axis in order):
-        return None
-    ndim = len(order)
-    from_end = [axis % ndim - ndim for axis in order]
-    rows = x.rows if from_end[0] == -ndim else call.node
-    return Layout(rows, ndim, x.run, from_end.index(x.axis) - ndim)
-
-
-def _transpose(call: Call, x: Any) -> Layout | None:
-    a, b = call.get(1, "dim0", None), call.get(2, "dim1", None)
-    if not isinstance(x, Layout) or x.ndim is None or not isinstance(a, int) or not isinstance(b, int):
-        return None
-    a, b = a % x.ndim - x.ndim, b % x.ndim - x.ndim
-    rows = call.node if -x.ndim in (a, b) else x.rows
-    return replace(x, rows=rows, axis={a: b, b: a}.get(x.axis, x.axis))
-
-
-def _reduce(call: Call, x: Any) -> Layout | None:
-    """A sum or mean over units does not depend on their order."""
-    axes = call.get(1, "dim", call.kwargs.get("axis"))
-    keep = call.get(2, "keepdim", False)
-    if not isinstance(x, Layout) or not {"dim", "axis", "keepdim", "dtype"}.issuperset(call.kwargs):
-        return None
-    if axes is None:
-        return Layout(call.node)
-    axes = [axes] if isinstance(axes, int) else list(axes)
-    if x.ndim is None and any(axis >= 0 for axis in axes):
-        return None
-    gone = {axis % x.ndim - x.ndim if x.ndim else axis for axis in axes}
-    rows = x.rows if x.ndim and -x.ndim not in gone else call.node
-    ndim = x.ndim and (x.ndim if keep else x.ndim - len(gone))
-    if x.axis in gone:
-        return Layout(rows, ndim)
-    after = 0 if keep else sum(axis > x.axis for axis in gone)
-    return Layout(rows, ndim, x.run, x.axis + after)
-
-
-def _size(call: Call, x: Any) -> Value | None:
-    if not isinstance(x, Layout):
-        return None
-    if len(call.args) == 1:
-        return Shape(x.rows)
-    return Rows(x.rows) if call.args[1] == 0 else Number()
-
-
-def _attribute(call: Call, x: Any) -> Value | None:
-    if not isinstance(x, Layout) or call.args[1] not in ("shape", "dtype", "device", "ndim"):
-        return None
-    return Shape(x.rows) if call.args[1] == "shape" else Number()
-
-
-def _item(call: Call, x: Any) -> Value | None:
-    if not isinstance(x, Shape):
-        return None
-    return Rows(x.rows) if call.args[1] == 0 else Number()
-
-
 def _same(call: Call, module: nn.Module, x: Layout) -> Layout:
     return x
 
 
 _CHANNELS = ("num_features", "num_channels", "num_parameters")
-_CHANNEL_AXIS = {nn.BatchNorm2d: -3, nn.BatchNorm3d: -4}
+_CHANNEL_AXIS: dict[type[nn.Module], int] = {nn.BatchNorm2d: -3, nn.BatchNorm3d: -4}
 """Where channels lie if the number of axes is not known; else it is 2 and they are last."""
 
 _SPATIAL = re.compile(r"(?:(?:Adaptive)?(?:Max|Avg|LP)Pool|[A-Z][a-z]+Pad)([123])d")
@@ -305,9 +176,10 @@ _SPATIAL_FUNCTION = re.compile(r"(?:adaptive_)?(?:max|avg|lp)_pool([123])d")
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.InstanceNorm1d,
           nn.InstanceNorm2d, nn.InstanceNorm3d)  # fmt: skip
-_ACTIVATIONS = (nn.CELU, nn.ELU, nn.GELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU,
-                nn.LogSigmoid, nn.Mish, nn.RReLU, nn.ReLU, nn.ReLU6, nn.SELU, nn.SiLU, nn.Sigmoid, nn.Softplus,
-                nn.Softshrink, nn.Softsign, nn.Tanh, nn.Tanhshrink, nn.Threshold)  # fmt: skip
+_ACTIVATIONS = (nn.CELU, nn.ELU, nn.GELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh,
+                nn.LeakyReLU, nn.LogSigmoid, nn.Mish, nn.RReLU, nn.ReLU, nn.ReLU6, nn.SELU, nn.SiLU,
+                nn.Sigmoid, nn.Softplus, nn.Softshrink, nn.Softsign, nn.Tanh, nn.Tanhshrink,
+                nn.Threshold)  # fmt: skip
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -316,15 +188,15 @@ _MODULES: dict[type[nn.Module], Callable[[Call, Any, Layout], Layout | None]] = 
     **dict.fromkeys(_CONVOLUTIONS, _convolution),
     **dict.fromkeys(_NORMS, _channelwise),
     **dict.fromkeys((nn.LayerNorm, nn.RMSNorm), _layer_norm),
-    nn.Linear: _linear, nn.GroupNorm: _group_norm, nn.PReLU: _prelu, nn.Flatten: _flatten_module,
+    nn.Linear: _linear, nn.GroupNorm: _group_norm, nn.PReLU: _prelu, nn.Flatten: flatten_module,
 }  # fmt: skip
 
-_FUNCTIONS: dict[str, Callable[[Call, Any], Value | None]] = {
-    "flatten": _flatten, "reshape": _reshape, "view": _reshape, "permute": _permute, "transpose": _transpose,
-    **dict.fromkeys(("mean", "sum", "amax", "amin"), _reduce),
-    "size": _size, "getattr": _attribute, "getitem": _item,
+_ELEMENTWISE = {
+    "abs", "add", "sub", "mul", "div", "true_divide", "truediv", "neg", "iadd", "isub", "imul", "itruediv",
+    "pow", "square", "sqrt", "rsqrt", "reciprocal", "exp", "expm1", "log", "log1p", "sin", "cos", "tanh",
+    "sigmoid", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus",
+    "softsign", "hardtanh", "hardswish", "hardsigmoid", "hardshrink", "softshrink", "tanhshrink",
+    "logsigmoid", "threshold", "clamp", "clip", "maximum", "minimum", "where",
+    "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout",
+    "contiguous", "clone", "detach", "float", "double", "half", "bfloat16", "to",
 }  # fmt: skip
-
-_ELEMENTWISE = frozenset(
-    ["abs", "add", "sub", "mul", "div", "true_divide", "truediv", "iadd", "isub", "imul", "itruediv", "neg", "pow", "square", "sqrt", "rsqrt", "reciprocal", "exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "sigmoid", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "softsign", "hardtanh", "hardswish", "hardsigmoid", "hardshrink", "softshrink", "tanhshrink", "logsigmoid", "threshold", "clamp", "clip", "maximum", "minimum", "where", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "contiguous", "clone", "detach", "float", "double", "half", "bfloat16", "to"]
-)

@@ -7,7 +7,7 @@ network one group holds every layer that writes to or reads from one stream (Ain
 arXiv 2209.04836, section 2).
 
 Groups are found from the traced graph: each layer starts new units, its outputs, and they are followed from
-value to value (:mod:`paramdiff.networks.operations`) until they are read by the next layer. Inputs and outputs
+value to value (:mod:`paramdiff.networks.operations`) until the next layer reads them. Inputs and outputs
 keep their order, and so do units that meet an operation that is not understood.
 """
 
@@ -19,9 +19,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, fx, nn
 
-from paramdiff.networks.operations import Call, apply_function, apply_module
+from paramdiff.networks.operations import apply_function, apply_module
 from paramdiff.networks.trace import Untraceable, trace
-from paramdiff.networks.units import Layout, Number, Own, Places, Value
+from paramdiff.networks.units import Call, Layout, Number, Own, Places, Value
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,13 @@ class Place:
         axis: of the tensor.
         block: entries of a unit, one after the other; more than 1 behind a flatten, where each channel
             is a run of features.
+        learnt: it is of a parameter, not of a buffer such as a running mean.
     """
 
     key: str
     axis: int
     block: int = 1
+    learnt: bool = True
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,9 @@ def find_symmetries(model: nn.Module) -> Symmetries | str:
     if isinstance(graph, Untraceable):
         return f"it cannot be traced ({graph.reason})"
     found = _follow(model, graph).groups()
+    buffers = {name for name, _ in model.named_buffers(remove_duplicate=False)}
     groups = (
-        Group(size, tuple(Place(key, axis, block) for (key, axis), block in places.items()))
+        Group(size, tuple(Place(*slot, block, slot[0] not in buffers) for slot, block in places.items()))
         for size, places in found
     )
     return Symmetries(tuple(groups)) if found else "none of its hidden units can be reordered"
@@ -140,7 +143,9 @@ def _attribute(node: fx.Node, graph: fx.GraphModule, places: Places) -> Value:
 def _apply(
     node: fx.Node, graph: fx.GraphModule, places: Places, values: Mapping[fx.Node, Value]
 ) -> Value | None:
-    args, kwargs = (fx.map_arg(part, values.__getitem__) for part in (node.args, node.kwargs))
+    swap: Any = values.__getitem__
+    args: Any = fx.map_arg(node.args, swap)
+    kwargs: Any = fx.map_arg(node.kwargs, swap)
     call = Call(node, args, kwargs, places)
     try:
         if node.op == "call_module":
@@ -159,5 +164,11 @@ def _fixed(node: fx.Node, inputs: Sequence[Value], places: Places) -> Value:
             places.use(value.key, {})
     if node.op == "call_module":
         places.use_fixed(f"{node.target}.")
-    touched = node.op == "call_module" or any(isinstance(value, Layout | Own) for value in inputs)
-    return Layout(node) if touched else Number()
+    tensors = any(isinstance(value, Layout | Own) for value in inputs)
+    return Layout(node) if tensors or not _is_arithmetic(node) else Number()
+
+
+def _is_arithmetic(node: fx.Node) -> bool:
+    """What this computes from numbers is a number; a function of torch may make a tensor of them."""
+    home = getattr(node.target, "__module__", None)
+    return node.op == "call_function" and home in ("_operator", "builtins", "math")

@@ -6,6 +6,7 @@ Units that cannot be followed are *fixed*: they keep their order, and with them 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor, fx, nn
 
@@ -171,3 +172,27 @@ class Places:
             if run is not None and not run.units.fixed and run.units.size > 1:
                 found.setdefault(run.units.root, {})[slot] = run.block or 1
         return [(units.size, places) for units, places in found.items()]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One node of a graph with the values that go in.
+
+    Attributes:
+        node: of the graph.
+        args, kwargs: its arguments, each node among them replaced by its value.
+        places: where tensors are recorded.
+    """
+
+    node: fx.Node
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    places: Places
+
+    def use(self, name: str, runs: dict[int, Run | None]) -> None:
+        """A tensor of the called module meets units."""
+        self.places.use(f"{self.node.target}.{name}", runs)
+
+    def get(self, index: int, name: str, default: Any) -> Any:
+        """An argument by position or name."""
+        return self.args[index] if index < len(self.args) else self.kwargs.get(name, default)

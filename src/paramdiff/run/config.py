@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
+from hydra.errors import OverrideParseException
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
 from paramdiff.errors import ConfigError, check_choice, check_range, near
@@ -109,6 +110,9 @@ def plain(value: Any) -> Any:
 
 def explain(error: Exception) -> ConfigError:
     """One line from Hydra's or OmegaConf's many: which key, what came, what exists."""
+    if isinstance(error, OverrideParseException):
+        word = error.override
+        return ConfigError(word, "not understood", expected="KEY=VALUE", remedy="see `paramdiff run --help`")
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__

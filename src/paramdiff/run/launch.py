@@ -12,12 +12,20 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from paramdiff.errors import ConfigError
+from paramdiff.errors import ConfigError, ParamdiffError
 from paramdiff.run.config import RunConfig, build, explain, register
 from paramdiff.run.pipeline import Pipeline
 
 NAMELESS = ("experiment", "run_dir", "force", "device")
 """Overrides that do not become part of a run folder's name."""
+
+
+class _Stopped(BaseException):
+    """Carries a user's mistake past Hydra, which would print more about any ``Exception``."""
+
+    def __init__(self, error: ParamdiffError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 def launch(command: str, words: Sequence[str]) -> int:
@@ -30,11 +38,16 @@ def launch(command: str, words: Sequence[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us instead of printing and exiting
 
     def job(config: DictConfig) -> None:
-        Pipeline(*compose(config), command=_typed(command, words)).run(command)
+        try:
+            Pipeline(*compose(config), command=_typed(command, words)).run(command)
+        except ParamdiffError as error:
+            raise _Stopped(error) from None
 
     before, sys.argv = sys.argv, [f"paramdiff {command}", *words]
     try:
         hydra.main(version_base="1.3", config_path="pkg://paramdiff.recipes", config_name="config")(job)()
+    except _Stopped as stopped:
+        raise stopped.error from None
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(error) from None
     finally:

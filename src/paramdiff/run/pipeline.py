@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from paramdiff.devices import choose_device
-from paramdiff.errors import ConfigError
 from paramdiff.files import load_tensors, save_tensors, write_json, write_text
 from paramdiff.generators.base import Generator
+from paramdiff.generators.pdiff import ParameterDiffusion
 from paramdiff.progress import say
 from paramdiff.run.config import RunConfig, plain
 from paramdiff.run.folder import RunFolder, Stage, machine
@@ -72,6 +72,22 @@ class Entry:
         return f"scores/{self.name}.safetensors"
 
 
+def entries_of(config: RunConfig) -> list[Entry]:
+    """The main generator and those it is compared with; p-diff itself is always among the rows.
+
+    A baseline that repeats the main generator is left out; two of one name are numbered.
+    """
+    others = [g for g in config.compare.values() if plain(g) != plain(config.generator)]
+    if not any(isinstance(generator, ParameterDiffusion) for generator in [config.generator, *others]):
+        others.append(ParameterDiffusion(seed=config.seed))
+    entries = [Entry(config.generator.label, config.generator)]
+    for generator in others:
+        same = sum(entry.generator.label == generator.label for entry in entries)
+        name = generator.label + (f"-{same + 1}" if same else "")
+        entries.append(Entry(name, generator, f"baselines/{name}/"))
+    return entries
+
+
 class Pipeline:
     """One run.
 
@@ -90,27 +106,7 @@ class Pipeline:
         assert config.run_dir is not None
         self.folder = RunFolder(Path(config.run_dir), settings, config.force)
         self.settings = settings
-        self.main = Entry(config.generator.label, config.generator)
-        self.baselines = list(self._baselines())
-
-    def _baselines(self) -> "list[Entry]":
-        """The generators to compare with; p-diff itself is always among the rows."""
-        from paramdiff.generators.pdiff import ParameterDiffusion
-
-        others = dict(self.config.compare)
-        if not isinstance(self.config.generator, ParameterDiffusion):
-            others.setdefault("pdiff", ParameterDiffusion(seed=self.config.seed))
-        names = [self.main.name]
-        entries = []
-        for key, generator in others.items():
-            name = generator.label if generator.label not in names else key
-            if name in names:
-                raise ConfigError(
-                    f"compare.{key}", f"a second row called {name!r}", remedy="remove one of them"
-                )
-            names.append(name)
-            entries.append(Entry(name, generator, f"baselines/{name}/"))
-        return entries
+        self.main, *self.baselines = entries_of(config)
 
     # What stages share -------------------------------------------------------------------------------
 

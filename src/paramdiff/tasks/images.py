@@ -75,7 +75,7 @@ class ImageData:
     """
 
     images: UInt8[Tensor, "N C H W"]
-    labels: Int[Tensor, "N"]
+    labels: Int[Tensor, "items"]
     batch_size: int = 128
     scoring_batch_size: int = 256
     mean: list[float] = field(default_factory=lambda: [0.0])

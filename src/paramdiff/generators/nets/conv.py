@@ -25,7 +25,8 @@ SHORTEST = 4
 def fitting_strides(strides: Sequence[int], dim: int) -> list[int]:
     """Strides for vectors of length ``dim``: halved until :data:`SHORTEST` positions are left."""
     fitting, length = [], dim
-    for stride in strides:
+    for wanted in strides:
+        stride = wanted
         while stride > 1 and length < SHORTEST * stride:
             stride //= 2
         fitting.append(stride)
@@ -52,8 +53,8 @@ class ConvAutoencoder(nn.Module):
         total = math.prod(strides)
         self.dim, self.padding = dim, -dim % total
         features = channels[-1] * ((dim + self.padding) // total)
-        widths = [1, *channels]
-        down = list(zip(widths, widths[1:], strides, strict=True))
+        widths = [1, *channels[:-1]]
+        down = list(zip(widths, channels, strides, strict=True))
         self.encoder = nn.Sequential(*(_encoder_layer(a, b, stride, norm) for a, b, stride in down))
         self.to_latent = nn.Linear(features, latent)
         self.from_latent = nn.Linear(latent, features)
@@ -80,18 +81,16 @@ class Residual(nn.Module):
 
 
 def _encoder_layer(came: int, goes: int, stride: int, norm: str) -> nn.Module:
-    return nn.Sequential(nn.Conv1d(came, goes, **_resample(stride)), Residual(goes, norm))
+    return nn.Sequential(nn.Conv1d(came, goes, *_resample(stride)), Residual(goes, norm))
 
 
 def _decoder_layer(came: int, goes: int, stride: int, norm: str) -> nn.Module:
-    return nn.Sequential(Residual(came, norm), nn.ConvTranspose1d(came, goes, **_resample(stride)))
+    return nn.Sequential(Residual(came, norm), nn.ConvTranspose1d(came, goes, *_resample(stride)))
 
 
-def _resample(stride: int) -> dict[str, int]:
-    """Patches side by side where the length changes, a kernel of 3 where it does not."""
-    if stride > 1:
-        return {"kernel_size": stride, "stride": stride}
-    return {"kernel_size": 3, "padding": 1}
+def _resample(stride: int) -> tuple[int, int, int]:
+    """Kernel, stride and padding: patches side by side, or a kernel of 3 where the length is kept."""
+    return (stride, stride, 0) if stride > 1 else (3, 1, 1)
 
 
 def make_norm(norm: str, channels: int) -> nn.Module:

@@ -5,6 +5,7 @@ common. The 1-D convolutional encoder-decoder is the paper's. The output layer s
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
@@ -78,7 +79,7 @@ class ConvDenoiser(nn.Module):
         super().__init__()
         self.padding = -latent % 2**depth
         channels = [max(4, width >> (depth - level)) for level in range(depth + 1)]
-        pairs = list(zip(channels, channels[1:], strict=False))
+        pairs = list(pairwise(channels))
         self.time = TimeEmbedding(width)
         self.enter = nn.Conv1d(1, channels[0], 3, padding=1)
         self.down = nn.ModuleList(ConvBlock(nn.Conv1d(a, b, 4, 2, 1), b, width) for a, b in pairs)

@@ -1,0 +1,61 @@
+import pytest
+import torch
+
+from paramdiff.errors import ConfigError
+from paramdiff.generators import make
+from toy_zoos import curve, scattered, toy_zoo
+
+
+def test_average_is_the_mean_of_the_members():
+    vectors = curve(7, 20)
+    samples = make("average").fit(toy_zoo(vectors)).sample(3)
+    assert torch.allclose(samples, vectors.mean(0).expand(3, -1), atol=1e-6)
+
+
+def test_average_of_positive_coordinates_is_geometric():
+    vectors = torch.tensor([[0.0, 1.0], [2.0, 100.0]])
+    sample = make("average").fit(toy_zoo(vectors, positive=1)).sample(1)[0]
+    assert sample.tolist() == pytest.approx([1.0, 10.0])
+
+
+def test_average_of_k_takes_different_members_without_replacement():
+    vectors = torch.eye(6)
+    generator = make("average-of-k", k=3).fit(toy_zoo(vectors))
+    assert generator.label == "average-of-3"
+    samples = generator.sample(40)
+    weights = (3 * samples).round(decimals=4)  # one third for each chosen member
+    assert bool((weights.sum(1) == 3).all()) and set(weights.unique().tolist()) == {0.0, 1.0}
+    assert len(weights.unique(dim=0)) > 10
+
+
+def test_average_of_all_is_the_average():
+    zoo = toy_zoo(scattered(5, 9))
+    one, other = make("average-of-k", k=5).fit(zoo).sample(2), make("average").fit(zoo).sample(2)
+    assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_k_larger_than_the_zoo_names_k():
+    with pytest.raises(ConfigError, match="k: a mean of 16 members; expected at most K = 5; lower k"):
+        make("average-of-k").fit(toy_zoo(curve(5, 4)))
+    with pytest.raises(ConfigError, match="k: 0 is out of range"):
+        make("average-of-k", k=0)
+
+
+def test_noised_members_lie_at_the_amplitude_from_a_member():
+    vectors = scattered(4, 4000) * torch.logspace(-3, 1, 4000)  # scales differ, the unit follows them
+    zoo = toy_zoo(vectors)
+    generator = make("noised", amplitude=0.2).fit(zoo)
+    assert generator.label == "noised-0.2"
+    deviation = vectors.std(0, correction=0)
+    offsets = (generator.sample(20)[:, None] - vectors) / deviation
+    size, nearest = offsets.square().mean(2).sqrt().min(1)
+    assert size.tolist() == pytest.approx([0.2] * 20, rel=0.05)
+    assert len(nearest.unique()) == 4
+
+
+def test_noise_of_amplitude_zero_gives_members():
+    vectors = curve(4, 9)
+    samples = make("noised", amplitude=0.0).fit(toy_zoo(vectors)).sample(8)
+    assert float(torch.cdist(samples, vectors).min(1).values.max()) < 1e-5
+    with pytest.raises(ConfigError, match="amplitude: -1 is out of range; expected at least 0"):
+        make("noised", amplitude=-1)

@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from paramdiff.generators.learning import Plateau, learn
+
+
+def test_a_plateau_is_reached_after_so_many_checks_without_a_fall():
+    plateau = Plateau(least=0.1, patience=2, every=1)
+    assert [plateau.reached(v) for v in (1.0, 0.5, 0.45, 0.3, 0.25, 0.35)] == [False] * 5 + [True]
+
+
+def test_a_plateau_goes_on_where_it_was():
+    plateau, again = (Plateau(least=0.0, patience=2, every=1) for _ in range(2))
+    plateau.reached(1.0)
+    plateau.reached(1.0)
+    again.load_state_dict(plateau.state_dict())
+    assert again.reached(1.0)
+
+
+def train(steps: int, path: Path | None = None) -> tuple[nn.Linear, list[float]]:
+    """A fit whose criterion stops falling at once."""
+    net = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(net.weight)
+    return learn(
+        "toy", net, lambda net, step: net.weight.square().sum(), lambda net: 1.0,
+        Plateau(least=0.0, patience=1, every=5), steps=steps, lr=0.1, weight_decay=0.0, ema=0.5, path=path,
+    )  # fmt: skip
+
+
+def test_training_ends_at_the_plateau_and_is_then_finished(tmp_path: Path):
+    net, losses = train(100, tmp_path / "t.safetensors")
+    assert len(losses) == 10 and losses[-1] < losses[0]
+    assert not net.training and not net.weight.requires_grad
+    again, seen = train(100, tmp_path / "t.safetensors")
+    assert seen == losses and torch.equal(again.weight, net.weight)
+
+
+def test_training_ends_after_all_steps():
+    assert len(train(7)[1]) == 7

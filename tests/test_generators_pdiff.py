@@ -1,0 +1,116 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from paramdiff import ParameterDiffusion
+from paramdiff.errors import NumericalError
+from paramdiff.generators import learning, make
+from paramdiff.training import Training
+from toy_zoos import QUICK, curve, toy_zoo
+
+
+class KilledError(Exception):
+    """Stands for a kill: nothing after it runs."""
+
+
+class Killed(Training):
+    """Saves after every step, and dies in step 7 of the training named in ``victim``."""
+
+    victim = ""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args, save_every_s=0.0)
+
+    def __iter__(self) -> Iterator[int]:
+        for step in super().__iter__():
+            if self.name == self.victim and step == 7:
+                raise KilledError
+            yield step
+
+
+def quick(**settings: Any) -> ParameterDiffusion:
+    return ParameterDiffusion(**{**QUICK["p-diff"], **settings})
+
+
+@pytest.mark.parametrize("victim", ["autoencoder", "denoiser"])
+def test_a_killed_fit_goes_on_with_the_same_numbers(
+    victim: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    zoo = toy_zoo(curve(14, 33))
+    whole = quick(norm="batch").fit(zoo)
+    monkeypatch.setattr(learning, "Training", Killed)
+    monkeypatch.setattr(Killed, "victim", victim)
+    with pytest.raises(KilledError):
+        quick(norm="batch").fit(zoo, folder=tmp_path)
+    monkeypatch.undo()
+    resumed = quick(norm="batch").fit(zoo, folder=tmp_path)
+    assert torch.equal(resumed.sample(8), whole.sample(8))
+    assert resumed.losses == whole.losses and resumed.notes == whole.notes
+    assert {"autoencoder.safetensors", "denoiser.safetensors"} < {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_same_seed_gives_the_same_fit():
+    zoo = toy_zoo(curve(14, 33))
+    one, same, other = (quick(seed=seed).fit(zoo).sample(4) for seed in (0, 0, 1))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+def test_a_state_of_other_settings_or_another_zoo_is_not_resumed(tmp_path: Path):
+    zoo, other = toy_zoo(curve(14, 33)), toy_zoo(curve(14, 33) + 0.1 * curve(14, 33).cos())
+    quick(latent=4).fit(zoo, folder=tmp_path)
+    for generator, next_zoo in ((quick(), zoo), (quick(), other)):
+        again = generator.fit(next_zoo, folder=tmp_path)
+        assert torch.equal(again.sample(3), quick().fit(next_zoo).sample(3))
+
+
+def test_it_draws_from_the_distribution_of_a_trajectory():
+    vectors = curve(60, 64)
+    generator = quick(autoencoder_steps=150, steps=500, width=64).fit(toy_zoo(vectors))
+    samples = generator.sample(100)
+    assert torch.allclose(samples.mean(0), vectors.mean(0), atol=0.08)
+    variance = samples.var(0).sum() / vectors.var(0).sum()
+    assert 0.7 < float(variance) < 1.4
+    nearest = torch.cdist(samples, vectors).min(1).values.median()
+    assert float(nearest) < 0.5 * float(torch.cdist(samples, vectors).mean())
+
+
+def test_latents_are_standardised_whatever_their_size(monkeypatch: pytest.MonkeyPatch):
+    generator = make("p-diff-linear", components=3, steps=600, width=64)
+    vectors = curve(40, 20) * 100 + 1000
+    seen = []
+    fit = "paramdiff.generators.diffusion.LatentDiffusion.fit"
+    from paramdiff.generators.diffusion import LatentDiffusion
+
+    original = LatentDiffusion.fit
+    monkeypatch.setattr(
+        fit, lambda self, z, held, folder: (seen.append(z), original(self, z, held, folder))[1]
+    )
+    samples = generator.fit(toy_zoo(vectors)).sample(100)
+    assert torch.allclose(seen[0].mean(0), torch.zeros(3), atol=1e-4)
+    assert torch.allclose(seen[0].std(0, correction=0), torch.ones(3), atol=1e-4)
+    assert 0.7 < float(samples.var(0).sum() / vectors.var(0).sum()) < 1.4
+
+
+def test_nan_while_fitting_names_the_training():
+    with pytest.raises(NumericalError, match="autoencoder: the loss is nan at step"):
+        quick(autoencoder_lr=1e30, autoencoder_steps=60).fit(toy_zoo(curve(12, 33)))
+    with pytest.raises(NumericalError, match="denoiser: the loss is (nan|inf) at step"):
+        quick(lr=1e30, steps=60).fit(toy_zoo(curve(12, 33)))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"denoiser": "conv", "depth": 2},
+        {"prediction": "eps"},
+        {"scheduler": "ddpm", "sample_steps": 5},
+        {"scheduler": "ddim"},
+        {"held_out": 0.0},
+    ],
+)
+def test_every_combination_of_parts_fits(settings: dict[str, Any]):
+    generator = quick(**settings).fit(toy_zoo(curve(11, 21)))
+    assert torch.equal(generator.sample(2), generator.sample(3)[:2])

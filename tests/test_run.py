@@ -1,0 +1,137 @@
+"""The whole job at a small size: through the command line's own code, and killed on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from paramdiff.cli import main
+from paramdiff.files import load_tensors, read_json
+
+SMALL = [
+    "zoo.k=24", "zoo.pretrain.epochs=2", "n=12", "generator.autoencoder_steps=40", "generator.steps=60",
+    "compare.pdiff_linear.steps=60",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "digits"
+    assert main(["run", f"run_dir={folder}", *SMALL]) == 0
+    return folder
+
+
+def numbers(folder: Path) -> dict:
+    """``results.json`` without what a clock or a process decides."""
+    results = read_json(folder / "results.json")
+    return {key: value for key, value in results.items() if key not in ("timings_s", "peak_rss_bytes", "command")}
+
+
+def test_results_follow_the_schema(finished: Path):
+    results = read_json(finished / "results.json")
+    assert results["schema"] == 1 and results["experiment"] == "digits"
+    assert results["task"] == {"name": "digits", "metric": "accuracy", "higher_is_better": True, "chance": 0.1}
+    assert (results["zoo"]["k"], results["zoo"]["dim"], results["zoo"]["select"]) == (24, 256, "last_norms:2")
+    names = [row["name"] for row in results["models"]]
+    assert names[:2] == ["original", "p-diff"] and len(set(names)) == 8
+    for row in results["models"]:
+        assert row["n"] == row["best_of"] == (24 if row["name"] == "original" else 12), "equal N for every generator"
+        for split in ("train", "test"):
+            assert row[split]["worst"] <= row[split]["median"] <= row[split]["best"]
+        assert row["selected"]["test_ci95"][0] <= row["selected"]["test"] <= row["selected"]["test_ci95"][1]
+        assert set(row["similarity"]) == {"within", "to_zoo_mean", "to_zoo_max_mean"}
+        assert set(row["distance"]) == {"nearest", "residual_to_span"}
+    assert results["verdict"]["class"] in ("replica", "interpolation", "novel") and results["verdict"]["why"]
+    assert set(results["timings_s"]) == {"collect", "fit", "sample", "score", "compare", "total"}
+    assert results["peak_rss_bytes"] > 1e7
+
+
+def test_the_best_sample_loads_into_the_plain_model(finished: Path):
+    from paramdiff.tasks import make_task
+
+    task = make_task("digits")
+    model = task.model()
+    model.load_state_dict(load_tensors(finished / "samples/best.safetensors"))
+    model.eval()
+    right = [task.predict(model(batch[0]), batch)["correct"] for batch in task.test_data().batches()]
+    row = next(row for row in read_json(finished / "results.json")["models"] if row["name"] == "p-diff")
+    assert float(torch.cat(right).double().mean()) == pytest.approx(row["selected"]["test"], abs=1e-9)
+
+
+def test_selection_does_not_look_at_the_test_set(finished: Path):
+    """Rule 9: the selected sample is the best on train, whatever it scores on test."""
+    for row in read_json(finished / "results.json")["models"]:
+        scores = load_tensors(finished / f"scores/{row['name']}.safetensors")
+        index = row["selected"]["index"]
+        assert scores["train"][index] == scores["train"].max()
+        assert row["selected"]["test"] == pytest.approx(float(scores["test"][index]))
+
+
+def test_run_folder_is_complete(finished: Path):
+    for name in ("config.yaml", "manifest.json", "zoo/vectors.safetensors", "generator/generator.json", "stats.jsonl", "report.html"):
+        assert (finished / name).is_file(), name
+    manifest = read_json(finished / "manifest.json")
+    assert manifest["versions"]["torch"] == torch.__version__
+    assert {"collect", "fit", "sample", "score:p-diff", "report"} <= set(manifest["stages"])
+    lines = [json.loads(line) for line in (finished / "stats.jsonl").read_text().splitlines()]
+    assert {"autoencoder", "denoiser"} <= {line["name"] for line in lines}
+    assert not list(finished.glob(".state/*")), "no state is left behind"
+
+
+def test_the_same_command_again_changes_nothing(finished: Path):
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*.safetensors")}
+    assert main(["run", f"run_dir={finished}", *SMALL]) == 0
+    assert before == {p: p.stat().st_mtime_ns for p in finished.rglob("*.safetensors")}
+
+
+def test_one_stage_after_the_other_gives_the_same_numbers(finished: Path, tmp_path: Path):
+    for command in ("collect", "fit", "sample", "score"):
+        assert main([command, f"run_dir={tmp_path / 'r'}", *SMALL]) == 0
+    rows = read_json(tmp_path / "r/results.json")["models"]
+    assert rows == read_json(finished / "results.json")["models"][:2]
+
+
+def test_a_stage_alone_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["sample", f"run_dir={tmp_path / 'r'}"]) == 2
+    assert "sample needs" in capsys.readouterr().err
+
+
+MOMENTS = {
+    "collecting": ".state/collect-*",
+    "fitting": ".state/fit-*/*.safetensors",
+    "sampled": "samples/samples.safetensors",
+    "scored": "scores/p-diff.safetensors",
+    "comparing": "baselines/gaussian",
+}
+
+
+def test_killed_anywhere_it_ends_with_the_same_numbers(finished: Path, tmp_path: Path):
+    folder = tmp_path / "digits"
+    command = [sys.executable, "-m", "paramdiff", "run", f"run_dir={folder}", *SMALL]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for pattern in MOMENTS.values():
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not list(folder.glob(pattern)):
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, f"it ended before there was {pattern}"
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert numbers(folder) == numbers(finished)
+
+
+def test_a_sweep_makes_a_folder_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    words = [word for word in SMALL if not word.startswith(("n=", "compare"))]
+    assert main(["collect", "-m", "seed=0,1", *words]) == 0
+    folders = sorted(p.name for p in (tmp_path / "runs").iterdir() if p.is_dir())
+    assert len(folders) == 2 and "seed=0" in folders[0] and "seed=1" in folders[1]
+    zoos = [load_tensors(tmp_path / "runs" / name / "zoo/vectors.safetensors")["vectors"] for name in folders]
+    assert not torch.equal(*zoos)
+
+

@@ -1,0 +1,71 @@
+import pytest
+
+from paramdiff.collect import Subset
+from paramdiff.errors import ConfigError
+from paramdiff.generators.pdiff import ParameterDiffusion
+from paramdiff.run.config import build, option_name, plain
+from paramdiff.run.launch import composed
+from paramdiff.run.options import list_options
+from paramdiff.run.pipeline import entries_of
+
+NAMED = ["name=test"]
+
+
+def config(*overrides: str):
+    return build(composed([*NAMED, *overrides]))
+
+
+def test_a_configuration_becomes_the_objects_it_configures():
+    made = config("zoo.k=7", "generator.latent_noise=0.5")
+    assert isinstance(made.zoo, Subset) and made.zoo.k == 7
+    assert isinstance(made.generator, ParameterDiffusion) and made.generator.latent_noise == 0.5
+
+
+def test_one_seed_for_everything_unless_it_is_set():
+    made = config("seed=3", "generator.seed=5")
+    assert (made.zoo.seed, made.generator.seed) == (3, 5)
+    assert made.compare["pdiff_linear"].seed == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("zoo.kk=3", "zoo.kk: no such key; did you mean k"),
+        ("zoo.k=abc", "zoo.k: Value 'abc' of type 'str' could not be converted to Integer"),
+        ("zoo.k=0", "zoo.k: 0 is out of range; expected at least 1"),
+        ("zoo.pretrain.lr=-1", "zoo.pretrain.lr: -1.0 is out of range; expected more than 0"),
+        ("zoo.optimizer=adm", "zoo.optimizer: 'adm' is not known; expected one of .*did you mean adam"),
+        ("generator.latent_noise=-1", "generator.latent_noise: -1.0 is out of range; expected at least 0"),
+        ("compare.gaussian.scale=-1", "compare.gaussian.scale: -1.0 is out of range"),
+        ("n=0", "n: 0 is out of range; expected at least 1"),
+        ("device=tpu", "device: 'tpu' is not known; expected one of auto, cpu"),
+        ("generator=pdif", "generator: there is no 'pdif'; did you mean pdiff"),
+        ("experiment=digit", "experiment: there is no 'digit'; did you mean digits"),
+        ("bogus", "bogus: not understood; expected KEY=VALUE"),
+    ],
+)
+def test_every_mistake_is_one_line_that_names_the_key(override: str, message: str):
+    with pytest.raises(ConfigError, match=f"^{message}") as caught:
+        config(override)
+    assert "\n" not in str(caught.value) and caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("experiment", list_options("experiment"))
+def test_every_recipe_composes(experiment: str):
+    assert config(f"experiment={experiment}").zoo.k >= 2
+
+
+def test_p_diff_is_always_among_the_rows():
+    assert [e.name for e in entries_of(config("generator=gaussian", "compare=none"))] == ["gaussian", "p-diff"]
+
+
+def test_a_repeated_generator_is_left_out_and_namesakes_are_numbered():
+    names = [e.name for e in entries_of(config("generator=average"))]
+    assert names.count("average") == 1
+    names = [e.name for e in entries_of(config("generator.latent_noise=1", "+generator@compare.p=pdiff"))]
+    assert "p-diff" in names and "p-diff-2" in names
+
+
+def test_settings_are_plain_and_name_their_class():
+    assert plain(Subset(k=5))["kind"] == "Subset" and plain(Subset(k=5))["k"] == 5
+    assert option_name("p-diff-linear") == "pdiff_linear"
