@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from paramdiff.collect import WAYS, Import, Seeds, Subset, TrainingConfig, Way, optimisation
-from paramdiff.collect.base import load_weights, suitable_threads
 from paramdiff.collect.optimisation import Optimisation
+from paramdiff.devices import suitable_threads
 from paramdiff.errors import CheckpointError, ConfigError, NumericalError, SelectionError
 from paramdiff.files import load_tensors, save_tensors
 from paramdiff.seeds import generator
 from paramdiff.tasks.classification import ImageClassification, ImageSource, ImageTask
 from paramdiff.tasks.images import Augment, ImageData
 from paramdiff.training import Training
+from paramdiff.zoo.reading import load_weights
 from paramdiff.zoo.zoo import Zoo
 
 
@@ -273,7 +274,7 @@ def test_the_callers_threads_and_generator_are_left_alone(tmp_path: Path):
     torch.manual_seed(5)
     torch.set_num_threads(2)
     try:
-        with suitable_threads(small):
+        with suitable_threads(sum(p.numel() for p in small.parameters())):
             assert torch.get_num_threads() == 1
         SUBSET.collect(task(), tmp_path)
         assert torch.get_num_threads() == 2
@@ -303,11 +304,12 @@ def test_optimisers(name: str, kind: str):
     ("make", "text"),
     [
         (lambda: Subset(lr=0), "lr: 0 is out of range; expected more than 0"),
-        (lambda: Subset(k=0), "k: 0 is out of range; expected at least 1"),
+        (lambda: Subset(k=0), "k: 0 is out of range; expected at least 2"),
         (lambda: Subset(every=0), "every: 0 is out of range"),
         (lambda: Subset(optimizer="adm"), "optimizer: 'adm' is not known; .*; did you mean adam"),
         (lambda: Seeds(k=-1), "k: -1 is out of range"),
-        (lambda: TrainingConfig(epochs=0), "epochs: 0 is out of range"),
+        (lambda: TrainingConfig(epochs=-1), "epochs: -1 is out of range"),
+        (lambda: Seeds(train=TrainingConfig(epochs=0)), "train.epochs: 0 is out of range"),
         (lambda: TrainingConfig(schedule="cos"), "schedule: 'cos' is not known; .*did you mean cosine"),
         (lambda: TrainingConfig(warmup=1.0), "warmup: 1.0 is out of range"),
     ],

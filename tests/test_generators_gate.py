@@ -7,6 +7,7 @@ from torch import Tensor
 
 from paramdiff.errors import ConfigError, ZooError
 from paramdiff.generators import Generator, make
+from paramdiff.generators.diffusion import LatentDiffusion
 from paramdiff.generators.gate import MOST_HELD, Gate, explained_variance, split
 from toy_zoos import QUICK, curve, scattered, toy_zoo
 
@@ -95,6 +96,21 @@ def test_the_probe_sees_raw_vectors():
     vectors, seen = curve(20, 30), []
     linear().fit(toy_zoo(vectors), probe=lambda v: (seen.append(v), v.mean(1))[1])
     assert float(torch.cdist(seen[0], vectors).min(1).values.max()) < 1e-4
+
+
+@pytest.mark.parametrize(("vectors", "watched"), [(curve(20, 200), 2), (scattered(20, 200), 0)])
+def test_the_prior_watches_held_out_members_only_if_the_codec_rebuilds_them(
+    vectors: Tensor, watched: int, monkeypatch: pytest.MonkeyPatch
+):
+    seen = []
+    fit = LatentDiffusion.fit
+    monkeypatch.setattr(
+        LatentDiffusion,
+        "fit",
+        lambda self, z, held, folder: (seen.append(len(held)), fit(self, z, held, folder)),
+    )
+    linear().fit(toy_zoo(vectors))
+    assert seen == [watched]
 
 
 def test_stop_raises_before_the_prior_is_fitted(monkeypatch: pytest.MonkeyPatch):

@@ -1,9 +1,13 @@
+from functools import partial
 from pathlib import Path
 
+import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from paramdiff.generators import learning
 from paramdiff.generators.learning import Plateau, learn
+from paramdiff.training import Training
 
 
 def test_a_plateau_is_reached_after_so_many_checks_without_a_fall():
@@ -19,22 +23,43 @@ def test_a_plateau_goes_on_where_it_was():
     assert again.reached(1.0)
 
 
-def train(steps: int, path: Path | None = None) -> tuple[nn.Linear, list[float]]:
+class KilledError(Exception):
+    """Stands for a kill: nothing after it runs."""
+
+
+def train(
+    steps: int, path: Path | None = None, patience: int = 1, kill_at: int | None = None
+) -> tuple[nn.Linear, list[float]]:
     """A fit whose criterion stops falling at once."""
     net = nn.Linear(1, 1, bias=False)
     nn.init.ones_(net.weight)
+
+    def loss(net: nn.Linear, step: int) -> Tensor:
+        if step == kill_at:
+            raise KilledError
+        return net.weight.square().sum()
+
+    plateau = Plateau(least=0.0, patience=patience, every=5)
     return learn(
-        "toy", net, lambda net, step: net.weight.square().sum(), lambda net: 1.0,
-        Plateau(least=0.0, patience=1, every=5), steps=steps, lr=0.1, weight_decay=0.0, ema=0.5, path=path,
-    )  # fmt: skip
+        "toy", net, loss, lambda net: 1.0, plateau, steps=steps, lr=0.1, weight_decay=0.0, ema=0.5, path=path
+    )
 
 
 def test_training_ends_at_the_plateau_and_is_then_finished(tmp_path: Path):
     net, losses = train(100, tmp_path / "t.safetensors")
     assert len(losses) == 10 and losses[-1] < losses[0]
     assert not net.training and not net.weight.requires_grad
-    again, seen = train(100, tmp_path / "t.safetensors")
+    again, seen = train(100, tmp_path / "t.safetensors", kill_at=10)
     assert seen == losses and torch.equal(again.weight, net.weight)
+
+
+def test_a_resumed_training_ends_at_the_same_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    whole, losses = train(100, patience=3)
+    monkeypatch.setattr(learning, "Training", partial(Training, save_every_s=0))
+    with pytest.raises(KilledError):
+        train(100, tmp_path / "t.safetensors", patience=3, kill_at=12)
+    resumed, seen = train(100, tmp_path / "t.safetensors", patience=3)
+    assert len(losses) == 20 and seen == losses and torch.equal(resumed.weight, whole.weight)
 
 
 def test_training_ends_after_all_steps():

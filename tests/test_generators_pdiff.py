@@ -7,7 +7,8 @@ import torch
 
 from paramdiff import ParameterDiffusion
 from paramdiff.errors import NumericalError
-from paramdiff.generators import learning, make
+from paramdiff.generators import Generator, learning, make
+from paramdiff.generators.diffusion import LatentDiffusion
 from paramdiff.training import Training
 from toy_zoos import QUICK, curve, toy_zoo
 
@@ -82,7 +83,6 @@ def test_latents_are_standardised_whatever_their_size(monkeypatch: pytest.Monkey
     vectors = curve(40, 20) * 100 + 1000
     seen = []
     fit = "paramdiff.generators.diffusion.LatentDiffusion.fit"
-    from paramdiff.generators.diffusion import LatentDiffusion
 
     original = LatentDiffusion.fit
     monkeypatch.setattr(
@@ -99,6 +99,12 @@ def test_nan_while_fitting_names_the_training():
         quick(autoencoder_lr=1e30, autoencoder_steps=60).fit(toy_zoo(curve(12, 33)))
     with pytest.raises(NumericalError, match="denoiser: the loss is (nan|inf) at step"):
         quick(lr=1e30, steps=60).fit(toy_zoo(curve(12, 33)))
+
+
+def test_a_loaded_batch_norm_uses_its_running_statistics(tmp_path: Path):
+    generator = quick(norm="batch").fit(toy_zoo(curve(14, 33)))
+    generator.save(tmp_path / "g")
+    assert torch.equal(Generator.load(tmp_path / "g").sample(3), generator.sample(3))
 
 
 @pytest.mark.parametrize(

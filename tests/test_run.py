@@ -30,18 +30,27 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def numbers(folder: Path) -> dict:
     """``results.json`` without what a clock or a process decides."""
     results = read_json(folder / "results.json")
-    return {key: value for key, value in results.items() if key not in ("timings_s", "peak_rss_bytes", "command")}
+    return {
+        key: value for key, value in results.items() if key not in ("timings_s", "peak_rss_bytes", "command")
+    }
 
 
 def test_results_follow_the_schema(finished: Path):
     results = read_json(finished / "results.json")
     assert results["schema"] == 1 and results["experiment"] == "digits"
-    assert results["task"] == {"name": "digits", "metric": "accuracy", "higher_is_better": True, "chance": 0.1}
+    assert results["task"] == {
+        "name": "digits",
+        "metric": "accuracy",
+        "higher_is_better": True,
+        "chance": 0.1,
+    }
     assert (results["zoo"]["k"], results["zoo"]["dim"], results["zoo"]["select"]) == (24, 256, "last_norms:2")
     names = [row["name"] for row in results["models"]]
     assert names[:2] == ["original", "p-diff"] and len(set(names)) == 8
     for row in results["models"]:
-        assert row["n"] == row["best_of"] == (24 if row["name"] == "original" else 12), "equal N for every generator"
+        assert row["n"] == row["best_of"] == (24 if row["name"] == "original" else 12), (
+            "equal N for every generator"
+        )
         for split in ("train", "test"):
             assert row[split]["worst"] <= row[split]["median"] <= row[split]["best"]
         assert row["selected"]["test_ci95"][0] <= row["selected"]["test"] <= row["selected"]["test_ci95"][1]
@@ -74,7 +83,14 @@ def test_selection_does_not_look_at_the_test_set(finished: Path):
 
 
 def test_run_folder_is_complete(finished: Path):
-    for name in ("config.yaml", "manifest.json", "zoo/vectors.safetensors", "generator/generator.json", "stats.jsonl", "report.html"):
+    for name in (
+        "config.yaml",
+        "manifest.json",
+        "zoo/vectors.safetensors",
+        "generator/generator.json",
+        "stats.jsonl",
+        "report.html",
+    ):
         assert (finished / name).is_file(), name
     manifest = read_json(finished / "manifest.json")
     assert manifest["versions"]["torch"] == torch.__version__
@@ -116,7 +132,9 @@ def test_killed_anywhere_it_ends_with_the_same_numbers(finished: Path, tmp_path:
     command = [sys.executable, "-m", "paramdiff", "run", f"run_dir={folder}", *SMALL]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     for pattern in MOMENTS.values():
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         while process.poll() is None and not list(folder.glob(pattern)):
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
@@ -133,5 +151,3 @@ def test_a_sweep_makes_a_folder_each(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(folders) == 2 and "seed=0" in folders[0] and "seed=1" in folders[1]
     zoos = [load_tensors(tmp_path / "runs" / name / "zoo/vectors.safetensors")["vectors"] for name in folders]
     assert not torch.equal(*zoos)
-
-

@@ -32,7 +32,7 @@ def test_one_seed_for_everything_unless_it_is_set():
     [
         ("zoo.kk=3", "zoo.kk: no such key; did you mean k"),
         ("zoo.k=abc", "zoo.k: Value 'abc' of type 'str' could not be converted to Integer"),
-        ("zoo.k=0", "zoo.k: 0 is out of range; expected at least 1"),
+        ("zoo.k=0", "zoo.k: 0 is out of range; expected at least 2"),
         ("zoo.pretrain.lr=-1", "zoo.pretrain.lr: -1.0 is out of range; expected more than 0"),
         ("zoo.optimizer=adm", "zoo.optimizer: 'adm' is not known; expected one of .*did you mean adam"),
         ("generator.latent_noise=-1", "generator.latent_noise: -1.0 is out of range; expected at least 0"),
@@ -56,7 +56,10 @@ def test_every_recipe_composes(experiment: str):
 
 
 def test_p_diff_is_always_among_the_rows():
-    assert [e.name for e in entries_of(config("generator=gaussian", "compare=none"))] == ["gaussian", "p-diff"]
+    assert [e.name for e in entries_of(config("generator=gaussian", "compare=none"))] == [
+        "gaussian",
+        "p-diff",
+    ]
 
 
 def test_a_repeated_generator_is_left_out_and_namesakes_are_numbered():

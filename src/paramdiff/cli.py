@@ -42,19 +42,24 @@ RUN_HELP = """usage: paramdiff {command} [key=value ...] [-m] [--config-dir DIR]
 
 {text}.
 
-  experiment=NAME      what to run: {experiments}
+  experiment=NAME      what to run
   run_dir=PATH         where (default: runs/<experiment>, with the overrides in the name)
   n=100 seed=0         samples to draw; seed of everything
   device=auto          auto, cpu, cuda, cuda:1, mps
-  zoo.k=200            checkpoints to collect         (group zoo: {zoo})
+  task=NAME            data set, or your own task
+  model=NAME           network of an image task; any other with task.model=timm/NAME, torchvision/NAME
+  zoo.k=200            checkpoints to collect; zoo=NAME for the way to collect them
   zoo.select=PATTERN   tensors to generate: last_norms:2, all, type:Linear, globs such as layer4.*
-  generator.KEY=VALUE  settings of the generator      (group generator: {generator})
-  compare=none         no baselines                   (group compare: {compare})
+  generator.KEY=VALUE  settings of the generator; generator=NAME for another one
+  compare=none         no baselines
   force=true           redo stages whose settings changed in an existing run folder
 
   -m                   sweep: comma-separated values, one run each
   --config-dir DIR     a folder with your own experiment/NAME.yaml
   --cfg job            print the whole configuration, with every key, and stop
+
+names:
+{names}
 """
 
 INSPECT_HELP = """usage: paramdiff inspect PATH [task=NAME] [select=PATTERN] [--json]
@@ -108,11 +113,9 @@ def _dispatch(command: str, rest: list[str]) -> int:
 def _help(command: str) -> str:
     if command == "inspect":
         return INSPECT_HELP
-    from paramdiff.run.options import list_options
+    from paramdiff.run.options import describe_options
 
-    groups = {group: ", ".join(list_options(group)) for group in ("zoo", "generator", "compare")}
-    groups["experiments"] = ", ".join(list_options("experiment"))
-    return RUN_HELP.format(command=command, text=STAGES[command].capitalize(), **groups)
+    return RUN_HELP.format(command=command, text=STAGES[command].capitalize(), names=describe_options())
 
 
 def _run(command: str, rest: list[str]) -> int:

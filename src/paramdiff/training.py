@@ -153,8 +153,8 @@ class Ema:
     def update(self, module: nn.Module) -> None:
         self.updates += 1
         weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
-        mine, theirs = list(self.module.parameters()), list(module.parameters())
-        torch._foreach_lerp_(mine, [p.detach() for p in theirs], weight)
+        mine: list[Tensor] = list(self.module.parameters())
+        torch._foreach_lerp_(mine, [p.detach() for p in module.parameters()], weight)
         for buffer, source in zip(self.module.buffers(), module.buffers(), strict=True):
             buffer.copy_(source)
 

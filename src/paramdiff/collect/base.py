@@ -1,26 +1,19 @@
 """The one protocol of every way to make a zoo from a task, and what the ways share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from paramdiff.errors import CheckpointError, TaskError
+from paramdiff.errors import TaskError
 from paramdiff.networks.prefix import SharedPrefix
-from paramdiff.networks.ties import tied_keys
 from paramdiff.seeds import seeded
 from paramdiff.tasks.base import Data, Task
 from paramdiff.tasks.evaluate import outcomes
 from paramdiff.zoo.zoo import Zoo
-
-SMALL_NETWORK = 100_000
-"""Parameters below which one thread is used. A step takes about a millisecond then: a second thread saves
-little on an idle machine, and on a busy one costs ten times the work in waiting. The result then also has
-the same bits whatever the number of threads."""
 
 
 class Way(ABC):
@@ -59,42 +52,9 @@ def fresh_network(task: Task, device: torch.device | str, *key: int | str) -> nn
     return model.to(device)
 
 
-def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load a complete state dict; of tied tensors one is enough.
-
-    Raises:
-        CheckpointError: names or shapes do not fit the network.
-    """
-    own, whole = model.state_dict(keep_vars=True), dict(state)
-    for keys in tied_keys(own):
-        given = next((state[key] for key in keys if key in state), None)
-        whole |= {} if given is None else dict.fromkeys(keys, given)
-    shapes = {name: (list(whole[name].shape), list(own[name].shape)) for name in whole.keys() & own.keys()}
-    wrong = [
-        f"{name} has shape {came}, not {wanted}" for name, (came, wanted) in shapes.items() if came != wanted
-    ]
-    if not wrong:
-        keys = model.load_state_dict(whole, strict=False)
-        wrong += [f"{name} is missing" for name in keys.missing_keys]
-        wrong += [f"{name} has no place" for name in keys.unexpected_keys]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise CheckpointError(
-            f"{source} does not fit the task's network ({', '.join(wrong[:3])}{more})",
-            expected="a complete state dict of that network",
-        )
-
-
-@contextmanager
-def suitable_threads(model: nn.Module) -> Iterator[None]:
-    """One thread inside if the network is small; as before afterwards."""
-    before = torch.get_num_threads()
-    if sum(parameter.numel() for parameter in model.parameters()) < SMALL_NETWORK:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def size(model: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def add_train_scores(zoo: Zoo, task: Task, model: nn.Module, data: Data) -> None:

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import torch
 
-from paramdiff.collect.base import Way, add_train_scores, fresh_network, suitable_threads
+from paramdiff.collect.base import Way, add_train_scores, fresh_network, size
 from paramdiff.collect.optimisation import TrainingConfig
+from paramdiff.devices import suitable_threads
 from paramdiff.errors import SelectionError, check_range
 from paramdiff.files import load_tensors, save_tensors
 from paramdiff.parameters.spec import ParameterSpec
@@ -36,8 +37,9 @@ class Seeds(Way):
     train: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
-        check_range("k", self.k, least=1)
+        check_range("k", self.k, least=2)
         check_range("seed", self.seed, least=0)
+        check_range("train.epochs", self.train.epochs, least=1)
 
     def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
         data = ready(task.train_data(), device)
@@ -46,7 +48,7 @@ class Seeds(Way):
         _require_whole(spec, ParameterSpec.from_model(model, "all"))
         seeds = range(self.seed, self.seed + self.k)
         files = [folder / f"seed-{seed}.safetensors" for seed in seeds]
-        with suitable_threads(model):
+        with suitable_threads(size(model)):
             for seed, file in zip(bar(seeds, "collect", unit="network"), files, strict=True):
                 if not file.is_file():
                     self._train(task, data, seed, file, device)

@@ -6,10 +6,12 @@ from typing import ClassVar
 
 import torch
 
-from paramdiff.collect.base import Way, add_train_scores, fresh_network, load_weights, suitable_threads
+from paramdiff.collect.base import Way, add_train_scores, fresh_network, size
+from paramdiff.devices import suitable_threads
 from paramdiff.tasks.base import Task
 from paramdiff.tasks.data import ready
 from paramdiff.zoo.importing import open_zoo
+from paramdiff.zoo.reading import load_weights
 from paramdiff.zoo.zoo import Zoo
 
 
@@ -31,6 +33,6 @@ class Import(Way):
         model = fresh_network(task, device, 0)
         zoo = open_zoo(self.path, model, self.select)
         load_weights(model, zoo.base, self.path)
-        with suitable_threads(model):
+        with suitable_threads(size(model)):
             add_train_scores(zoo, task, model, ready(task.train_data(), device))
         return zoo

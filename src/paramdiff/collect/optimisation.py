@@ -66,7 +66,7 @@ class TrainingConfig(Optimisation):
     """Settings of the training of a whole network.
 
     Attributes:
-        epochs: passes over the training data.
+        epochs: passes over the training data; 0 leaves the network as it is made, e.g. pretrained.
         schedule: ``constant``, or ``cosine`` down to zero.
         warmup: share of the steps in which the learning rate rises from zero.
     """
@@ -78,7 +78,7 @@ class TrainingConfig(Optimisation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("epochs", self.epochs, least=1)
+        check_range("epochs", self.epochs, least=0)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_range("warmup", self.warmup, least=0, below=1)
 

@@ -14,15 +14,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from paramdiff.collect.base import Way, add_train_scores, fresh_network, load_weights, suitable_threads
+from paramdiff.collect.base import Way, add_train_scores, fresh_network, size
 from paramdiff.collect.optimisation import Optimisation, TrainingConfig, descend
+from paramdiff.devices import suitable_threads
 from paramdiff.errors import SelectionError, check_range
 from paramdiff.networks.prefix import SharedPrefix
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.tasks.base import Data, Task
 from paramdiff.tasks.data import ready
 from paramdiff.training import Stateful, Training
-from paramdiff.zoo.reading import read_state
+from paramdiff.zoo.reading import load_weights, read_state
 from paramdiff.zoo.zoo import Record, Zoo
 
 
@@ -51,7 +52,7 @@ class Subset(Optimisation, Way):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("k", self.k, least=1)
+        check_range("k", self.k, least=2)
         check_range("every", self.every, least=1)
         check_range("seed", self.seed, least=0)
 
@@ -60,7 +61,7 @@ class Subset(Optimisation, Way):
         model = fresh_network(task, device, self.seed)
         spec = ParameterSpec.from_model(model, self.select)
         members = Members(self.k, spec, model)
-        with suitable_threads(model):
+        with suitable_threads(size(model)):
             self._prepare(model, task, data, folder)
             self._go_on(model, members, task, data, folder)
             base = {name: tensor.cpu().clone() for name, tensor in model.state_dict().items()}

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from paramdiff.devices import suitable_threads
 from paramdiff.errors import ConfigError, GeneratorError, check_choice, near
 from paramdiff.files import load_state, read_json, save_state, write_json, writing
 from paramdiff.parameters.normalise import Normaliser
@@ -81,7 +82,8 @@ class Generator(ABC):
         normaliser = Normaliser.fit(zoo.vectors, zoo.spec.positive)
         self.losses, self.notes, self.normaliser = {}, {}, None
         own_probe = probe and (lambda x: probe(normaliser.denormalise(x)))
-        self._fit(normaliser.normalise(zoo.vectors), own_probe, folder)
+        with suitable_threads(zoo.dim):
+            self._fit(normaliser.normalise(zoo.vectors), own_probe, folder)
         self.normaliser = normaliser  # last: a fit that failed leaves an unfitted generator
         return self
 
@@ -100,7 +102,8 @@ class Generator(ABC):
         size = max(1, min(self.chunk, ELEMENTS // dim))
         v = torch.empty(n, dim)
         for start in range(0, n, size):
-            x = self._sample(range(start, start + size), seed)[: n - start]
+            with suitable_threads(dim):
+                x = self._sample(range(start, start + size), seed)[: n - start]
             require_finite(x, f"sampling {self.label}, samples from {start} on")
             v[start : start + size] = self.normaliser.denormalise(x)
         return v

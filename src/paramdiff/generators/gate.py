@@ -109,7 +109,7 @@ class Gate:
 
     def _seen(self) -> str:
         which = f"{self.held_out} held-out members" if self.held_out else "the members it was fitted on"
-        text = f"reconstructions of {which} keep {self.explained:.0%} of the variance"
+        text = f"reconstructions of {which} keep {max(0.0, self.explained):.0%} of the variance"
         if self.members is None:
             return text
         return f"{text} and score {self.reconstructed:.4g} where the members score {self.members:.4g}"

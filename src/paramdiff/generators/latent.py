@@ -116,8 +116,8 @@ class LatentGenerator(Settings, Generator):
         fitted, held = (x[rows] for rows in split(len(x), self.held_out, self.seed))
         self.codec, self.prior = self._codec(), self._prior()
         self.codec.fit(fitted, folder)
-        if self.gate != "off":
-            self._pass_gate(fitted, held, probe)
+        if self.gate != "off" and not self._pass_gate(fitted, held, probe):
+            held = held[:0]  # latents of members that it cannot rebuild tell the prior nothing
         z = self.codec.encode(fitted)
         self.latent_mean, deviation = z.mean(0), z.std(0, correction=0)
         self.latent_deviation = torch.where(deviation > 0, deviation, 1.0)  # 1 for a latent that never varies
@@ -130,7 +130,7 @@ class LatentGenerator(Settings, Generator):
 
     def _pass_gate(
         self, fitted: Float[Tensor, "K D"], held: Float[Tensor, "H D"], probe: Probe | None
-    ) -> None:
+    ) -> bool:
         def reconstruct(x: Tensor) -> Tensor:
             return self.codec.decode(self.codec.encode(x))
 
@@ -140,6 +140,7 @@ class LatentGenerator(Settings, Generator):
             raise ZooError(f"the reconstruction gate failed: {result.why}",
                            remedy="or set gate=warn to go on regardless")  # fmt: skip
         say(f"  gate {'passed' if result.passed else 'FAILED'}: {result.why}")
+        return result.passed
 
     def _sample(self, indices: Sequence[int], seed: int) -> Float[Tensor, "n D"]:
         return self.codec.decode(self.prior.sample(indices, seed) * self.latent_deviation + self.latent_mean)

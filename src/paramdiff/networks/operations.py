@@ -11,10 +11,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import fx, nn
+from torch.func import functional_call
 from torch.utils._pytree import tree_leaves
 
 from paramdiff.networks.rearranging import RULES, flatten_module
+from paramdiff.networks.trace import evaluating
 from paramdiff.networks.units import Call, Layout, Number, Own, Run, Units, Value
 
 
@@ -26,10 +29,8 @@ def apply_module(call: Call, module: Any) -> Value | None:
     kind, x = type(module), call.args[0]
     if kind in _MODULES:
         return _MODULES[kind](call, module, x)
-    if not kind.__module__.startswith("torch.nn.modules."):
-        return None
-    spatial = _SPATIAL.fullmatch(kind.__name__)
-    return _keep_before(x, int(spatial[1])) if spatial else None
+    spatial = _SPATIAL.fullmatch(kind.__name__) if kind.__module__.startswith("torch.nn.modules.") else None
+    return _keep_before(x, int(spatial[1])) if spatial else _tried(call, module, x)
 
 
 def apply_function(call: Call) -> Value | None:
@@ -37,8 +38,8 @@ def apply_function(call: Call) -> Value | None:
     name = _function_name(call.node).rstrip("_")
     if name in _ELEMENTWISE:
         return _elementwise(call)
-    if name in RULES and call.args:
-        return RULES[name](call, call.args[0])
+    if name in _FUNCTIONS and call.args:
+        return _FUNCTIONS[name](call, call.args[0])
     spatial = _SPATIAL_FUNCTION.fullmatch(name)
     return _keep_before(call.args[0], int(spatial[1])) if spatial and call.args else None
 
@@ -55,9 +56,23 @@ def _function_name(node: fx.Node) -> str:
 
 
 def _linear(call: Call, module: nn.Linear, x: Layout) -> Layout:
-    out = Run(Units(module.out_features))
-    call.use("weight", {0: out, 1: x.along(-1, module.in_features)})
-    call.use("bias", {0: out})
+    return _read(call, x, f"{call.node.target}.weight", f"{call.node.target}.bias")
+
+
+def _linear_function(call: Call, x: Any) -> Layout | None:
+    """``linear(x, weight, bias)`` with tensors of the network, as in a layer derived from torch's."""
+    weight, bias = call.get(1, "weight", None), call.get(2, "bias", None)
+    if not isinstance(x, Layout) or not isinstance(weight, Own) or not isinstance(bias, Own | Number | None):
+        return None
+    return _read(call, x, weight.key, bias.key if isinstance(bias, Own) else "")
+
+
+def _read(call: Call, x: Layout, weight: str, bias: str) -> Layout:
+    """The last axis is read by a matrix, whose rows are new units."""
+    width, length = call.places.shapes[weight]
+    out = Run(Units(width))
+    call.places.use(weight, {0: out, 1: x.along(-1, length)})
+    call.places.use(bias, {0: out})
     return Layout(x.rows, x.ndim, out)
 
 
@@ -109,6 +124,42 @@ def _layer_norm(call: Call, module: nn.LayerNorm | nn.RMSNorm, x: Layout) -> Lay
     for name in ("weight", "bias"):
         call.use(name, {place: run} if inside else {})
     return replace(x, run=run) if inside else x
+
+
+def _tried(call: Call, module: nn.Module, x: Layout) -> Layout | None:
+    """A layer of unknown kind with some numbers for each unit, such as timm's norms that have an activation.
+
+    Whether it treats all units alike is seen by reordering its tensors and random inputs.
+    """
+    shapes = {tuple(tensor.shape) for tensor in module.state_dict().values() if tensor.ndim}
+    size = next(iter(shapes))[0] if len(shapes) == 1 else 0
+    run = x.along(x.axis, size) if size and len(*shapes) == 1 else None
+    if run is None or not _treats_alike(module, size, x):
+        return None
+    for name in module.state_dict():
+        call.use(name, {0: run})
+    return replace(x, run=run)
+
+
+def _treats_alike(module: nn.Module, size: int, x: Layout) -> bool:
+    random = torch.Generator().manual_seed(0)
+    order = torch.randperm(size, generator=random)
+    shape = [3] * (x.ndim or 1 - x.axis)
+    shape[x.axis] = size
+    values = torch.randn(shape, generator=random)
+    state = {
+        name: torch.rand(tensor.shape, generator=random) + 0.5 if tensor.ndim else tensor
+        for name, tensor in module.state_dict().items()
+    }
+    reordered = {name: tensor[order] if tensor.ndim else tensor for name, tensor in state.items()}
+    try:
+        with torch.no_grad(), evaluating(module.modules()):
+            outputs = functional_call(module, state, values.clone())
+            wanted = outputs.index_select(x.axis, order)
+            found = functional_call(module, reordered, values.index_select(x.axis, order))
+    except Exception:  # a user's forward may raise anything
+        return False
+    return outputs.shape == values.shape and torch.allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 # Values in, a value out
@@ -190,6 +241,8 @@ _MODULES: dict[type[nn.Module], Callable[[Call, Any, Layout], Layout | None]] = 
     **dict.fromkeys((nn.LayerNorm, nn.RMSNorm), _layer_norm),
     nn.Linear: _linear, nn.GroupNorm: _group_norm, nn.PReLU: _prelu, nn.Flatten: flatten_module,
 }  # fmt: skip
+
+_FUNCTIONS: dict[str, Callable[[Call, Any], Value | None]] = {**RULES, "linear": _linear_function}
 
 _ELEMENTWISE = {
     "abs", "add", "sub", "mul", "div", "true_divide", "truediv", "neg", "iadd", "isub", "imul", "itruediv",

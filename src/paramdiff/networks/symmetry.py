@@ -50,8 +50,9 @@ class Group:
     places: tuple[Place, ...]
 
     @property
-    def keys(self) -> set[str]:
-        return {place.key for place in self.places}
+    def keys(self) -> list[str]:
+        """Of the tensors, each once."""
+        return list(dict.fromkeys(place.key for place in self.places))
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Symmetries:
 
     def within(self, keys: Collection[str]) -> "Symmetries":
         """The groups all of whose places are in these tensors."""
-        return Symmetries(tuple(group for group in self.groups if group.keys <= set(keys)))
+        return Symmetries(tuple(group for group in self.groups if set(group.keys) <= set(keys)))
 
 
 def find_symmetries(model: nn.Module) -> Symmetries | str:
@@ -105,15 +106,14 @@ def permute(
     for group, permutation in zip(symmetries.groups, permutations, strict=True):
         for place in group.places:
             tensor = permuted[place.key]
-            index = entries(permutation.to(tensor.device), place.block)
+            index = _entries(permutation.to(tensor.device), place.block)
             permuted[place.key] = tensor.index_select(place.axis, index)
     return permuted
 
 
-def entries(permutation: Int[Tensor, "*n P"], block: int) -> Int[Tensor, "*n entries"]:
+def _entries(permutation: Int[Tensor, "P"], block: int) -> Int[Tensor, "entries"]:
     """Where the entries of an axis come from if its units, runs of ``block`` entries, are reordered."""
-    run = torch.arange(block, device=permutation.device)
-    return (permutation[..., None] * block + run).flatten(-2)
+    return (permutation[:, None] * block + torch.arange(block, device=permutation.device)).flatten()
 
 
 def _follow(model: nn.Module, graph: fx.GraphModule) -> Places:

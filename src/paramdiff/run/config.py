@@ -68,6 +68,9 @@ def register() -> None:
             node = OmegaConf.structured(kind)
             if "seed" in node:
                 node.seed = "${seed}"  # one seed for the whole run, unless this one is set
+            for key in node:
+                if OmegaConf.get_type(node, key) is dict:  # takes any keys, e.g. task.model_options
+                    OmegaConf.set_struct(node[key], False)
             store.store(group=group, name=option, node=node)
 
 

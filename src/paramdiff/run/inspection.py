@@ -16,7 +16,7 @@ from paramdiff.progress import say
 from paramdiff.run.config import build, register
 from paramdiff.run.launch import composed
 from paramdiff.scoring.scorer import Scorer
-from paramdiff.tasks import CONFIGS, make_task
+from paramdiff.tasks import KINDS, make_task
 from paramdiff.tasks.base import Task
 from paramdiff.zoo.facts import Inspection
 from paramdiff.zoo.importing import open_zoo
@@ -95,12 +95,11 @@ def _named_task(overrides: list[str]) -> Task | None:
 def _own_task(zoo: Zoo) -> Task | None:
     """The task that a collected zoo was made from; None if it cannot be made here, with the reason."""
     settings = zoo.about.get("task")
-    kinds = {kind.__name__: kind for kind in CONFIGS.values()}
-    if not isinstance(settings, Mapping) or settings.get("kind") not in kinds:
+    if not isinstance(settings, Mapping) or settings.get("kind") not in KINDS:
         return None
     try:
         register()
-        schema = OmegaConf.structured(kinds[settings["kind"]])
+        schema = OmegaConf.structured(KINDS[settings["kind"]])
         return make_task(build(OmegaConf.merge(schema, _without_kind(settings))))
     except ParamdiffError as error:
         say(f"the zoo's own task is not available here ({error}); midpoints are not scored")

@@ -21,6 +21,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from paramdiff.devices import suitable_threads
 from paramdiff.errors import TaskError
 from paramdiff.networks.prefix import SharedPrefix
 from paramdiff.progress import bar, say
@@ -84,7 +85,9 @@ class Scorer:
         self, task: Task, zoo: Zoo, device: str | torch.device = "cpu", cache_bytes: int = CACHE_BYTES
     ) -> None:
         self.task, self.spec, self.device = task, zoo.spec, torch.device(device)
-        self.shared = SharedPrefix(_network(task, zoo).to(self.device), zoo.spec.keys)
+        network = _network(task, zoo).to(self.device)
+        self._parameters = sum(parameter.numel() for parameter in network.parameters())
+        self.shared = SharedPrefix(network, zoo.spec.keys)
         self._cache = _Cache(cache_bytes)
         self._splits: dict[str, Data] = {}
         self._subsets: dict[int, list[Batch]] = {}
@@ -129,6 +132,12 @@ class Scorer:
         """Score on ``batches()``; ``items`` is checked if given. ``key`` names them in the cache."""
         if vectors.nbytes <= CACHE_BYTES:
             vectors = vectors.to(self.device)
+        with suitable_threads(self._parameters):
+            return self._score_batches(vectors, key, batches, items)
+
+    def _score_batches(
+        self, vectors: Tensor, key: str, batches: Callable[[], Iterable[Batch]], items: int | None
+    ) -> Scores:
         parts: list[dict[str, Tensor]] = []
         with bar((), f"scoring on {key}", total=items and items * len(vectors), unit="item") as progress:
             for batch, boundary in self._cache.through(key, batches, self._prepare):

@@ -10,8 +10,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from paramdiff.errors import TaskError
 from paramdiff.tasks.base import Task
-from paramdiff.tasks.classification import SOURCES, ImageTask
+from paramdiff.tasks.classification import Images, ImageTask
 from paramdiff.tasks.lookup import load_attribute, load_entry_point
+from paramdiff.tasks.sets import READY
 
 GROUP = "paramdiff.tasks"
 """Entry point group in which other packages offer tasks."""
@@ -42,7 +43,7 @@ class OwnTask:
             TaskError: it cannot be found or made, or is not a Task.
         """
         own = ":" in self.name
-        found = load_attribute(self.name) if own else load_entry_point(GROUP, self.name, [*SOURCES])
+        found = load_attribute(self.name) if own else load_entry_point(GROUP, self.name, [*CONFIGS])
         if isinstance(found, Task) and not self.options:
             return found
         return _call(self.name, found, self.options)
@@ -67,16 +68,31 @@ def _call(name: str, build: Any, options: Mapping[str, Any]) -> Task:
     return task
 
 
-CONFIGS: dict[str, type] = {"digits": ImageTask, "own": OwnTask}
-"""Options of the configuration group ``task``."""
+CONFIGS: dict[str, Any] = {
+    "digits": ImageTask,
+    **{name: ImageTask(data=name, batch_size=128, augment=entry.augment) for name, entry in READY.items()},
+    "images": Images,
+    "own": OwnTask,
+}
+"""Options of the configuration group ``task``: a class of settings, or settings."""
+
+KINDS: dict[str, type] = {kind.__name__: kind for kind in (ImageTask, Images, OwnTask)}
+"""The classes among them, by name."""
 
 
 def make_task(task: str | TaskSettings) -> Task:
-    """The task behind settings, or behind a name: ``digits``, ``package.module:attr``, an entry point.
+    """The task behind settings or a name.
+
+    A name is one of :data:`CONFIGS`, a folder or an id on the Hub (with a slash), ``package.module:attr``, or an
+    entry point.
 
     Raises:
         TaskError: it cannot be found or made, or is not a Task.
     """
     if isinstance(task, str):
-        task = ImageTask(data=task) if task in SOURCES else OwnTask(task)
+        task = ImageTask() if task == "digits" else CONFIGS[task] if task in READY else _unlisted(task)
     return task.make()
+
+
+def _unlisted(name: str) -> TaskSettings:
+    return Images(name) if "/" in name and ":" not in name else OwnTask(name)

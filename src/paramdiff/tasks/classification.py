@@ -3,7 +3,6 @@ r"""Image classification: cross entropy for training; per item, whether the answ
 ``nll`` is :math:`-\log p(y \mid x)`, without label smoothing, also where training smooths.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -13,33 +12,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from paramdiff.errors import check_choice, check_range
-from paramdiff.tasks import digits
+from paramdiff.errors import ConfigError, TaskError, check_range
+from paramdiff.tasks.augment import Augment
 from paramdiff.tasks.base import Batch, Outcomes, Task
-from paramdiff.tasks.images import Augment, ImageData
+from paramdiff.tasks.hub import Reading, locate
+from paramdiff.tasks.images import ImageData
 from paramdiff.tasks.models import make_network
-
-
-@dataclass(frozen=True)
-class ImageSource:
-    """A data set of labelled images; nothing is read before ``load`` is called.
-
-    Attributes:
-        name: for tables.
-        classes: number of classes.
-        shape: (C, H, W).
-        load: gives (train, test).
-        model: the network it is used with unless another is named.
-    """
-
-    name: str
-    classes: int
-    shape: tuple[int, int, int]
-    load: Callable[[], tuple[ImageData, ImageData]]
-    model: str = "convnet"
-
-
-SOURCES = {"digits": ImageSource("digits", digits.CLASSES, digits.SHAPE, digits.load_digits)}
+from paramdiff.tasks.sources import SOURCES, HubImages, Source
 
 
 @dataclass
@@ -47,7 +26,8 @@ class ImageTask:
     """Settings of an image classification task. The defaults are those of the digits.
 
     Attributes:
-        data: name of the data set.
+        data: a ready data set (``digits`` or one of :mod:`paramdiff.tasks.sets`), a folder, or an id on the
+            Hugging Face Hub.
         model: name of the network (:mod:`paramdiff.tasks.models`) or ``package.module:attr``; by
             default the one that suits the data.
         model_options: settings of the network.
@@ -56,6 +36,14 @@ class ImageTask:
         augment: random changes of training images.
         label_smoothing: share of the target that is spread evenly over the classes.
         channels_last: memory format of the batches and the network; pays with many channels.
+        image_size: pixels of a side; by default what suits the data.
+        channels: 1 (grey) or 3 (colour); by default as the images are.
+        mean: of each channel, on a scale of 0..1, for normalising; by default of the training images. A
+            network that was pretrained elsewhere wants what it was trained with.
+        std: likewise.
+        stream: whether images are decoded batch by batch instead of once; by default where they would take
+            more than half of the memory.
+        reading: names of splits and columns, where the data set's own do not say it.
     """
 
     data: str = "digits"
@@ -66,31 +54,77 @@ class ImageTask:
     augment: Augment = field(default_factory=lambda: Augment(crop=1))
     label_smoothing: float = 0.0
     channels_last: bool = False
+    image_size: int | None = None
+    channels: int | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    stream: bool | None = None
+    reading: Reading = field(default_factory=Reading)
 
     def __post_init__(self) -> None:
-        check_choice("data", self.data, SOURCES)
+        if self.channels not in (None, 1, 3):
+            raise ConfigError("channels", f"{self.channels} is not known", expected="1 (grey) or 3 (colour)")
+        if self.image_size is not None:
+            check_range("image_size", self.image_size, least=1)
+        if self.data in SOURCES:
+            self._refuse_reading()
+        elif "/" not in self.data:  # a mistyped name is found before anything runs
+            _check_located(self.data)
         check_range("batch_size", self.batch_size, least=1)
         check_range("scoring_batch_size", self.scoring_batch_size, least=1)
         check_range("label_smoothing", self.label_smoothing, least=0, below=1)
+
+    def _refuse_reading(self) -> None:
+        """What concerns encoded images only has no effect on the digits."""
+        plain = {"image_size": None, "channels": None, "stream": None, "reading": Reading()}
+        for key, value in plain.items():
+            if getattr(self, key) != value:
+                raise ConfigError(key, f"{self.data} cannot be read in another way", remedy="leave it away")
+
+    def source(self) -> Source:
+        """The images; not read yet.
+
+        Raises:
+            TaskError: there is no such data set.
+        """
+        if self.data in SOURCES:
+            return SOURCES[self.data]
+        return HubImages(self.data, self.reading, self.image_size, self.channels, self.stream)
 
     def make(self) -> "ImageClassification":
         """The task.
 
         Raises:
-            ConfigError: no such network, or settings that do not fit it.
+            TaskError: there is no such data set.
         """
-        return ImageClassification(SOURCES[self.data], self)
+        return ImageClassification(self.source(), self)
+
+
+@dataclass
+class Images(ImageTask):
+    """The same without a default for ``data``, and with defaults that suit most photographs."""
+
+    data: str = field()
+    batch_size: int = 128
+    augment: Augment = field(default_factory=lambda: Augment(flip=True))
+
+
+def _check_located(data: str) -> None:
+    try:
+        locate(data)
+    except TaskError as error:
+        raise ConfigError("data", error.came, expected=error.expected, remedy=error.remedy) from None
 
 
 class ImageClassification(Task):
     """Which class an image belongs to.
 
     Args:
-        source: the images; bring your own with an :class:`ImageSource`.
+        source: the images; bring your own with an :class:`paramdiff.tasks.sources.ImageSource`.
         settings: everything else; its ``data`` is not looked at.
     """
 
-    def __init__(self, source: ImageSource, settings: ImageTask) -> None:
+    def __init__(self, source: Source, settings: ImageTask) -> None:
         self.source, self.settings = source, settings
         self.name = source.name
 
@@ -114,6 +148,7 @@ class ImageClassification(Task):
     def _data(self) -> tuple[ImageData, ImageData]:
         keys = ("batch_size", "scoring_batch_size", "channels_last")
         own: dict[str, Any] = {key: getattr(self.settings, key) for key in keys}
+        own |= {key: value for key in ("mean", "std") if (value := getattr(self.settings, key)) is not None}
         train, test = self.source.load()
         return replace(train, **own), replace(test, **own)
 

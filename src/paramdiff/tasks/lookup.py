@@ -1,4 +1,4 @@
-"""A user's own code by name: ``package.module:attr``, or an entry point."""
+"""Code that is not ours by name: ``package.module:attr``, an entry point, an optional library."""
 
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -45,3 +45,18 @@ def load_entry_point(group: str, name: str, builtin: list[str]) -> Any:
             remedy=near(name, [*builtin, *found]),
         )
     return load_attribute(found[name].value)
+
+
+def load_library(name: str) -> Any:
+    """An optional library of the extra ``vision``.
+
+    Raises:
+        TaskError: it is not installed, or does not fit the torch that is.
+    """
+    try:
+        return import_module(name)
+    except Exception as error:  # a torchvision built for another torch raises a RuntimeError
+        reason = (
+            "is not installed" if isinstance(error, ModuleNotFoundError) else f"cannot be imported ({error})"
+        )
+        raise TaskError(f"{name} {reason}", remedy='pip install "paramdiff[vision]"') from None

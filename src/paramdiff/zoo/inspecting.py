@@ -69,7 +69,7 @@ def inspect(
         k=zoo.k, dim=zoo.dim, select=zoo.spec.select, trajectory=zoo.trajectory, tensors=tensors,
         duplicates=_duplicates(zoo.vectors, rows), nonfinite=nonfinite, constant=constant,
         spectrum=_spectrum(gram, rows, zoo.trajectory), scores=_scores(zoo),
-        basin=_basin(zoo, _pairs(rows, pairs, seed), midpoint, higher_is_better) if midpoint else None,
+        basin=measure_basin(zoo, midpoint, pairs, seed, higher_is_better) if midpoint else None,
         notes=list(zoo.about.get("notes", ())),
     )  # fmt: skip
     facts.advice = advise(facts)
@@ -162,10 +162,20 @@ def _score_facts(values: dict[int, float]) -> ScoreFacts:
     )  # fmt: skip
 
 
-def _basin(
-    zoo: Zoo, chosen: list[list[int]], score: Callable[[Tensor], Tensor], higher: bool
+def measure_basin(
+    zoo: Zoo, score: Callable[[Tensor], Tensor], pairs: int = 10, seed: int = 0, higher_is_better: bool = True
 ) -> Basin | None:
-    """Score pairs of members and their midpoints; ``None`` if there is no pair."""
+    """Score random pairs of finite members and their midpoints; ``None`` if there is no pair.
+
+    Args:
+        zoo: K members of D parameters.
+        score: scores raw vectors ``[n, D] -> [n]``.
+        pairs: how many.
+        seed: for their choice; zoos of the same members get the same pairs.
+        higher_is_better: direction of the score.
+    """
+    broken = {member for member, _ in zoo.nonfinite()}
+    chosen = _pairs([row for row in range(zoo.k) if row not in broken], pairs, seed)
     if not chosen:
         return None
     members = sorted({member for pair in chosen for member in pair})
@@ -173,7 +183,7 @@ def _basin(
     scores = score(torch.cat([zoo.vectors[members], middles])).detach().double().cpu()
     by_member = dict(zip(members, scores.tolist()))
     ends = torch.tensor([[by_member[i], by_member[j]] for i, j in chosen], dtype=torch.float64)
-    return _judge(chosen, ends, scores[len(members) :], higher)
+    return _judge(chosen, ends, scores[len(members) :], higher_is_better)
 
 
 def _judge(

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from paramdiff.errors import CheckpointError
 from paramdiff.files import load_tensors
+from paramdiff.networks.ties import tied_keys
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt")
 """Files that count as checkpoints when a folder or a glob is searched."""
@@ -150,3 +151,29 @@ def _without(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor] | No
     """``state`` without a prefix; ``None`` if no key carries it or names would clash."""
     shorter = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
     return shorter if shorter.keys() != state.keys() and len(shorter) == len(state) else None
+
+
+def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load a complete state dict; of tied tensors one is enough.
+
+    Raises:
+        CheckpointError: names or shapes do not fit the network.
+    """
+    own, whole = model.state_dict(keep_vars=True), dict(state)
+    for keys in tied_keys(own):
+        given = next((state[key] for key in keys if key in state), None)
+        whole |= {} if given is None else dict.fromkeys(keys, given)
+    shapes = {name: (list(whole[name].shape), list(own[name].shape)) for name in whole.keys() & own.keys()}
+    wrong = [
+        f"{name} has shape {came}, not {wanted}" for name, (came, wanted) in shapes.items() if came != wanted
+    ]
+    if not wrong:
+        keys = model.load_state_dict(whole, strict=False)
+        wrong += [f"{name} is missing" for name in keys.missing_keys]
+        wrong += [f"{name} has no place" for name in keys.unexpected_keys]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise CheckpointError(
+            f"{source} does not fit the task's network ({', '.join(wrong[:3])}{more})",
+            expected="a complete state dict of that network",
+        )

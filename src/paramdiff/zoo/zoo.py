@@ -173,6 +173,8 @@ class Zoo:
         if any(differing(first.base, other.base, frozen) for other in others):
             notes["the merged zoos differ outside the selection; the frozen rest is the first zoo's"] = None
         about = first.about | {"trajectory": first.trajectory and not others, "notes": list(notes)}
+        if others:
+            about.pop("aligned", None)  # each to its own order
         vectors = torch.cat([zoo.vectors for zoo in zoos])
         records = [record for zoo in zoos for record in zoo.records]
         return Zoo(vectors, first.spec, first.base, records, about)

@@ -1,0 +1,107 @@
+"""A network by name and options, checked against the images it is for."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from paramdiff.errors import ConfigError, TaskError, near
+from paramdiff.networks.trace import evaluating
+from paramdiff.tasks.lookup import load_attribute
+from paramdiff.tasks.models.base import Network, Shape
+from paramdiff.tasks.models.cifar_resnet import CIFAR_RESNETS
+from paramdiff.tasks.models.library import LibraryNetwork, Timm, Torchvision
+from paramdiff.tasks.models.small import ConvNet, ConvNet3, HyperCnn, Mlp
+
+NETWORKS: dict[str, type[Network]] = {
+    "convnet": ConvNet, "convnet3": ConvNet3, "hyper_cnn": HyperCnn, "mlp": Mlp, **CIFAR_RESNETS,
+}  # fmt: skip
+LIBRARIES: dict[str, type[LibraryNetwork]] = {kind.library: kind for kind in (Timm, Torchvision)}
+
+
+def make_network(name: str, options: Mapping[str, Any], shape: Shape, classes: int) -> nn.Module:
+    """A fresh module by name.
+
+    Raises:
+        ConfigError: no such network or option; keys ``model`` and ``model_options``.
+        TaskError: it cannot be imported or made, or does not take such images or tell such classes apart.
+    """
+    library, slash, rest = name.partition("/")
+    if slash and library in LIBRARIES:
+        network = _settings(name, LIBRARIES[library], options, name=rest).build(shape, classes)
+    elif ":" in name:
+        network = _own(name, options)
+    else:
+        network = _settings(name, _known(name), options).build(shape, classes)
+    _require_fit(name, network, shape, classes)
+    return network
+
+
+def _known(name: str) -> type[Network]:
+    if name not in NETWORKS:
+        raise ConfigError(
+            "model", f"{name!r} is not known",
+            expected=f"{', '.join(NETWORKS)}, timm/NAME, torchvision/NAME or package.module:attr",
+            remedy=near(name, NETWORKS),
+        )  # fmt: skip
+    return NETWORKS[name]
+
+
+def _settings(title: str, kind: type[Network], options: Mapping[str, Any], **fixed: str) -> Network:
+    known = [item.name for item in fields(kind) if item.name not in fixed]  # type: ignore[arg-type]
+    for key in options:
+        if key not in known:
+            remedy = near(key, known) if known else "leave it out"
+            raise ConfigError(f"model_options.{key}", f"{title} has no such option", remedy=remedy)
+    try:
+        return kind(**fixed, **options)
+    except ConfigError as error:
+        raise error.under("model_options") from None
+    except TypeError as error:
+        raise ConfigError("model_options", f"{dict(options)} do not fit {title} ({error})") from None
+
+
+def _own(name: str, options: Mapping[str, Any]) -> nn.Module:
+    build = load_attribute(name)
+    try:
+        network = build(**options)
+    except Exception as error:  # whatever a user's code raises
+        raise TaskError(
+            f"{name} called with {dict(options)} failed ({type(error).__name__}: {error})",
+            remedy="set task.model_options to what it takes",
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise TaskError(f"{name} returned a {type(network).__name__}", expected="a torch.nn.Module")
+    return network
+
+
+def _require_fit(name: str, network: nn.Module, shape: Shape, classes: int) -> None:
+    """Run the network on one black image, so that a misfit is known before anything is read or trained.
+
+    Raises:
+        TaskError: it fails, or has fewer outputs than there are classes.
+    """
+    size = "x".join(map(str, shape))
+    device = next((tensor.device for tensor in network.state_dict().values()), None)
+    try:
+        with evaluating(network.modules()), torch.no_grad():
+            outputs = network(torch.zeros(1, *shape, device=device))
+    except Exception as error:  # whatever a network raises
+        text = str(error).strip().partition("\n")[0][:160]
+        raise TaskError(
+            f"{name} cannot take images of {size} ({type(error).__name__}: {text})",
+            remedy="set task.image_size (and task.channels) to what it is made for",
+        ) from error
+    logits = isinstance(outputs, Tensor) and outputs.ndim == 2
+    if not logits or outputs.shape[1] < classes:
+        came = (
+            f"outputs of shape {list(outputs.shape)}"
+            if isinstance(outputs, Tensor)
+            else f"a {type(outputs).__name__}"
+        )
+        raise TaskError(
+            f"{name} gives {came} for one image",
+            expected=f"[1, {classes}], one number for each class",
+        )

@@ -1,0 +1,192 @@
+"""Where images come from: a fixed function, or a data set of the Hub or a folder, decoded once or streamed."""
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from paramdiff.progress import bar
+from paramdiff.seeds import generator
+from paramdiff.tasks import digits
+from paramdiff.tasks.cache import Facts, ImageCache, Labelled, cache_folder
+from paramdiff.tasks.decoding import EncodedImages, Format, natural_format
+from paramdiff.tasks.hub import Reading, locate, read_rows
+from paramdiff.tasks.images import ImageData, statistics
+from paramdiff.tasks.sets import READY
+from paramdiff.tasks.splits import Split, open_splits
+
+SHARE_OF_MEMORY = 0.5
+"""Of which decoded images may take at most that much; larger sets are streamed."""
+ITEMS_FOR_STATISTICS = 5000
+"""Random training images from which the statistics of a streamed set are taken."""
+ITEMS_AT_ONCE = 256
+"""Images in one piece of work of a decoding thread."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Labelled images; what a network must fit is known before they are read, as far as possible."""
+
+    @property
+    def name(self) -> str:
+        """For tables."""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+
+    @property
+    def model(self) -> str:
+        """The network they are used with unless another is named."""
+
+    def load(self) -> tuple[ImageData, ImageData]:
+        """(train, test)."""
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """A data set of labelled images; nothing is read before ``load`` is called.
+
+    Attributes:
+        name: for tables.
+        classes: number of classes.
+        shape: (C, H, W).
+        load: gives (train, test).
+        model: the network it is used with unless another is named.
+    """
+
+    name: str
+    classes: int
+    shape: tuple[int, int, int]
+    load: Callable[[], tuple[ImageData, ImageData]]
+    model: str = "convnet"
+
+
+SOURCES = {"digits": ImageSource("digits", digits.CLASSES, digits.SHAPE, digits.load_digits)}
+"""Data sets that come with the package and its libraries."""
+
+
+class HubImages:
+    """A data set of the Hub or a folder.
+
+    Nothing is read before it is asked for; of a ready set the classes and the shape are known without.
+
+    Args:
+        name: a ready set (:mod:`paramdiff.tasks.sets`), a folder, or an id on the Hub.
+        reading: how it is read.
+        size: pixels of a side; by default a ready set's own, else the shorter side of the first image, at most 224.
+        channels: 1 (grey) or 3 (colour); by default a ready set's own, else that of the first image.
+        stream: whether images are decoded batch by batch instead of once; by default where they would take
+            more than half of the memory.
+
+    Raises:
+        TaskError: there is no such data set. Raised by everything that reads, too, if it cannot be read.
+    """
+
+    model = "convnet"
+
+    def __init__(
+        self, name: str, reading: Reading | None = None, size: int | None = None, channels: int | None = None,
+        stream: bool | None = None,
+    ) -> None:  # fmt: skip
+        self.place, self.reading, self.stream = locate(name), reading or Reading(), stream
+        self.ready = READY[self.place.ready] if self.place.ready else None
+        self.name = self.place.ready or (Path(name).name if self.place.local else name)
+        self.size, self.channels = size, channels
+        if self.ready is not None:
+            self.size, self.channels = size or self.ready.size, channels or len(self.ready.mean)
+
+    @property
+    def classes(self) -> int:
+        if self.ready is not None:
+            return self.ready.classes
+        facts = self._cache.facts()
+        return facts.classes if facts else self._opened[2]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        if self.size is not None and self.channels is not None:
+            return self.channels, self.size, self.size
+        facts = self._cache.facts()
+        return facts.shape if facts else self._format.shape
+
+    def load(self) -> tuple[ImageData, ImageData]:
+        """(train, test): mapped from the cache, or decoded into it, or streamed."""
+        if self.stream or (self.stream is None and not self._cache.file.is_file() and self._too_large()):
+            facts, parts = (
+                self._streamed_facts(),
+                [(images, images.split.labels) for images in self._encoded()],
+            )
+        else:
+            facts, *parts = self._cache.read() or self._decoded()
+        own = self.ready
+        if own is not None and len(own.mean) == facts.shape[0]:
+            statistics_of = own.mean, own.std
+        else:
+            statistics_of = facts.mean, facts.std
+        train, test = (
+            ImageData(images, labels, mean=statistics_of[0], std=statistics_of[1]) for images, labels in parts
+        )
+        return train, test
+
+    @cached_property
+    def _cache(self) -> ImageCache:
+        return ImageCache(self.name, [self.place.stamp(), asdict(self.reading), self.size, self.channels])
+
+    @cached_property
+    def _opened(self) -> tuple[Split, Split, int]:
+        rows = read_rows(self.place, self.reading, cache_folder() / "rows")
+        return open_splits(rows, self.place, self.reading)
+
+    @cached_property
+    def _format(self) -> Format:
+        return natural_format(self._opened[0], self.channels, self.size, self.reading.squash)
+
+    def _encoded(self) -> list[EncodedImages]:
+        return [EncodedImages(split, self._format) for split in self._opened[:2]]
+
+    def _too_large(self) -> bool:
+        channels, height, width = self._format.shape
+        items = sum(len(images) for images in self._encoded())
+        return items * channels * height * width > SHARE_OF_MEMORY * memory_bytes()
+
+    def _decoded(self) -> tuple[Facts, Labelled, Labelled]:
+        train, test = (_decode(images) for images in self._encoded())
+        facts = Facts(self._opened[2], self._format.shape, *statistics(train[0].split(ITEMS_AT_ONCE)))
+        stored = self._cache.write(facts, train, test) and self._cache.read()
+        return stored or (facts, train, test)
+
+    def _streamed_facts(self) -> Facts:
+        facts = self._cache.facts()
+        if facts is None:
+            train = self._encoded()[0]
+            order = torch.randperm(len(train), generator=generator("statistics", len(train)))
+            items = order[:ITEMS_FOR_STATISTICS].sort().values.split(ITEMS_AT_ONCE)
+            pixels = bar(train.read(items), f"statistics of {self.name}", total=len(items), unit="batch")
+            facts = Facts(self._opened[2], self._format.shape, *statistics(pixels))
+            self._cache.write_facts(facts)
+        return facts
+
+
+def _decode(encoded: EncodedImages) -> Labelled:
+    """All images in one tensor, with their labels."""
+    images, done = torch.empty(encoded.shape, dtype=torch.uint8), 0
+    with bar((), f"decoding {encoded.split.name}", total=len(encoded), unit="image") as progress:
+        for batch in encoded.read(torch.arange(len(encoded)).split(ITEMS_AT_ONCE)):
+            images[done : done + len(batch)] = batch
+            done += len(batch)
+            progress.update(len(batch))
+    return images, encoded.split.labels
+
+
+def memory_bytes() -> int:
+    """Physical memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
