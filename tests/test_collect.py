@@ -14,8 +14,10 @@ from paramdiff.devices import suitable_threads
 from paramdiff.errors import CheckpointError, ConfigError, NumericalError, SelectionError
 from paramdiff.files import load_tensors, save_tensors
 from paramdiff.seeds import generator
-from paramdiff.tasks.classification import ImageClassification, ImageSource, ImageTask
-from paramdiff.tasks.images import Augment, ImageData
+from paramdiff.tasks.augment import Augment
+from paramdiff.tasks.classification import ImageClassification, ImageTask
+from paramdiff.tasks.images import ImageData
+from paramdiff.tasks.sources import ImageSource
 from paramdiff.training import Training
 from paramdiff.zoo.reading import load_weights
 from paramdiff.zoo.zoo import Zoo

@@ -193,6 +193,15 @@ def test_layers_of_unknown_kind_are_tried():
         assert why(mlp(ScaleNorm(8)))
 
 
+class InPlaceNorm(ScaleNorm):
+    def forward(self, x):
+        return x.mul_(self.weight)
+
+
+def test_a_layer_that_writes_into_its_input_is_tried():
+    assert "1.weight" in keys(check(mlp(InPlaceNorm(8)), ROWS, sizes=[8]))
+
+
 def test_trying_a_layer_leaves_it_as_it_was():
     layer = NormAct(5, nn.ReLU(inplace=True)).train()
     before = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
@@ -231,10 +240,12 @@ def test_depthwise_convolutions_keep_the_group():
     found = check(network, IMAGES, sizes=[4, 5])
     assert Place("2.weight", 0, block=2) in found.groups[0].places
     assert Place("4.weight", 1, block=2) in found.groups[0].places
+    up = nn.ConvTranspose2d(4, 8, 2, groups=4)
+    check(nn.Sequential(nn.Conv2d(3, 4, 1), up, nn.ReLU(), nn.Conv2d(8, 2, 1)), IMAGES, sizes=[4])
 
 
 def test_other_grouped_convolutions_keep_their_order():
-    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 6, 3, groups=2), nn.Conv2d(6, 5, 1), nn.ReLU(),
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 8, 3, groups=2), nn.Conv2d(8, 5, 1), nn.ReLU(),
                             nn.Conv2d(5, 3, 1))  # fmt: skip
     check(network, IMAGES, sizes=[5])
     assert why(convnet(nn.GroupNorm(2, 6))[1:]) == "none of its hidden units can be reordered"
@@ -273,15 +284,16 @@ def test_gates_and_scales_are_followed():
             self.stem, self.head = nn.Conv2d(3, 5, 1), nn.Conv2d(5, 3, 1)
             self.down, self.up, self.spatial = nn.Conv2d(5, 2, 1), nn.Conv2d(2, 5, 1), nn.Conv2d(5, 1, 1)
             self.gamma, self.scale = nn.Parameter(torch.ones(5, 1, 1)), nn.Parameter(torch.ones(1))
+            self.position = nn.Parameter(torch.ones(1, 4, 4))
 
         def forward(self, x):
-            x = self.stem(x)
+            x = self.stem(x) * self.position / (x.size(1) // 2)
             x = x * torch.sigmoid(self.up(functional.relu(self.down(x.mean((2, 3), keepdim=True)))))
             x = x * torch.sigmoid(self.spatial(x))
             return self.head(x * self.gamma * self.scale.exp())
 
     found = check(Block(), IMAGES, sizes=[5, 2])
-    assert "gamma" in keys(found)
+    assert "gamma" in keys(found) and "position" not in keys(found)
 
 
 def test_reordered_axes_are_followed():
@@ -325,6 +337,7 @@ def test_a_mean_over_units_frees_them():
         lambda self, x: torch.cat([self.a(x), self.a2(x)], 1)[:, :8],
         lambda self, x: self.a(x).cumsum(1),
         lambda self, x: self.a(x) * torch.arange(8),
+        lambda self, x: (h := self.a(x)) * torch.arange(h.size(1)),
         lambda self, x: self.a(x) + torch.nn.functional.pad(x, (0, 2)),
         lambda self, x: self.a(x).view(x.size(0), 2, 4).transpose(1, 2).flatten(1),
         lambda self, x: functional.linear(x, self.a.weight * 2),
@@ -334,14 +347,47 @@ def test_a_mean_over_units_frees_them():
         lambda self, x: self.a(x)[:, torch.arange(8)],
         lambda self, x: functional.softmax(self.a(x), 1).split(4, 1)[0].repeat(1, 2),
         lambda self, x: self.a(x).unflatten(0, (2, 2)).flatten(1)[:, :8],
+        lambda self, x: functional.avg_pool1d(self.a(x), 3, stride=1, padding=1),
+        lambda self, x: self.a(x) + functional.relu(self.a2(x)) + self.a(input=x),
+        lambda self, x: self.a(x) + x @ self.a2.weight.T,
     ],
-    ids=range(12),
+    ids=range(16),
 )
 def test_units_that_meet_anything_else_keep_their_order(function):
     network = Forward(lambda self, x: self.c(torch.relu(self.b(function(self, x)))), a=nn.Linear(6, 8),
                       a2=nn.Linear(6, 8), b=nn.Linear(8, 7), c=nn.Linear(7, 3))  # fmt: skip
     found = check(network, ROWS, sizes=[7])
     assert "a.weight" not in keys(found)
+
+
+def test_a_tensor_that_is_used_elsewhere_keeps_its_order():
+    def network(function):
+        return Forward(lambda self, x: self.c(torch.relu(self.b(torch.relu(self.a(x))))) + function(self, x),
+                       a=nn.Linear(6, 8), b=nn.Linear(8, 7), c=nn.Linear(7, 3))  # fmt: skip
+
+    check(network(lambda self, x: 0), ROWS, sizes=[8, 7])
+    check(network(lambda self, x: self.a.weight[:3, 0]), ROWS, sizes=[7])
+    check(network(lambda self, x: self.a(input=x)[:, :3]), ROWS, sizes=[7])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda self, x: self.b(self.a(x)),  # reads the columns of the image, of which there are as many
+        lambda self, x: self.b(self.a(x).permute(0, 2, 3, 1).flatten(1)[:, :4]),
+        lambda self, x: self.c(self.a(x).permute(0, 2, 3, 1).flatten(1)),
+        lambda self, x: self.c(
+            self.a(x).permute(0, 2, 3, 1).flatten(0, 1).transpose(1, 2).reshape(x.size(0), -1)
+        ),
+        lambda self, x: self.b(self.wide(self.a(x)) + self.d(x)),  # as many entries of fewer units
+    ],
+    ids=range(5),
+)
+def test_axes_that_only_happen_to_fit(function):
+    network = Forward(function, a=nn.Conv2d(3, 4, 1), b=nn.Linear(4, 2), c=nn.Linear(64, 2),
+                      d=nn.Conv2d(3, 8, 1), wide=nn.Conv2d(4, 8, 1, groups=4))  # fmt: skip
+    assert network(torch.randn(4, 3, 4, 4)) is not None
+    assert why(network) == "none of its hidden units can be reordered"
 
 
 def test_features_of_several_positions_are_not_runs():

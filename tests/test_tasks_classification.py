@@ -9,10 +9,13 @@ from torch import nn
 
 from paramdiff.errors import ConfigError, TaskError
 from paramdiff.seeds import seeded
-from paramdiff.tasks import CONFIGS, lookup, make_task
+from paramdiff.tasks import CONFIGS, KINDS, lookup, make_task
+from paramdiff.tasks.augment import Augment
 from paramdiff.tasks.catalogue import GROUP, OwnTask
-from paramdiff.tasks.classification import ImageClassification, ImageSource, ImageTask
-from paramdiff.tasks.images import Augment, ImageData
+from paramdiff.tasks.classification import ImageClassification, ImageTask
+from paramdiff.tasks.images import ImageData
+from paramdiff.tasks.sets import READY
+from paramdiff.tasks.sources import ImageSource
 
 
 def tiny() -> tuple[ImageData, ImageData]:
@@ -61,6 +64,29 @@ def test_settings_reach_the_data():
     assert (train.batch_size, test.scoring_batch_size) == (4, 5)
     assert train.augment == Augment(flip=True) and not test.augment
     assert train.channels_last and test.channels_last
+
+
+def test_own_statistics_replace_those_of_the_data():
+    task = own_task(mean=[0.5], std=[0.25])
+    (x, _) = next(task.test_data().batches())
+    assert torch.allclose(x, (tiny()[1].images / 255 - 0.5) / 0.25)
+
+
+def test_a_network_with_another_number_of_outputs_is_named():
+    logits, batch = torch.zeros(2, 4), (None, torch.tensor([0, 1]))
+    for score in (INSTANCE.loss, INSTANCE.predict):
+        with pytest.raises(
+            TaskError, match="^the network gives 4 outputs; expected 3, one for each class of tiny"
+        ):
+            score(logits, batch)
+
+
+def test_ready_sets_are_tasks_before_they_are_read():
+    task = make_task("cifar100")
+    assert (task.name, task.chance, task.source.shape) == ("cifar100", 0.01, (3, 32, 32))
+    assert task.settings == CONFIGS["cifar100"] == make_task("uoft-cs/cifar100").settings
+    with torch.device("meta"):
+        assert task.model()(torch.zeros(2, 3, 32, 32)).shape == (2, 100)
 
 
 def test_digits_task():
@@ -115,7 +141,7 @@ def test_entry_points(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("digit", r"^there is no task 'digit'; .*did you mean digits$"),
+        ("digit", r"^there is no task 'digit'; .*did you mean digits"),
         ("nowhere.at_all:Task", r"^cannot import nowhere.at_all for .*ModuleNotFoundError"),
         (f"{__name__}:own_tsk", r"has no 'own_tsk'; did you mean own_task"),
         (f"{__name__}:NOT_A_TASK", r"is a int; expected a paramdiff Task class"),
@@ -137,9 +163,15 @@ def test_options_for_an_instance_are_refused():
 
 def test_settings_are_checked():
     with pytest.raises(
-        ConfigError, match="data: 'digts' is not known; expected one of digits; did you mean digits"
+        ConfigError,
+        match=r"^data: there is no data set 'digts' .*expected a folder, an id on the Hugging Face Hub "
+        r"\(user/name\), or one of digits, mnist, .*; did you mean digits",
     ):
         ImageTask(data="digts")
+    with pytest.raises(ConfigError, match="image_size: digits cannot be read in another way; leave it away"):
+        ImageTask(image_size=16)
+    with pytest.raises(ConfigError, match=r"channels: 2 is not known; expected 1 \(grey\) or 3 \(colour\)"):
+        ImageTask(data="cifar10", channels=2)
     with pytest.raises(
         ConfigError, match="label_smoothing: 1 is out of range; expected at least 0 and less than 1"
     ):
@@ -149,10 +181,15 @@ def test_settings_are_checked():
 
 
 def test_settings_are_structured_configurations():
-    from omegaconf import OmegaConf
+    from omegaconf import MissingMandatoryValue, OmegaConf
 
-    for kind in CONFIGS.values():
-        OmegaConf.structured(kind)
+    for name, kind in CONFIGS.items():
+        node = OmegaConf.structured(kind)
+        assert OmegaConf.get_type(node).__name__ in KINDS
+        if name in READY:
+            assert OmegaConf.to_object(node) == kind and kind.augment == READY[name].augment
+    with pytest.raises(MissingMandatoryValue, match="data"):
+        _ = OmegaConf.structured(CONFIGS["images"]).data
     node = OmegaConf.merge(OmegaConf.structured(ImageTask), {"model": "mlp", "augment": {"crop": 0}})
     assert OmegaConf.to_object(node) == replace(ImageTask(), model="mlp", augment=Augment())
 

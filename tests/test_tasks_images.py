@@ -1,14 +1,17 @@
-"""Images in uint8: batches, normalisation, augmentation."""
+"""Images in uint8: batches, normalisation, and the same from images that are read batch by batch."""
+
+from collections.abc import Iterable, Iterator
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from torch import Tensor
 
 from paramdiff.errors import ConfigError, TaskError
 from paramdiff.seeds import generator
+from paramdiff.tasks import images as module
+from paramdiff.tasks.augment import Augment
 from paramdiff.tasks.base import Data
-from paramdiff.tasks.images import Augment, ImageData
+from paramdiff.tasks.images import ImageData, Pixels, statistics
 
 
 def random_images(n: int = 20, channels: int = 3, side: int = 5, **options) -> ImageData:
@@ -16,6 +19,26 @@ def random_images(n: int = 20, channels: int = 3, side: int = 5, **options) -> I
         0, 256, (n, channels, side, side), generator=generator("images"), dtype=torch.uint8
     )
     return ImageData(images, torch.arange(n), **options)
+
+
+class Elsewhere:
+    """Images that are not in one tensor."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images, self.read_at_once = images, 0
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        n, channels, height, width = self.images.shape
+        return n, channels, height, width
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, orders: Iterable[Tensor]) -> Iterator[Tensor]:
+        for order in orders:
+            self.read_at_once = max(self.read_at_once, len(order))
+            yield self.images[order]
 
 
 def test_it_is_data():
@@ -68,26 +91,6 @@ def test_a_constant_image_is_normalised_without_dividing_by_zero():
     assert torch.equal(x, torch.zeros_like(x))
 
 
-@settings(deadline=None, max_examples=25)
-@given(crop=st.integers(0, 3), flip=st.booleans(), side=st.integers(1, 6), seed=st.integers(0, 99))
-def test_augmentation_equals_one_image_at_a_time(crop: int, flip: bool, side: int, seed: int):
-    images, augment = random_images(6, 2, side).images, Augment(crop, flip)
-    drawn = augment.draw(6, seed)
-    result = augment.apply(images, drawn)
-    for image, changed, (top, left, mirrored) in zip(images, result, drawn.T.tolist()):
-        padded = torch.zeros(2, side + 2 * crop, side + 2 * crop, dtype=torch.uint8)
-        padded[:, crop : crop + side, crop : crop + side] = image
-        expected = padded[:, top : top + side, left : left + side]
-        assert torch.equal(changed, expected.flip(-1) if mirrored else expected)
-        assert flip or not mirrored
-
-
-def test_augmentation_draws_every_place_and_both_sides():
-    top, left, flip = Augment(crop=2, flip=True).draw(1000, 0)
-    assert set(top.tolist()) == set(left.tolist()) == set(range(5))
-    assert 400 < int(flip.sum()) < 600
-
-
 def test_fixed_batches_are_not_augmented():
     plain, augmented = random_images(), random_images(augment=Augment(crop=2, flip=True))
     assert torch.equal(next(plain.batches())[0], next(augmented.batches())[0])
@@ -102,6 +105,39 @@ def test_memory_format_changes_no_value(augment: Augment):
         assert torch.equal(x, y)
         assert x.is_contiguous(memory_format=torch.channels_last)
         assert y.is_contiguous()
+
+
+def test_images_read_batch_by_batch_give_the_same_batches():
+    options = {"batch_size": 4, "scoring_batch_size": 7, "augment": Augment(1, True, 0.5), "mean": [0.3]}
+    whole = random_images(18, **options)
+    elsewhere = Elsewhere(whole.images)
+    assert isinstance(elsewhere, Pixels)
+    parts = ImageData(elsewhere, whole.labels, **options)
+    assert (len(parts), parts.shape, parts.steps) == (18, (3, 5, 5), 4)
+    for ours, theirs in ((whole.batches(), parts.batches()), (whole.shuffled(3), parts.shuffled(3))):
+        for (x, y), (z, w) in zip(ours, theirs, strict=True):
+            assert torch.equal(x, z) and torch.equal(y, w)
+    assert elsewhere.read_at_once == 7
+    own = parts.with_statistics_of(parts)
+    assert own.mean == whole.with_statistics_of(whole).mean
+
+
+def test_images_that_would_fill_a_device_stay_and_batches_move(monkeypatch: pytest.MonkeyPatch):
+    data = random_images(6, scoring_batch_size=4)
+    for free, where in ((2 * data.images.nbytes, "meta"), (2 * data.images.nbytes - 1, "cpu")):
+        monkeypatch.setattr(module, "free_bytes", lambda device, free=free: free)
+        moved = data.to("meta")
+        assert moved.images.device.type == where
+        assert moved.device.type == moved.labels.device.type == "meta"
+        assert [x.device.type for x, _ in moved.batches()] == ["meta", "meta"]
+
+
+def test_statistics_are_those_of_the_values():
+    images = random_images(30).images
+    mean, std = statistics(images.split(7))
+    x = images.double() / 255
+    assert torch.allclose(torch.tensor(mean).double(), x.mean((0, 2, 3)))
+    assert torch.allclose(torch.tensor(std).double(), x.std((0, 2, 3), correction=0))
 
 
 def test_moving_keeps_the_settings():
@@ -120,5 +156,3 @@ def test_errors_say_what_does_not_fit():
         ImageData(images, torch.zeros(4, dtype=torch.long), mean=[0.0, 0.0])
     with pytest.raises(ConfigError, match="batch_size: 0 is out of range; expected at least 1"):
         ImageData(images, torch.zeros(4, dtype=torch.long), batch_size=0)
-    with pytest.raises(ConfigError, match="crop: -1 is out of range"):
-        Augment(crop=-1)

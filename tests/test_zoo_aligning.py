@@ -114,6 +114,16 @@ def test_every_round_brings_strangers_nearer(build):
     assert by_rounds[0] > by_rounds[1] > by_rounds[-1]
 
 
+@pytest.mark.parametrize("build", [mlp, Residual])
+def test_matching_ends_where_nothing_gains(build):
+    groups = find_symmetries(build())
+    for seed in range(5):
+        zoo = make_zoo(build(), [drawn(build(), 100 + seed), drawn(build(), 200 + seed)])
+        once, _ = align(zoo, groups, rounds=0)
+        again, _ = align(once, groups, rounds=0, seed=1)
+        assert torch.equal(again.vectors, once.vectors) and not torch.equal(once.vectors, zoo.vectors)
+
+
 def test_rounds_end_when_nothing_moves():
     assert align(copies(mlp()), find_symmetries(mlp()), rounds=9)[1].rounds == 2
     assert align(strangers(mlp()), find_symmetries(mlp()), rounds=0)[1].rounds == 1

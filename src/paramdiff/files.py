@@ -189,7 +189,7 @@ def sha256(path: Path) -> str:
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
             digest.update(f"{file.relative_to(path).as_posix()} {sha256(file)}\n".encode())
     else:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()

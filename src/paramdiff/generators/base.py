@@ -50,6 +50,9 @@ class Generator(ABC):
 
     name: ClassVar[str] = ""
     chunk: ClassVar[int] = CHUNK
+    sampling: ClassVar[tuple[str, ...]] = ()
+    """Names of the settings that only :meth:`sample` reads: they may change without fitting again."""
+
     # Learnt by fit. This class is not a dataclass, so these are no hyper-parameters of subclasses.
     normaliser: Normaliser | None = None
     losses: dict[str, list[float]]

@@ -90,16 +90,24 @@ class LatentGenerator(Settings, Generator):
         tolerance: the drop of the probe's score that reconstructions may have.
         held_out: fraction of members kept out of the fit, for the gate and to see when the prior is
             learnt; at least 2 members, none if K < 10.
+        temperature: factor on a sampled latent's deviation from the mean latent; used when sampling, so it
+            can be changed without fitting again. 1 gives the distribution as it was learnt. Below 1 samples
+            are more accurate and more alike: averaging is what makes them better than the originals, and
+            this is the knob for how much of it (``docs/decisions.md``).
     """
+
+    sampling: ClassVar[tuple[str, ...]] = ("temperature",)
 
     gate: str = "warn"
     tolerance: float = 0.02
     held_out: float = 0.1
+    temperature: float = 0.7
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("gate", self.gate, ("warn", "stop", "off"))
         check_range("tolerance", self.tolerance, least=0)
+        check_range("temperature", self.temperature, least=0)
         check_range("held_out", self.held_out, least=0, most=0.5)
 
     @abstractmethod
@@ -143,7 +151,8 @@ class LatentGenerator(Settings, Generator):
         return result.passed
 
     def _sample(self, indices: Sequence[int], seed: int) -> Float[Tensor, "n D"]:
-        return self.codec.decode(self.prior.sample(indices, seed) * self.latent_deviation + self.latent_mean)
+        deviation = self.temperature * self.latent_deviation
+        return self.codec.decode(self.prior.sample(indices, seed) * deviation + self.latent_mean)
 
     def _claim(self, folder: Path, x: Float[Tensor, "K D"]) -> None:
         """Remove training states in ``folder`` that belong to another zoo or to other settings."""

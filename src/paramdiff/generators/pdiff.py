@@ -22,6 +22,7 @@ class ParameterDiffusion(LatentGenerator, ConvSettings, DiffusionSettings):
         samples = ParameterDiffusion(latent_noise=0.1).fit(zoo).sample(100, seed=0)   # [100, D]
     """
 
+    sampling: ClassVar[tuple[str, ...]] = ("temperature", "scheduler", "sample_steps")
     name: ClassVar[str] = "p-diff"
 
     def _codec(self) -> Codec:

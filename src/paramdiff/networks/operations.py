@@ -184,7 +184,7 @@ def _joined(call: Call, a: Layout, b: Layout) -> Layout:
     ndim = None if a.ndim is None or b.ndim is None else max(a.ndim, b.ndim)
     if a.run and b.run and a.axis == b.axis:
         if 1 not in (a.run.units.size, b.run.units.size):
-            a.run.join(b.run)
+            a.run.units.join(b.run.units)
         larger = max(a, b, key=lambda x: x.run.units.size if x.run else 0)
         return replace(larger, rows=rows, ndim=ndim)
     a.fix()

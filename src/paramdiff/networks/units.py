@@ -57,13 +57,6 @@ class Run:
     units: Units
     block: int | None = 1
 
-    def join(self, other: "Run") -> None:
-        """The entries of both are reordered alike."""
-        self.units.join(other.units)
-        if self.block != other.block:
-            self.units.fix()
-            other.units.fix()
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -158,9 +151,8 @@ class Places:
     def _attach(self, slot: Slot, run: Run | None) -> None:
         known = self._runs.setdefault(slot, run)
         if known is not None and run is not None:
-            known.join(run)
+            known.units.join(run.units)
             return
-        self._runs[slot] = None
         for other in (known, run):
             if other is not None:
                 other.units.fix()

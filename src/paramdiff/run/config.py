@@ -13,6 +13,7 @@ from typing import Any
 
 from hydra.errors import OverrideParseException
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from yaml import MarkedYAMLError
 
 from paramdiff.errors import ConfigError, check_choice, check_range, near
 from paramdiff.run.options import list_options
@@ -65,6 +66,8 @@ def register() -> None:
     }
     for group, kinds in schemas.items():
         for option, kind in kinds.items():
+            if f"{option}.yaml" in store.repo.get(group, {}):
+                continue
             node = OmegaConf.structured(kind)
             if "seed" in node:
                 node.seed = "${seed}"  # one seed for the whole run, unless this one is set
@@ -89,12 +92,12 @@ def build(node: Any) -> Any:
         return OmegaConf.to_container(node, resolve=True)
     if not isinstance(node, DictConfig):
         return node
-    children = {}
-    for key in node:
+    children: dict[str, Any] = {}
+    for key in map(str, node):
         try:
             children[key] = build(node[key])
         except ConfigError as error:
-            raise error.under(str(key)) from None
+            raise error.under(key) from None
     kind = OmegaConf.get_type(node)
     return kind(**children) if is_dataclass(kind) else children
 
@@ -116,10 +119,16 @@ def explain(error: Exception) -> ConfigError:
     if isinstance(error, OverrideParseException):
         word = error.override
         return ConfigError(word, "not understood", expected="KEY=VALUE", remedy="see `paramdiff run --help`")
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return ConfigError(f"{mark.name}, line {mark.line + 1}", error.problem or "not YAML", remedy="correct it")
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
     text = str(cause)
+    inside = re.match(r"In '([^']+)': \w+ raised while composing config:\n(.+)", text)
+    if inside:
+        return ConfigError(inside[1], inside[2], remedy="leave out the option that it does not fit")
     first = text.strip().splitlines()[0] if text.strip() else type(cause).__name__
     key = getattr(cause, "full_key", None) or getattr(cause, "key", None)
     missing = re.search(r"Could not find '([^']+)'", str(error))

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from paramdiff.errors import ConfigError, ParamdiffError
 from paramdiff.run.config import RunConfig, build, explain, register
@@ -48,7 +49,7 @@ def launch(command: str, words: Sequence[str]) -> int:
         hydra.main(version_base="1.3", config_path="pkg://paramdiff.recipes", config_name="config")(job)()
     except _Stopped as stopped:
         raise stopped.error from None
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise explain(error) from None
     finally:
         sys.argv = before
@@ -72,7 +73,7 @@ def composed(overrides: Sequence[str], name: str = "config") -> DictConfig:
     try:
         with hydra.initialize_config_module("paramdiff.recipes", version_base="1.3"):
             return hydra.compose(name, overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise explain(error) from None
 
 

@@ -178,15 +178,19 @@ class Pipeline:
             fitted = entry.generator.fit(self.zoo, probe=self.scorer.probe(), folder=scratch)
             fitted.save(self.folder.path / entry.fitted)
 
-        return Stage(group, plain(entry.generator), ["zoo"], [entry.fitted], work)
+        settings = {key: value for key, value in plain(entry.generator).items() if key not in entry.generator.sampling}
+        return Stage(group, settings, ["zoo"], [entry.fitted], work)
 
     def _sample(self, entry: Entry, group: str = "sample") -> Stage:
+        now = {key: getattr(entry.generator, key) for key in entry.generator.sampling}
+
         def work(scratch: Path) -> None:
             generator = Generator.load(self.folder.path / entry.fitted)
+            vars(generator).update(now)
             samples = generator.sample(self.config.n, self.config.seed)
             save_tensors(self.folder.path / entry.samples, {"samples": samples})
 
-        return Stage(group, [self.config.n, self.config.seed], [entry.fitted], [entry.samples], work)
+        return Stage(group, [self.config.n, self.config.seed, now], [entry.fitted], [entry.samples], work)
 
     def _score_originals(self) -> Stage:
         def work(scratch: Path) -> None:

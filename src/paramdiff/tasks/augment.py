@@ -79,7 +79,7 @@ def _moved(
 
 
 def _parts(n: int, height: int, width: int, zoom: float, random: torch.Generator) -> Int[Tensor, "4 n"]:
-    """Top, left, height and width of random parts; a part that would be longer than the image is cut there."""
+    """Top, left, height and width of random parts; a part longer than the image is cut off."""
     u = torch.rand(4, n, generator=random, dtype=torch.float64)
     area = (zoom + (1 - zoom) * u[0]) * (height * width)
     stretch = torch.exp((2 * u[1] - 1) * math.log(MOST_STRETCH))

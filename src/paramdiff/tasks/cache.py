@@ -1,7 +1,7 @@
 """Decoded images on disk: one memory-mapped safetensors file for each data set and way to decode it.
 
-The files lie in the cache folder (``PARAMDIFF_CACHE``, by default ``~/.cache/paramdiff``) under the name of the
-data set and a hash of where it comes from and how it was decoded. The folder can be removed at any time.
+The files lie in the cache folder (``PARAMDIFF_CACHE``, by default ``~/.cache/paramdiff``) under the name of
+the data set and a hash of where it comes from and how it was decoded. The folder can be removed at any time.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ class Facts:
         """Whether tensors have the right shapes, types and labels."""
         right = images.dtype == torch.uint8 and labels.dtype == torch.int64
         right = right and images.shape == (*labels.shape, *self.shape) and len(labels) > 0
-        return right and 0 <= int(labels.min()) and int(labels.max()) < self.classes
+        return right and int(labels.min()) >= 0 and int(labels.max()) < self.classes
 
 
 class ImageCache:

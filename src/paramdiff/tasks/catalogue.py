@@ -12,7 +12,7 @@ from paramdiff.errors import TaskError
 from paramdiff.tasks.base import Task
 from paramdiff.tasks.classification import Images, ImageTask
 from paramdiff.tasks.lookup import load_attribute, load_entry_point
-from paramdiff.tasks.sets import READY
+from paramdiff.tasks.sets import READY, ready_name
 
 GROUP = "paramdiff.tasks"
 """Entry point group in which other packages offer tasks."""
@@ -83,16 +83,20 @@ KINDS: dict[str, type] = {kind.__name__: kind for kind in (ImageTask, Images, Ow
 def make_task(task: str | TaskSettings) -> Task:
     """The task behind settings or a name.
 
-    A name is one of :data:`CONFIGS`, a folder or an id on the Hub (with a slash), ``package.module:attr``, or an
-    entry point.
+    A name is a ready data set, a folder or an id on the Hub (with a slash), ``package.module:attr``, or an entry
+    point.
 
     Raises:
         TaskError: it cannot be found or made, or is not a Task.
     """
     if isinstance(task, str):
-        task = ImageTask() if task == "digits" else CONFIGS[task] if task in READY else _unlisted(task)
+        task = _settings(task)
     return task.make()
 
 
-def _unlisted(name: str) -> TaskSettings:
+def _settings(name: str) -> TaskSettings:
+    if name == "digits":
+        return ImageTask()
+    if ready := ready_name(name):
+        return CONFIGS[ready]
     return Images(name) if "/" in name and ":" not in name else OwnTask(name)

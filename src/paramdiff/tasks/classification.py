@@ -153,10 +153,12 @@ class ImageClassification(Task):
         return replace(train, **own), replace(test, **own)
 
     def loss(self, outputs: Float[Tensor, "B classes"], batch: Batch) -> Float[Tensor, ""]:
+        self._require_logits(outputs)
         return functional.cross_entropy(outputs, batch[-1], label_smoothing=self.settings.label_smoothing)
 
     def predict(self, outputs: Float[Tensor, "B classes"], batch: Batch) -> dict[str, Tensor]:
         """``correct`` bool [B] and ``nll`` float [B]."""
+        self._require_logits(outputs)
         labels = batch[-1]
         nll = functional.cross_entropy(outputs, labels, reduction="none")
         return {"correct": outputs.argmax(-1) == labels, "nll": nll}
@@ -167,3 +169,11 @@ class ImageClassification(Task):
             "accuracy": float(outcomes["correct"].double().mean()),
             "nll": float(outcomes["nll"].double().mean()),
         }
+
+    def _require_logits(self, outputs: Float[Tensor, "B classes"]) -> None:
+        if outputs.shape[1] != self.source.classes:
+            raise TaskError(
+                f"the network gives {outputs.shape[1]} outputs",
+                expected=f"{self.source.classes}, one for each class of {self.name}",
+                remedy="set the number of classes in task.model_options",
+            )

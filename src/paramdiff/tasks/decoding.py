@@ -1,7 +1,8 @@
 """Encoded images -> ``uint8`` tensors of one size, in several threads.
 
-An image is turned upright by its EXIF tag, made grey or colour, and resized (bicubic, antialiased) so that its
-shorter side has the wanted size; of its longer side the centre is kept. 16-bit grey levels lose their lower byte.
+An image is turned upright by its EXIF tag, made grey or colour, and resized (bicubic, antialiased) so that
+its shorter side has the wanted size; of its longer side the centre is kept. 16-bit grey levels lose their
+lower byte.
 """
 
 import os
@@ -51,21 +52,23 @@ class Format:
         Raises:
             Exception: whatever Pillow raises for a damaged image.
         """
+        with _opened(encoded) as image:
+            # Of a JPEG of twice the size or more, only as many frequencies are decoded as are needed.
+            image.draft(self._mode, (self.size, self.size))
+            return np.asarray(self._resized(_bytes_of(_upright(image)).convert(self._mode)))
+
+    @property
+    def _mode(self) -> str:
+        """Pillow's name of the channels."""
+        return "L" if self.channels == 1 else "RGB"
+
+    def _resized(self, image: Any) -> Any:
         from PIL import Image
 
-        mode = "L" if self.channels == 1 else "RGB"
-        with _opened(encoded) as image:
-            image.draft(
-                mode, (self.size, self.size)
-            )  # a JPEG of twice the size or more is decoded at a part of it
-            image = _upright(image)
-            if image.mode.startswith("I"):
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            image = image.convert(mode)
-            if image.size != (self.size, self.size):
-                box = None if self.squash else _centre(*image.size)
-                image = image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
-            return np.asarray(image)
+        if image.size == (self.size, self.size):
+            return image
+        box = None if self.squash else _centre(*image.size)
+        return image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
 
 
 def natural_format(split: Split, channels: int | None, size: int | None, squash: bool) -> Format:
@@ -146,6 +149,14 @@ def _opened(encoded: dict[str, Any] | None) -> Any:
     if encoded is None:
         raise ValueError("there is none")
     return Image.open(BytesIO(encoded["bytes"]) if encoded["bytes"] is not None else Path(encoded["path"]))
+
+
+def _bytes_of(image: Any) -> Any:
+    """With 8 bits per channel: Pillow itself would clip 16-bit grey levels at 255."""
+    from PIL import Image
+
+    wide = image.mode.startswith("I")
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if wide else image
 
 
 def _upright(image: Any) -> Any:

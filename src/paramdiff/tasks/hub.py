@@ -1,8 +1,7 @@
-"""From the name of a data set to its rows: a folder under ``PARAMDIFF_DATA``, any folder, or the Hugging Face Hub.
+"""From the name of a data set to its rows: a folder under ``PARAMDIFF_DATA``, any folder, or the Hub.
 
-A folder holds parquet shards (as the Hub does) or an image folder (``train/CLASS/*.jpg``, ``test/CLASS/...``);
-both, and the Hub, are read by the ``datasets`` library. The columns of images and labels are found by their
-feature type, the splits by their names.
+A folder holds parquet shards, as the Hugging Face Hub does, or an image folder (``train/CLASS/*.jpg``,
+``test/CLASS/*.jpg``). Both, and the Hub, are read by the ``datasets`` library.
 """
 
 import hashlib
@@ -16,9 +15,9 @@ from typing import Any
 
 from paramdiff.errors import ConfigError, TaskError, check_range, near
 from paramdiff.progress import quiet
-from paramdiff.tasks.sets import READY, ready_name
+from paramdiff.tasks.sets import NAMES, READY, ready_name
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 SECONDS_TO_REACH = 5.0
 """After which the Hub counts as out of reach."""
 
@@ -103,7 +102,7 @@ def locate(name: str) -> Place:
     if not HUB_ID.fullmatch(hub):
         raise TaskError(
             f"there is no data set {name!r}{_looked(tried)}",
-            expected=f"a folder, an id on the Hugging Face Hub (user/name), or one of {', '.join(READY)}",
+            expected=f"a folder, an id on the Hugging Face Hub (user/name), or one of {', '.join(NAMES)}",
             remedy=_close(name),
         )
     return Place(name, ready, hub, tried)
@@ -111,11 +110,12 @@ def locate(name: str) -> Place:
 
 def _folders(name: str, ready: str | None) -> list[Path]:
     """Where a folder of this name may be, in order. A ready set is not taken from the current folder."""
-    names = [name, name.rsplit("/", 1)[-1]]
-    if ready:
-        names += [ready, READY[ready].hub, READY[ready].hub.rsplit("/", 1)[-1]]
+    ids = [name, ready, READY[ready].hub] if ready else [name]
+    names = [part for one in ids for part in (one, one.rsplit("/", 1)[-1])]
     root = os.environ.get("PARAMDIFF_DATA")
-    found = [Path(root).expanduser() / one for one in dict.fromkeys(names)] if root else []
+    if not root or name.startswith(("/", ".", "~")):
+        names = []
+    found = [Path(root or "").expanduser() / one for one in dict.fromkeys(names)]
     return found if ready else [*found, Path(name).expanduser()]
 
 
@@ -124,7 +124,7 @@ def _looked(tried: tuple[str, ...]) -> str:
 
 
 def _close(name: str) -> str:
-    close = near(name, READY)
+    close = near(name, NAMES)
     return close if close.startswith("did you mean") else ""
 
 
@@ -132,7 +132,8 @@ def read_rows(place: Place, reading: Reading, cache: Path) -> Any:
     """All splits as a ``datasets.DatasetDict``; a folder's are prepared once, under ``cache``.
 
     Raises:
-        TaskError: ``datasets`` is not installed, the Hub is out of reach or has no such set, or a file is damaged.
+        TaskError: ``datasets`` is not installed, the Hub cannot be reached or has no such set, or a file is
+            damaged.
     """
     try:
         import datasets
@@ -215,8 +216,8 @@ def _read_hub(place: Place, reading: Reading) -> Any:
         raise TaskError(
             f"the data set {place.name!r} is not on this machine{_looked(place.tried)} "
             f"and the Hugging Face Hub, where it is {place.path}, cannot be reached",
-            remedy="go online, or put a copy (parquet files or an image folder) in a folder and set task.data to "
-            "its path, or PARAMDIFF_DATA to the folder around it",
+            remedy="go online, or get a copy (parquet files or an image folder) and set task.data to its path, "
+            "or PARAMDIFF_DATA to the folder around it",
         ) from None
 
 

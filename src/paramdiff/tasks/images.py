@@ -138,7 +138,8 @@ class ImageData:
 
     def _normalise(self, images: UInt8[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         scale, shift = self._affine
-        x = torch.addcmul(shift, images.to(torch.float32, memory_format=torch.contiguous_format), scale)
+        x = images.to(torch.float32, memory_format=torch.contiguous_format)
+        torch.addcmul(shift, x, scale, out=x)
         # Stacking the channels takes a third of the time of contiguous(memory_format=channels_last).
         return torch.stack(x.unbind(1), -1).permute(0, 3, 1, 2) if self.channels_last else x
 
@@ -156,7 +157,7 @@ class ImageData:
         return scale, shift
 
 
-def statistics(batches: Iterable[UInt8[Tensor, "B C H W"]]) -> tuple[list[float], list[float]]:
+def statistics(batches: Iterable[UInt8[Tensor, "_ C H W"]]) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel, on a scale of 0..1; exact, from counts of the 256 values.
 
     A constant channel gets the deviation of one grey level, so that it can be divided by.

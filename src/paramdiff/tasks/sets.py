@@ -61,6 +61,9 @@ READY: dict[str, ReadySet] = {
 }
 # fmt: on
 
+NAMES = ["digits", *READY]
+"""Every short name: with the digits, which come with scikit-learn (:mod:`paramdiff.tasks.digits`)."""
+
 
 def ready_name(name: str) -> str | None:
     """The short name behind a short name or a Hub id; None for a set that is not in the table."""

@@ -1,4 +1,4 @@
-"""Where images come from: a fixed function, or a data set of the Hub or a folder, decoded once or streamed."""
+"""Where images come from: a function, or a data set of the Hub or a folder, decoded once or streamed."""
 
 import os
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from paramdiff.progress import bar
 from paramdiff.seeds import generator
@@ -25,6 +26,9 @@ ITEMS_FOR_STATISTICS = 5000
 """Random training images from which the statistics of a streamed set are taken."""
 ITEMS_AT_ONCE = 256
 """Images in one piece of work of a decoding thread."""
+
+Encoded = tuple[EncodedImages, Tensor]
+"""Images to be decoded and labels int64 [N]."""
 
 
 @runtime_checkable
@@ -82,7 +86,8 @@ class HubImages:
     Args:
         name: a ready set (:mod:`paramdiff.tasks.sets`), a folder, or an id on the Hub.
         reading: how it is read.
-        size: pixels of a side; by default a ready set's own, else the shorter side of the first image, at most 224.
+        size: pixels of a side; by default a ready set's own, else the shorter side of the first image, at
+            most 224.
         channels: 1 (grey) or 3 (colour); by default a ready set's own, else that of the first image.
         stream: whether images are decoded batch by batch instead of once; by default where they would take
             more than half of the memory.
@@ -104,14 +109,14 @@ class HubImages:
         if self.ready is not None:
             self.size, self.channels = size or self.ready.size, channels or len(self.ready.mean)
 
-    @property
+    @cached_property
     def classes(self) -> int:
         if self.ready is not None:
             return self.ready.classes
         facts = self._cache.facts()
         return facts.classes if facts else self._opened[2]
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int, int]:
         if self.size is not None and self.channels is not None:
             return self.channels, self.size, self.size
@@ -120,21 +125,13 @@ class HubImages:
 
     def load(self) -> tuple[ImageData, ImageData]:
         """(train, test): mapped from the cache, or decoded into it, or streamed."""
-        if self.stream or (self.stream is None and not self._cache.file.is_file() and self._too_large()):
-            facts, parts = (
-                self._streamed_facts(),
-                [(images, images.split.labels) for images in self._encoded()],
-            )
-        else:
-            facts, *parts = self._cache.read() or self._decoded()
+        facts, *parts = self._streamed() if self._streams() else self._cache.read() or self._decoded()
         own = self.ready
         if own is not None and len(own.mean) == facts.shape[0]:
-            statistics_of = own.mean, own.std
+            mean, std = own.mean, own.std
         else:
-            statistics_of = facts.mean, facts.std
-        train, test = (
-            ImageData(images, labels, mean=statistics_of[0], std=statistics_of[1]) for images, labels in parts
-        )
+            mean, std = facts.mean, facts.std
+        train, test = (ImageData(images, labels, mean=mean, std=std) for images, labels in parts)
         return train, test
 
     @cached_property
@@ -150,10 +147,13 @@ class HubImages:
     def _format(self) -> Format:
         return natural_format(self._opened[0], self.channels, self.size, self.reading.squash)
 
-    def _encoded(self) -> list[EncodedImages]:
-        return [EncodedImages(split, self._format) for split in self._opened[:2]]
+    def _encoded(self) -> tuple[EncodedImages, EncodedImages]:
+        train, test, _ = self._opened
+        return EncodedImages(train, self._format), EncodedImages(test, self._format)
 
-    def _too_large(self) -> bool:
+    def _streams(self) -> bool:
+        if self.stream is not None or self._cache.file.is_file():
+            return bool(self.stream)
         channels, height, width = self._format.shape
         items = sum(len(images) for images in self._encoded())
         return items * channels * height * width > SHARE_OF_MEMORY * memory_bytes()
@@ -164,16 +164,16 @@ class HubImages:
         stored = self._cache.write(facts, train, test) and self._cache.read()
         return stored or (facts, train, test)
 
-    def _streamed_facts(self) -> Facts:
+    def _streamed(self) -> tuple[Facts, Encoded, Encoded]:
+        train, test = self._encoded()
         facts = self._cache.facts()
         if facts is None:
-            train = self._encoded()[0]
             order = torch.randperm(len(train), generator=generator("statistics", len(train)))
             items = order[:ITEMS_FOR_STATISTICS].sort().values.split(ITEMS_AT_ONCE)
             pixels = bar(train.read(items), f"statistics of {self.name}", total=len(items), unit="batch")
             facts = Facts(self._opened[2], self._format.shape, *statistics(pixels))
             self._cache.write_facts(facts)
-        return facts
+        return facts, (train, train.split.labels), (test, test.split.labels)
 
 
 def _decode(encoded: EncodedImages) -> Labelled:

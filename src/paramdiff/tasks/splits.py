@@ -97,9 +97,10 @@ def _named(found: Mapping[str, Any], place: Place, use: str, asked: str | None, 
     if asked is None and not present:
         holdout = " or task.reading.holdout=0.2, a share of the training data" if use == "test" else ""
         raise TaskError(
-            f"{place.name} has no {use} split, only {', '.join(found)}", expected=f"one of {', '.join(known)}",
+            f"{place.name} has no {use} split, only {', '.join(found)}",
+            expected=f"one of {', '.join(known)}",
             remedy=f"set task.reading.{use} to the split to use{holdout}",
-        )  # fmt: skip
+        )
     return asked or present[0]
 
 
@@ -126,7 +127,7 @@ def _column(
     rows: Any, place: Place, use: str, asked: str | None, kinds: Sequence[Callable[[Any], bool]],
     preferred: str | None,
 ) -> str:  # fmt: skip
-    """The column for one use: the one asked for, else the preferred, else the only one of the first kind there."""
+    """The column asked for, else the preferred one, else the only one of the first kind that there is."""
     features = rows.features
     if asked is not None:
         if asked not in features:
@@ -168,9 +169,10 @@ def _split(rows: Any, name: str, image: str, label: str, classes: int | None) ->
     column = rows.with_format("arrow").select_columns([label])[:].column(0)
     if not pyarrow.types.is_integer(column.type):
         raise TaskError(
-            f"{name}: the labels in column {label!r} are of type {column.type}", expected="integers 0, 1, ...",
+            f"{name}: the labels in column {label!r} are of type {column.type}",
+            expected="integers 0, 1, ...",
             remedy="set task.reading.label to a column of class numbers",
-        )  # fmt: skip
+        )
     labels = torch.from_numpy(column.cast(pyarrow.int64()).fill_null(-1).to_numpy().copy())
     wrong = (labels < 0) | (labels >= (int(labels.max()) + 1 if classes is None else classes))
     if wrong.any():

@@ -11,13 +11,18 @@ until no assignment gains anything. (Where a tensor has one group on both axes t
 in the order; it is linearised, and an order is taken only if it gains.)
 
 The reference is the sum of the other members. In the first round it grows: member k is matched to the sum of
-those before it. For 60 convolutional networks with BatchNorm on the digits, the average of all members then
-scores 90 % (72 % with the first member as the only reference, 10 % without alignment); for 200 MLPs 92 %
-(91 %, 10 %). Further rounds, against the sum of all others, change averages and midpoints by a point at most.
+those before it. Measured on networks for the digits (test accuracy in %, means over three seeds of the order;
+200 MLPs 64-50-25-10, 60 networks of two convolutions and two linear layers without and with BatchNorm):
+
+    reference            midpoint of two members    average of all members
+    not aligned          65   55   58               10   10   10
+    first member         91   89   90               91   75   71
+    growing sum          92   89   93               90   79   89
+    and 3 more rounds    92   90   94               90   77   89
 
 Running statistics follow their units but have no say: those of BatchNorm are larger than any weight, and
-with them the first of these averages is 64 %. Weights count as they are: with every tensor scaled to unit
-size all networks align worse, convolutional ones hardly at all.
+with them the last average is 69. Weights count as they are: with every tensor scaled to unit size all networks
+align worse, convolutional ones hardly at all.
 """
 
 from collections.abc import Callable, Sequence

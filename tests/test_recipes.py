@@ -1,0 +1,215 @@
+"""Every recipe composes, its network exists, and D is what the paper prints."""
+
+from collections.abc import Mapping
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from paramdiff.collect import Seeds, Subset
+from paramdiff.collect.imported import Import
+from paramdiff.errors import ConfigError
+from paramdiff.parameters.spec import ParameterSpec
+from paramdiff.run.config import RunConfig, build, register
+from paramdiff.run.launch import composed
+from paramdiff.run.options import RECIPES, describe_options, in_families, list_options
+from paramdiff.tasks.models import make_network
+
+EXPERIMENTS = [path.stem for path in sorted((RECIPES / "experiment").glob("*.yaml"))]
+FILES = sorted(RECIPES.rglob("*.yaml"))
+
+SETS = ("mnist", "cifar10", "cifar100", "stl10", "flowers102", "pets", "food101", "imagenet1k")
+NETWORKS = ("resnet18", "resnet50", "vit_tiny", "vit_base", "convnext_tiny", "convnext_base")
+LAST_NORMS = {
+    "resnet18": 2_048, "resnet50": 5_120, "vit_tiny": 768, "vit_base": 3_072,
+    "convnext_tiny": 3_072, "convnext_base": 4_096,
+}  # fmt: skip
+DIMENSIONS = {
+    **{f"{data}_{network}": LAST_NORMS[network] for data, network in product(SETS, NETWORKS)},  # Table 1
+    "cifar10_convnet3": 24_714, "cifar100_convnet3": 70_884,  # Tables 2 and 10
+    "mnist_mlp3": 39_760, "cifar10_mlp3": 155_135,
+    "cifar100_resnet18_norms10to14": 2_048, "cifar100_resnet18_norms14to16": 2_048,  # Table 3b
+    "cifar100_resnet18_adam": 2_048, "cifar100_resnet18_adamw": 2_048,  # Table 4
+    "mnist_hyper_cnn": 2_464, "svhn_hyper_cnn": 2_864,  # Table 8
+    "cifar10_hyper_cnn": 2_864, "stl10_hyper_cnn": 2_864,
+    "cifar100_resnet18_linear": 51_200, "cifar100_resnet18_conv": 1_728,  # Tables 17c and 10
+    "cifar100_resnet18_shortcut": 8_192,
+    "digits": 256, "digits_full": 4_785, "digits_seeds": 4_785, "reference": 2_048,
+}  # fmt: skip
+
+
+LEAST = ("name=test", "compare=none", "generator=average")  # composes fastest
+
+
+@cache
+def config(experiment: str, *overrides: str) -> RunConfig:
+    return build(composed([*LEAST, f"experiment={experiment}", *overrides]))
+
+
+def network(made: RunConfig) -> nn.Module:
+    """A pretrained one is built without its weights, and once for all data sets: the head is not selected."""
+    settings, source = made.task, made.task.make().source
+    options = dict(settings.model_options)
+    classes = 1000 if options.pop("pretrained", False) else source.classes
+    return _on_meta(settings.model or source.model, str(options), source.shape, classes)
+
+
+@cache
+def _on_meta(name: str, options: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    with torch.device("meta"):
+        return make_network(name, OmegaConf.to_container(OmegaConf.create(options)), shape, classes)
+
+
+@cache
+def spec(model: nn.Module, select: str) -> ParameterSpec:
+    return ParameterSpec.from_model(model, select)
+
+
+def test_every_cell_of_the_papers_tables_has_a_recipe_and_every_recipe_a_dimension():
+    assert sorted(DIMENSIONS) == EXPERIMENTS
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_recipe_composes_and_has_the_papers_dimension(experiment: str):
+    made = config(experiment)
+    assert spec(network(made), made.zoo.select).dim == DIMENSIONS[experiment]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_zoos_are_made_as_the_paper_says(experiment: str):
+    made = config(experiment)
+    entire = experiment.endswith(("convnet3", "mlp3", "hyper_cnn"))
+    pretrained = bool(made.task.model_options.get("pretrained"))
+    if not experiment.startswith(("digits", "reference")):
+        assert made.zoo.k == 200 and isinstance(made.zoo, Seeds if entire else Subset)
+        assert pretrained == ("vit" in experiment or "convnext" in experiment)
+    if pretrained:
+        assert made.task.make().source.shape == (3, 224, 224)
+        assert (made.zoo.pretrain.epochs == 0) == experiment.startswith("imagenet1k")
+
+
+@pytest.mark.parametrize("data", SETS)
+def test_small_images_get_a_small_stem(data: str):
+    made = config(f"{data}_resnet50")
+    side = made.task.make().source.shape[1]
+    assert (network(made).conv1.stride == (1, 1)) == (side <= 32)
+
+
+def test_selections_of_tables_3b_and_17c():
+    def tensors(experiment: str) -> list[str]:
+        made = config(f"cifar100_resnet18_{experiment}")
+        return spec(network(made), made.zoo.select).names
+
+    layers = ["layer3.0.bn1", "layer3.0.bn2", "layer3.1.bn1", "layer3.1.bn2"]
+    assert tensors("norms10to14") == [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
+    assert tensors("norms14to16")[::2] == ["layer4.0.bn1.weight", "layer4.0.bn2.weight"]
+    assert tensors("conv") == ["conv1.weight"]
+    assert tensors("linear") == ["fc.weight"]
+    assert tensors("shortcut") == ["layer2.0.downsample.0.weight"]
+
+
+def test_optimisers_of_table_4():
+    for name in ("adam", "adamw"):
+        zoo = config(f"cifar100_resnet18_{name}").zoo
+        assert (zoo.optimizer, zoo.pretrain.optimizer) == (name, name)
+    assert config("cifar100_resnet18").zoo.optimizer == "sgd"
+
+
+def test_the_generator_of_the_paper():
+    own = config("digits", "generator=paper").generator
+    assert (own.autoencoder_steps, own.autoencoder_batch, own.autoencoder_lr) == (30_000, 200, 1e-3)
+    assert (own.steps, own.batch, own.lr, own.weight_decay) == (30_000, 200, 1e-3, 2e-6)
+    assert (own.parameter_noise, own.latent_noise, own.norm, len(own.channels)) == (1e-3, 0.1, "instance", 4)
+    assert (own.denoiser, own.depth, own.prediction, own.ema) == ("conv", 4, "eps", 0.9999)
+    assert (own.scheduler, own.timesteps, own.sample_steps) == ("ddpm", 1000, 1000)
+
+
+# Recipes as files ----------------------------------------------------------------------------------------
+
+
+@cache
+def body(path: Path) -> dict[str, Any]:
+    return OmegaConf.to_container(OmegaConf.load(path))
+
+
+def chosen(path: Path) -> list[str]:
+    """The overrides that stand for the defaults list of an experiment."""
+    words = []
+    for item in body(path).get("defaults", []):
+        pairs = item.items() if isinstance(item, Mapping) else [("experiment", item)]
+        words += [f"{key.removeprefix('override /')}={value}" for key, value in pairs]
+    return words
+
+
+def leaves(value: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {path: value}
+    return {k: v for key, item in value.items() for k, v in leaves(item, f"{path}.{key}".strip(".")).items()}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(RECIPES).as_posix())
+def test_recipes_are_short(path: Path):
+    assert len(path.read_text().splitlines()) <= 30
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_no_experiment_repeats_what_it_is_composed_of(experiment: str):
+    path = RECIPES / "experiment" / f"{experiment}.yaml"
+    own = leaves({key: value for key, value in body(path).items() if key != "defaults"})
+    if own:
+        base = OmegaConf.to_container(composed([*LEAST, *chosen(path)]))
+        before = leaves(base)
+        assert [key for key, value in own.items() if before.get(key) == value] == []
+
+
+def test_no_two_experiments_are_the_same():
+    assert len({str(body(RECIPES / "experiment" / f"{name}.yaml")) for name in EXPERIMENTS}) == len(
+        EXPERIMENTS
+    )
+
+
+# Names for the command line ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("group", ["task", "model", "zoo", "generator", "compare", "experiment"])
+def test_help_knows_every_option(group: str):
+    from hydra.core.config_store import ConfigStore
+
+    register()
+    in_code = [name.removesuffix(".yaml") for name in ConfigStore.instance().repo.get(group, {})]
+    in_files = [path.stem for path in (RECIPES / group).glob("*.yaml")]
+    assert sorted(list_options(group)) == sorted([*in_code, *in_files])
+
+
+def test_families_of_names():
+    names = ["a_x", "a_y", "b_x", "b_y", "c", "c_x", "d_z"]
+    assert in_families(names) == ["c, c_x, d_z", "{a, b}_{x, y}"]
+
+
+def test_help_is_readable():
+    lines = describe_options().splitlines()
+    assert len(lines) < 40 and max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize(
+    "word", ["task.model_options.small_stem=true", "+task.model_options.small_stem=true",
+             "task.model_options={small_stem: true}"],
+)  # fmt: skip
+def test_options_of_a_network_are_typed_like_any_other_key(word: str):
+    made = config("digits", "task.model=timm/resnet18", word)
+    assert made.task.model_options == {"small_stem": True}
+
+
+def test_the_default_experiment_takes_any_zoo(tmp_path: Path):
+    made = build(composed(["name=test", "zoo=import", f"zoo.path={tmp_path}"]))
+    assert isinstance(made.zoo, Import)
+
+
+def test_an_experiment_that_does_not_fit_the_options_beside_it():
+    with pytest.raises(ConfigError, match=r"^experiment/reference: Key 'weights' not in 'Seeds'; leave "):
+        config("reference", "zoo=seeds")
