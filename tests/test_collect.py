@@ -180,7 +180,7 @@ def test_every_counts_steps(tmp_path: Path):
 
 def test_a_zoo_of_seeds_is_of_independent_trainings(tmp_path: Path):
     zoo = SEEDS.collect(task(), tmp_path / "a")
-    later = replace(SEEDS, k=1, seed=2).collect(task(), tmp_path / "b")
+    later = replace(SEEDS, k=2, seed=2).collect(task(), tmp_path / "b")
     assert torch.equal(zoo.vectors[2], later.vectors[0])
     assert [record.seed for record in zoo.records] == [0, 1, 2]
     assert not zoo.trajectory

@@ -15,9 +15,8 @@ LAYERS = [
     {"parameters"},
     {"zoo"},
     {"generators", "tasks"},
-    {"collect"},
     {"scoring"},
-    {"study"},
+    {"collect", "study"},
     {"report"},
     {"run"},
     {"cli"},
@@ -25,7 +24,7 @@ LAYERS = [
 ]
 MAY_NOT = {
     "generators": {"tasks"}, "tasks": {"generators"},
-    "collect": {"generators"}, "scoring": {"generators", "collect"},
+    "scoring": {"generators"}, "collect": {"generators"}, "study": {"generators"},
     "report": {"generators", "tasks", "collect", "scoring", "zoo", "networks", "parameters"},
 }  # fmt: skip
 

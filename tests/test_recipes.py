@@ -213,3 +213,11 @@ def test_the_default_experiment_takes_any_zoo(tmp_path: Path):
 def test_an_experiment_that_does_not_fit_the_options_beside_it():
     with pytest.raises(ConfigError, match=r"^experiment/reference: Key 'weights' not in 'Seeds'; leave "):
         config("reference", "zoo=seeds")
+
+
+def test_the_example_of_a_foreign_zoo(monkeypatch: pytest.MonkeyPatch):
+    folder = Path(__file__).parents[1] / "examples" / "foreign_zoo"
+    monkeypatch.syspath_prepend(str(folder))
+    found = f"hydra.searchpath=[file://{folder}]"
+    made = build(composed([*LEAST, found, "experiment=foreign_zoo", "zoo.path=somewhere"]))
+    assert spec(network(made), made.zoo.select).dim == 62_006

@@ -146,7 +146,7 @@ def test_killed_anywhere_it_ends_with_the_same_numbers(finished: Path, tmp_path:
 def test_a_sweep_makes_a_folder_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     words = [word for word in SMALL if not word.startswith(("n=", "compare"))]
-    assert main(["collect", "-m", "seed=0,1", *words]) == 0
+    assert main(["collect", words[0], "-m", "seed=0,1", *words[1:]]) == 0
     folders = sorted(p.name for p in (tmp_path / "runs").iterdir() if p.is_dir())
     assert len(folders) == 2 and "seed=0" in folders[0] and "seed=1" in folders[1]
     zoos = [load_tensors(tmp_path / "runs" / name / "zoo/vectors.safetensors")["vectors"] for name in folders]

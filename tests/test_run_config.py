@@ -1,10 +1,14 @@
+from pathlib import Path
+
 import pytest
+from omegaconf import OmegaConf
+from yaml import YAMLError
 
 from paramdiff.collect import Subset
 from paramdiff.errors import ConfigError
 from paramdiff.generators.pdiff import ParameterDiffusion
-from paramdiff.run.config import build, option_name, plain
-from paramdiff.run.launch import composed
+from paramdiff.run.config import build, explain, option_name, plain
+from paramdiff.run.launch import arranged, composed
 from paramdiff.run.pipeline import entries_of
 
 NAMED = ["name=test"]
@@ -49,6 +53,15 @@ def test_every_mistake_is_one_line_that_names_the_key(override: str, message: st
     assert "\n" not in str(caught.value) and caught.value.exit_code == 2
 
 
+def test_words_may_come_in_any_order():
+    """DESIGN.md's own example has ``-m`` between overrides, which Hydra's parser alone refuses."""
+    assert arranged(["zoo.k=50", "-m", "seed=0,1", "--config-dir", "here", "experiment=x"]) == [
+        "-m", "--config-dir", "here", "zoo.k=50", "seed=0,1", "experiment=x",
+    ]  # fmt: skip
+    assert arranged(["zoo.k=5"]) == ["experiment=digits", "zoo.k=5"]
+    assert arranged(["task=own"]) == ["task=own"], "another task does not get the digits' settings"
+
+
 def test_p_diff_is_always_among_the_rows():
     assert [e.name for e in entries_of(config("generator=gaussian", "compare=none"))] == [
         "gaussian",
@@ -66,3 +79,13 @@ def test_a_repeated_generator_is_left_out_and_namesakes_are_numbered():
 def test_settings_are_plain_and_name_their_class():
     assert plain(Subset(k=5))["kind"] == "Subset" and plain(Subset(k=5))["k"] == 5
     assert option_name("p-diff-linear") == "pdiff_linear"
+
+
+def test_a_recipe_that_is_not_yaml(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("zoo:\n  {select: ???}\n")
+    with pytest.raises(YAMLError) as caught:
+        OmegaConf.load(path)
+    assert (
+        str(explain(caught.value)) == f"{path}, line 2: expected the node content, but found '?'; correct it"
+    )

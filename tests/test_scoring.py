@@ -244,6 +244,17 @@ def test_a_probe_reads_the_data_once_and_late():
     assert task.data.reads == reads
 
 
+def test_training_scores_take_the_tasks_selection_items():
+    """A fixed subset, the same for every generator; the test data is always read whole."""
+    task = Digits(items=200)
+    task.selection_items = 40
+    zoo, vectors = make(task)
+    scores = Scorer(task, zoo).score(vectors, "train")
+    assert scores.outcomes["correct"].shape == (len(vectors), 40)
+    assert torch.equal(scores.metric, Scorer(task, zoo).probe(40)(vectors))
+    assert Scorer(task, zoo).score(vectors, "test").outcomes["correct"].shape[1] == 200
+
+
 def test_a_probe_of_all_items_is_the_score_and_higher_is_better():
     task = Regression()
     zoo, vectors = make(task)

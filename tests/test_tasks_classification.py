@@ -170,6 +170,8 @@ def test_settings_are_checked():
         ImageTask(data="digts")
     with pytest.raises(ConfigError, match="image_size: digits cannot be read in another way; leave it away"):
         ImageTask(image_size=16)
+    with pytest.raises(ConfigError, match="std: 0 is out of range; expected more than 0"):
+        ImageTask(std=[0.5, 0, 0.5])
     with pytest.raises(ConfigError, match=r"channels: 2 is not known; expected 1 \(grey\) or 3 \(colour\)"):
         ImageTask(data="cifar10", channels=2)
     with pytest.raises(

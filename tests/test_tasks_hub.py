@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_images import write_folder, write_shards
 
 from paramdiff.errors import ConfigError, TaskError
 from paramdiff.tasks import hub
 from paramdiff.tasks.hub import Place, Reading, locate, read_rows
+from tiny_images import write_folder, write_shards
 
 
 @pytest.fixture
@@ -56,7 +56,9 @@ def test_the_last_part_of_an_id_is_enough_under_the_root(root: Path):
 def test_a_name_that_is_nothing_is_explained_at_once(root: Path):
     with pytest.raises(TaskError) as caught:
         locate("cifar")
-    assert str(caught.value).startswith(f"there is no data set 'cifar' (looked for {root}/cifar, cifar); expected a")
+    assert str(caught.value).startswith(
+        f"there is no data set 'cifar' (looked for {root}/cifar, cifar); expected a"
+    )
     assert str(caught.value).endswith("did you mean cifar10, cifar100")
     with pytest.raises(TaskError, match=r"^there is no data set './leaves' \(looked for leaves\)"):
         locate("./leaves")
@@ -108,7 +110,9 @@ def test_a_damaged_file_is_named(tmp_path: Path):
 
 
 def test_a_folder_of_something_else_is_explained(tmp_path: Path):
-    with pytest.raises(TaskError, match="cannot be read as a data set .*; expected parquet files, or an image folder"):
+    with pytest.raises(
+        TaskError, match="cannot be read as a data set .*; expected parquet files, or an image folder"
+    ):
         read_rows(Place("a", None, str(tmp_path)), Reading(), tmp_path / "cache")
 
 
@@ -138,17 +142,25 @@ def test_the_hub_is_not_tried_again_and_again(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(utils, "get_session", Session)
     assert not hub._hub_reachable() and Session.asked == 1
     seen = []
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: seen.append(datasets.config.HF_HUB_OFFLINE))
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda *_, **__: seen.append(datasets.config.HF_HUB_OFFLINE)
+    )
     before = datasets.config.HF_HUB_OFFLINE
     read_rows(locate("someone/leaves"), Reading(), Path("nowhere"))
-    assert seen == [True] and datasets.config.HF_HUB_OFFLINE == before
+    assert seen == [True] and before == datasets.config.HF_HUB_OFFLINE
 
 
 @pytest.mark.parametrize(
     ("said", "text"),
     [
-        ("Dataset 'a/b' is a gated dataset on the Hub.", r"gated dataset.*; ask for access .* `hf auth login`$"),
-        ("Dataset 'a/b' doesn't exist on the Hub", r"^the Hugging Face Hub does not give 'a/b' \(Dataset 'a/b' doesn't"),
+        (
+            "Dataset 'a/b' is a gated dataset on the Hub.",
+            r"gated dataset.*; ask for access .* `hf auth login`$",
+        ),
+        (
+            "Dataset 'a/b' doesn't exist on the Hub",
+            r"^the Hugging Face Hub does not give 'a/b' \(Dataset 'a/b' doesn't",
+        ),
     ],
 )
 def test_what_the_hub_refuses_is_passed_on(monkeypatch: pytest.MonkeyPatch, said: str, text: str):

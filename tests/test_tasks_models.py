@@ -9,6 +9,7 @@ from torch import nn
 
 from paramdiff.errors import CheckpointError, ConfigError, TaskError
 from paramdiff.files import save_tensors
+from paramdiff.networks.prefix import SharedPrefix
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.tasks.models import NETWORKS, library, make_network
 from paramdiff.tasks.models.stem import small_stem
@@ -102,6 +103,13 @@ def test_parameter_free_shortcuts_pass_every_second_pixel():
     short = network.layer2[0].shortcut(x)
     assert torch.equal(short[:, 8:24], x[:, :, ::2, ::2])
     assert short.shape == (2, 32, 16, 16) and short[:, :8].abs().sum() + short[:, 24:].abs().sum() == 0
+
+
+def test_cifar_resnets_can_be_traced_so_that_samples_share_most_of_the_network():
+    network = make_network("cifar_resnet20", {}, COLOUR, 10)
+    shared = SharedPrefix(network, ParameterSpec.from_model(network, "last_norms:2").names)
+    shared.prefix(torch.randn(2, *COLOUR))
+    assert not shared.whole
 
 
 def test_options_change_the_network():
@@ -282,6 +290,7 @@ def test_mistakes_in_the_configuration(name: str, options: dict, text: str):
     [
         ("timm/resnet19", {}, r"^timm has no network 'resnet19'; did you mean resnet18"),
         ("torchvision/resnet19", {}, r"^torchvision has no network 'resnet19'; did you mean resnet18"),
+        ("timm/botnet50ts_256", {"pretrained": True}, r"^timm has no weights for 'botnet50ts_256'; did you"),
         (
             TINY,
             {"arguments": {"foo": 1}},

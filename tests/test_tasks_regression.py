@@ -11,8 +11,6 @@ from paramdiff.collect import Seeds, Subset, TrainingConfig
 from paramdiff.errors import TaskError
 from paramdiff.seeds import generator
 from paramdiff.tasks.base import Task
-from paramdiff.tasks.data import ready
-from paramdiff.tasks.evaluate import outcomes
 
 
 class Line(Task):
@@ -50,22 +48,9 @@ class Careless(Line):
         return {"squared_error": super().predict(outputs, batch)["squared_error"].mean()}
 
 
-def test_outcomes_are_one_value_per_item():
-    task, data = Line(), ready(Line().train_data(), "cpu")
-    models = [task.model().eval() for _ in range(3)]
-    found = outcomes(task, lambda x: [model(x) for model in models], data)["squared_error"]
-    x, y = task.train_data().tensors
-    expected = torch.stack([(model(x)[:, 0] - y).square() for model in models])
-    assert torch.allclose(found, expected, atol=1e-5)
-    assert not found.requires_grad
-
-
-def test_a_task_that_averages_too_early_is_told():
-    task = Careless()
-    with pytest.raises(
-        TaskError, match=r"predict\(\) gives 'squared_error' of shape \[\].*expected one value per item"
-    ):
-        outcomes(task, lambda x: [task.model()(x)], ready(task.train_data(), "cpu"))
+def test_a_task_that_averages_too_early_is_told(tmp_path: Path):
+    with pytest.raises(TaskError, match=r"outcomes of shapes .*expected .*one value per item"):
+        Subset(k=2, select="last_norms:1", pretrain=TrainingConfig(epochs=1)).collect(Careless(), tmp_path)
 
 
 def test_a_zoo_of_a_trajectory(tmp_path: Path):

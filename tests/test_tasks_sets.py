@@ -22,5 +22,10 @@ def test_the_papers_sets_are_there():
 
 
 def test_a_set_is_known_by_its_id_too():
-    assert ready_name("cifar100") == ready_name("uoft-cs/cifar100") == ready_name("UOFT-CS/CIFAR100") == "cifar100"
+    assert (
+        ready_name("cifar100")
+        == ready_name("uoft-cs/cifar100")
+        == ready_name("UOFT-CS/CIFAR100")
+        == "cifar100"
+    )
     assert ready_name("uoft-cs/cifar1000") is None and ready_name("digits") is None

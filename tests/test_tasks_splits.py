@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_images import CLASS, INTEGER, pictures, png, write_folder, write_parquet, write_shards
 
 from paramdiff.errors import TaskError
 from paramdiff.tasks.hub import Place, Reading, read_rows
 from paramdiff.tasks.splits import Split, held_out, open_splits
+from tiny_images import CLASS, INTEGER, pictures, png, write_folder, write_parquet, write_shards
 
 IMAGES = [png(image) for image in pictures(6, (4, 4))]
 
@@ -29,7 +29,10 @@ def test_splits_of_a_plain_set(tmp_path: Path, write):
 
 
 def test_columns_are_found_by_their_type_whatever_their_names(tmp_path: Path):
-    more = {"weight": (INTEGER, list(range(6))), "text": ({"dtype": "string", "_type": "Value"}, list("abcdef"))}
+    more = {
+        "weight": (INTEGER, list(range(6))),
+        "text": ({"dtype": "string", "_type": "Value"}, list("abcdef")),
+    }
     folder = write_shards(tmp_path / "a", image="img", label="species", more=more)
     train, _, _ = opened(folder)
     assert train.image == "img" and train.labels.tolist() == [0, 1, 2, 0, 1, 2]
@@ -62,7 +65,9 @@ def test_several_label_columns_are_named_unless_one_is_chosen(tmp_path: Path):
 def test_a_ready_set_knows_its_label_column(tmp_path: Path):
     names = [str(i) for i in range(100)]
     kind = {"names": names, "_type": "ClassLabel"}
-    folder = write_shards(tmp_path / "a", label="fine_label", kind=kind, more={"coarse_label": (CLASS, [0] * 6)})
+    folder = write_shards(
+        tmp_path / "a", label="fine_label", kind=kind, more={"coarse_label": (CLASS, [0] * 6)}
+    )
     train, _, classes = opened(folder, "cifar100")
     assert classes == 100 and train.labels.tolist() == [0, 1, 2, 0, 1, 2]
 
@@ -77,7 +82,9 @@ def test_a_set_without_images_is_explained(tmp_path: Path):
     bare = tmp_path / "b"
     bare.mkdir()
     parquet.write_table(pa.table({"label": [0, 1]}), bare / "train.parquet")
-    with pytest.raises(TaskError, match=r"trees: no column has the type of the images; it has label \(Value\)"):
+    with pytest.raises(
+        TaskError, match=r"trees: no column has the type of the images; it has label \(Value\)"
+    ):
         opened(bare)
 
 
@@ -106,7 +113,9 @@ def test_a_ready_sets_own_test_split_comes_first(tmp_path: Path):
     write_parquet(folder / "data/test-00000-of-00001.parquet", IMAGES, [-1] * 6, kind=kind)
     write_parquet(folder / "data/validation-00000-of-00001.parquet", IMAGES[:4], [3, 1, 0, 2], kind=kind)
     assert opened(folder, "imagenet1k")[1].labels.tolist() == [3, 1, 0, 2]
-    with pytest.raises(TaskError, match=r"split test: row 0 has the label -1 \(6 such rows\); expected 0 to 999"):
+    with pytest.raises(
+        TaskError, match=r"split test: row 0 has the label -1 \(6 such rows\); expected 0 to 999"
+    ):
         opened(folder)
 
 
@@ -152,15 +161,22 @@ def test_a_wrong_label_is_named(tmp_path: Path, labels, kind, text: str):
 def test_a_test_label_that_was_never_trained_is_named(tmp_path: Path):
     folder = write_shards(tmp_path / "a", kind=INTEGER)
     write_parquet(folder / "data/test-00000-of-00001.parquet", IMAGES, [0, 1, 2, 3, 2, 1], kind=INTEGER)
-    with pytest.raises(TaskError, match=r"split test: row 3 has the label 3 \(1 such rows\); expected 0 to 2"):
+    with pytest.raises(
+        TaskError, match=r"split test: row 3 has the label 3 \(1 such rows\); expected 0 to 2"
+    ):
         opened(folder)
 
 
-def test_labels_that_are_not_numbers_and_empty_splits_are_named(tmp_path: Path):
+def test_labels_that_are_not_numbers_are_named(tmp_path: Path):
     text = {"dtype": "string", "_type": "Value"}
     folder = write_shards(tmp_path / "a", more={"name": (text, list("abcdef"))})
     with pytest.raises(TaskError, match="the labels in column 'name' are of type string; expected integers"):
         opened(folder, label="name")
-    write_parquet(folder / "data/test-00000-of-00001.parquet", [], [], more={"name": (text, [])})
-    with pytest.raises(TaskError, match="split test is empty; expected at least one image"):
-        opened(folder)
+
+
+def test_an_empty_split_is_named(tmp_path: Path):
+    place = Place("trees", None, str(write_shards(tmp_path / "a")))
+    rows = read_rows(place, Reading(), tmp_path / "cache")
+    rows["test"] = rows["test"].select([])
+    with pytest.raises(TaskError, match="trees, split test is empty; expected at least one image"):
+        open_splits(rows, place, Reading())

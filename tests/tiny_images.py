@@ -20,7 +20,9 @@ INTEGER = {"dtype": "int64", "_type": "Value"}
 def pictures(n: int, shape: tuple[int, ...], seed: int = 0) -> list[np.ndarray]:
     """Random uint8 images; every class has its own brightness, so that it can be learned."""
     random = np.random.default_rng(seed)
-    return [random.integers(0, 120, shape, dtype=np.uint8) + np.uint8(60 * (i % len(CLASSES))) for i in range(n)]
+    return [
+        random.integers(0, 120, shape, dtype=np.uint8) + np.uint8(60 * (i % len(CLASSES))) for i in range(n)
+    ]
 
 
 def png(image: np.ndarray) -> bytes:

@@ -7,6 +7,7 @@ what it is about to do while torch is still loading.
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from paramdiff import __version__
 from paramdiff.errors import ParamdiffError, near
@@ -122,13 +123,22 @@ def _run(command: str, rest: list[str]) -> int:
     print(f"paramdiff {__version__}: loading ...", file=sys.stderr, flush=True)
     from paramdiff.run.launch import launch
 
+    _find_own_code()
     return launch(command, rest)
 
 
 def _inspect(rest: list[str]) -> int:
     from paramdiff.run.inspection import inspect_command
 
+    _find_own_code()
     return inspect_command(rest)
+
+
+def _find_own_code() -> None:
+    """Let ``package.module:attr`` name modules of the current folder, as ``python -m`` does."""
+    here = str(Path.cwd())
+    if not {"", here} & set(sys.path):
+        sys.path.insert(0, here)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,16 @@
 """The one protocol of every way to make a zoo from a task, and what the ways share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import nn
 
-from paramdiff.errors import TaskError
-from paramdiff.networks.prefix import SharedPrefix
+from paramdiff.errors import TaskError, check_choice
+from paramdiff.scoring.scorer import Scorer
 from paramdiff.seeds import seeded
-from paramdiff.tasks.base import Data, Task
-from paramdiff.tasks.evaluate import outcomes
+from paramdiff.tasks.base import Task
 from paramdiff.zoo.zoo import Zoo
 
 
@@ -21,9 +19,12 @@ class Way(ABC):
 
     Class attributes:
         way: its name in ``Zoo.about`` and in the configuration.
+        align: whether members' hidden units are put in a common order afterwards
+            (:mod:`paramdiff.zoo.aligning`); a setting of the ways whose members may differ in it.
     """
 
     way: ClassVar[str]
+    align: str = "false"
 
     @abstractmethod
     def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
@@ -39,6 +40,17 @@ class Way(ABC):
             SelectionError: the selection matches nothing or cannot be collected in this way.
             NumericalError: NaN or Inf appeared.
         """
+
+
+def alignment(word: object) -> str:
+    """``true``, ``false`` or ``auto`` from what YAML made of it.
+
+    Raises:
+        ConfigError: something else.
+    """
+    text = str(word).lower()
+    check_choice("align", text, ("true", "false", "auto"))
+    return text
 
 
 def fresh_network(task: Task, device: torch.device | str, *key: int | str) -> nn.Module:
@@ -57,23 +69,8 @@ def size(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def add_train_scores(zoo: Zoo, task: Task, model: nn.Module, data: Data) -> None:
-    """Record each member's score on the training data, as ``scores["train"]``.
-
-    Args:
-        zoo: its records are changed.
-        task: gives the metric.
-        model: holds the frozen tensors of the zoo, on the data's device.
-        data: the training data; read once for all members.
-    """
-    shared = SharedPrefix(model, zoo.spec.keys)
-    vectors = zoo.vectors.to(next(iter(model.state_dict().values())).device)
-
-    def members(*inputs: Any) -> Iterator[Any]:
-        boundary = shared.prefix(*inputs)
-        return (shared.suffix(boundary, zoo.spec.unflatten(v)) for v in vectors)
-
-    found = outcomes(task, members, data, "scoring originals")
-    for index, record in enumerate(zoo.records):
-        scores = task.metrics({name: values[index] for name, values in found.items()})
-        record.scores["train"] = scores[task.metric]
+def add_train_scores(zoo: Zoo, task: Task, device: torch.device | str) -> None:
+    """Record each member's score on the training data, as ``scores["train"]``."""
+    scores = Scorer(task, zoo, device).score(zoo.vectors, "train").metric
+    for record, score in zip(zoo.records, scores.tolist(), strict=True):
+        record.scores["train"] = score

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from paramdiff.collect.base import Way, add_train_scores, fresh_network, size
+from paramdiff.collect.base import Way, add_train_scores, alignment, fresh_network, size
 from paramdiff.collect.optimisation import TrainingConfig
 from paramdiff.devices import suitable_threads
 from paramdiff.errors import SelectionError, check_range
@@ -26,6 +26,7 @@ class Seeds(Way):
         k: K, members to collect.
         select: which tensors are generated; what is left out must be the same in every network.
         seed: of the first training; the others follow, one by one.
+        align: put hidden units in a common order afterwards: ``true``, ``false``, or ``auto``, if it helps.
         train: each training.
     """
 
@@ -34,9 +35,11 @@ class Seeds(Way):
     k: int = 50
     select: str = "all"
     seed: int = 0
+    align: str = "auto"
     train: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
+        self.align = alignment(self.align)
         check_range("k", self.k, least=2)
         check_range("seed", self.seed, least=0)
         check_range("train.epochs", self.train.epochs, least=1)
@@ -57,7 +60,7 @@ class Seeds(Way):
             records = [Record(seed=seed, step=self.train.epochs * data.steps) for seed in seeds]
             about = {"way": self.way, "trajectory": False, "task": task.name, "settings": asdict(self)}
             zoo = Zoo(vectors, spec, base, records, about)
-            add_train_scores(zoo, task, model, data)
+            add_train_scores(zoo, task, device)
         return zoo
 
     def _train(self, task: Task, data: Data, seed: int, file: Path, device: torch.device | str) -> None:

@@ -6,10 +6,9 @@ from typing import ClassVar
 
 import torch
 
-from paramdiff.collect.base import Way, add_train_scores, fresh_network, size
-from paramdiff.devices import suitable_threads
+from paramdiff.collect.base import Way, add_train_scores, alignment, fresh_network
+from paramdiff.errors import check_range
 from paramdiff.tasks.base import Task
-from paramdiff.tasks.data import ready
 from paramdiff.zoo.importing import open_zoo
 from paramdiff.zoo.reading import load_weights
 from paramdiff.zoo.zoo import Zoo
@@ -22,17 +21,29 @@ class Import(Way):
     Attributes:
         path: a folder of checkpoints, a glob, a saved zoo or a run folder.
         select: which tensors are generated; by default ``last_norms:2``, or what the saved zoo holds.
+        keep: condition on recorded scores and ``train``, e.g. ``train > 0.5 and test > 0.5``.
+        k: K, members to take of those; all by default.
+        align: put hidden units in a common order afterwards: ``true``, ``false``, or ``auto``, if it helps.
     """
 
     way: ClassVar[str] = "import"
 
     path: str
     select: str | None = None
+    keep: str | None = None
+    k: int | None = None
+    align: str = "auto"
+
+    def __post_init__(self) -> None:
+        self.align = alignment(self.align)
+        if self.k is not None:
+            check_range("k", self.k, least=2)
 
     def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
         model = fresh_network(task, device, 0)
         zoo = open_zoo(self.path, model, self.select)
         load_weights(model, zoo.base, self.path)
-        with suitable_threads(size(model)):
-            add_train_scores(zoo, task, model, ready(task.train_data(), device))
-        return zoo
+        add_train_scores(zoo, task, device)
+        if self.keep is not None:
+            zoo = zoo.keep(self.keep)
+        return zoo if self.k is None else zoo.subsample(self.k)

@@ -68,7 +68,7 @@ class Subset(Optimisation, Way):
             records = [Record(seed=self.seed, step=(i + 1) * self.every) for i in range(self.k)]
             about = {"way": self.way, "trajectory": True, "task": task.name, "settings": asdict(self)}
             zoo = Zoo(members.vectors, spec, base, records, about)
-            add_train_scores(zoo, task, model, data)
+            add_train_scores(zoo, task, device)
         return zoo
 
     def _prepare(self, model: nn.Module, task: Task, data: Data, folder: Path) -> None:

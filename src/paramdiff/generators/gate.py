@@ -119,7 +119,7 @@ class Gate:
         if held is not None and held < HALF * train:
             return (
                 f"fitted members are reconstructed better ({train:.0%}), so each member varies in directions "
-                "of its own, as independent seeds whose neurons are not aligned do, or K is too small"
+                "of its own, as independent seeds do, most of all before their neurons are aligned, or K is too small"
             )
         if train < HALF:
             return (

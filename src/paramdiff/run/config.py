@@ -24,7 +24,7 @@ class RunConfig:
     """One run: a task, a zoo, a generator, and the generators it is compared with.
 
     Attributes:
-        name: the experiment's name; by default the one chosen with ``experiment=``.
+        name: for tables; by default the experiment chosen, or the task without one.
         run_dir: the run folder; by default ``runs/<experiment>`` plus the overrides given.
         seed: seed of everything; ``zoo.seed`` and ``generator.seed`` follow it.
         n: N, samples drawn from every generator.
@@ -32,7 +32,7 @@ class RunConfig:
         force: redo stages whose settings changed in a run folder that holds other settings.
     """
 
-    name: str = "${hydra:runtime.choices.experiment}"
+    name: str | None = None
     run_dir: str | None = None
     seed: int = 0
     n: int = 100
@@ -69,6 +69,8 @@ def register() -> None:
             if f"{option}.yaml" in store.repo.get(group, {}):
                 continue
             node = OmegaConf.structured(kind)
+            if "device" in node:
+                node.device = "${device}"
             if "seed" in node:
                 node.seed = "${seed}"  # one seed for the whole run, unless this one is set
             for key in node:
@@ -121,7 +123,9 @@ def explain(error: Exception) -> ConfigError:
         return ConfigError(word, "not understood", expected="KEY=VALUE", remedy="see `paramdiff run --help`")
     if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
-        return ConfigError(f"{mark.name}, line {mark.line + 1}", error.problem or "not YAML", remedy="correct it")
+        return ConfigError(
+            f"{mark.name}, line {mark.line + 1}", error.problem or "not YAML", remedy="correct it"
+        )
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
@@ -131,6 +135,9 @@ def explain(error: Exception) -> ConfigError:
         return ConfigError(inside[1], inside[2], remedy="leave out the option that it does not fit")
     first = text.strip().splitlines()[0] if text.strip() else type(cause).__name__
     key = getattr(cause, "full_key", None) or getattr(cause, "key", None)
+    absent = re.search(r"Missing mandatory value: (\S+)", text)
+    if absent:
+        return ConfigError(absent.group(1), "no value", remedy=f"give {absent.group(1)}=...")
     missing = re.search(r"Could not find '([^']+)'", str(error))
     if missing:
         return _unknown_option(missing.group(1), str(error))

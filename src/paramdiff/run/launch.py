@@ -17,6 +17,11 @@ from paramdiff.errors import ConfigError, ParamdiffError
 from paramdiff.run.config import RunConfig, build, explain, register
 from paramdiff.run.pipeline import Pipeline
 
+DEFAULT_EXPERIMENT = "digits"
+
+VALUE_FLAGS = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
+"""Hydra's flags that are followed by a value."""
+
 NAMELESS = ("experiment", "run_dir", "force", "device")
 """Overrides that do not become part of a run folder's name."""
 
@@ -44,7 +49,7 @@ def launch(command: str, words: Sequence[str]) -> int:
         except ParamdiffError as error:
             raise _Stopped(error) from None
 
-    before, sys.argv = sys.argv, [f"paramdiff {command}", *words]
+    before, sys.argv = sys.argv, [f"paramdiff {command}", *arranged(words)]
     try:
         hydra.main(version_base="1.3", config_path="pkg://paramdiff.recipes", config_name="config")(job)()
     except _Stopped as stopped:
@@ -59,8 +64,9 @@ def launch(command: str, words: Sequence[str]) -> int:
 def compose(config: DictConfig) -> tuple[RunConfig, str]:
     """The validated objects of a composed configuration, and its resolved YAML."""
     try:
-        if config.run_dir is None:
-            config.run_dir = str(default_run_dir(HydraConfig.get()))
+        chosen = HydraConfig.get()
+        config.name = config.name or recipe_name(chosen)
+        config.run_dir = config.run_dir or str(default_run_dir(chosen))
         OmegaConf.resolve(config)
         return build(config), OmegaConf.to_yaml(config)
     except OmegaConfBaseException as error:
@@ -77,11 +83,32 @@ def composed(overrides: Sequence[str], name: str = "config") -> DictConfig:
         raise explain(error) from None
 
 
+def arranged(words: Sequence[str]) -> list[str]:
+    """Flags first, then overrides, as Hydra's parser wants them; the default experiment where none is named.
+
+    A task without an experiment starts from the plain settings, not from those of the digits.
+    """
+    flags, overrides, left = [], [], list(words)
+    while left:
+        word = left.pop(0)
+        (flags if word.startswith("-") else overrides).append(word)
+        if word in VALUE_FLAGS and left:
+            flags.append(left.pop(0))
+    named = any(word.lstrip("+").startswith(("experiment=", "task=")) for word in overrides)
+    return flags + ([] if named else [f"experiment={DEFAULT_EXPERIMENT}"]) + overrides
+
+
+def recipe_name(hydra_config: Any) -> str:
+    """The experiment that was chosen, or the task if there is none."""
+    choices = hydra_config.runtime.choices
+    return str(choices["experiment"] or choices["task"])
+
+
 def default_run_dir(hydra_config: Any) -> Path:
     """``runs/<experiment>``, followed by the overrides, so that two settings never share a folder."""
     words = [w.lstrip("+~") for w in hydra_config.overrides.task]
     kept = [w for w in words if w.partition("=")[0] not in NAMELESS]
-    name = ",".join([hydra_config.runtime.choices["experiment"].replace("/", "-"), *sorted(kept)])
+    name = ",".join([recipe_name(hydra_config).replace("/", "-"), *sorted(kept)])
     safe = "".join(c if c.isalnum() or c in "=.,-_" else "_" for c in name)
     if len(safe) > 200:
         raise ConfigError(

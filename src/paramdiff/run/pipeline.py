@@ -38,6 +38,8 @@ from paramdiff.study.summary import arrays
 from paramdiff.study.value import select_on_train
 from paramdiff.tasks import make_task
 from paramdiff.tasks.base import Task
+from paramdiff.tasks.data import ready
+from paramdiff.zoo.aligning import align_zoo
 from paramdiff.zoo.zoo import Zoo
 
 ORDER = ("collect", "fit", "sample", "score", "compare", "report")
@@ -169,16 +171,32 @@ class Pipeline:
             zoo = self.config.zoo.collect(self.task, scratch, self.device)
             zoo.about["task"] = self.settings["task"]
             zoo.require_usable()
-            zoo.save(self.folder.path / "zoo")
+            self._aligned(zoo).save(self.folder.path / "zoo")
 
         return [Stage("collect", [self.settings["task"], self.settings["zoo"]], [], ["zoo"], work)]
+
+    def _aligned(self, zoo: Zoo) -> Zoo:
+        """The zoo with its hidden units in a common order, where ``zoo.align`` asks for it and it helps."""
+        if self.config.zoo.align == "false":
+            return zoo
+        task, sign = self.task, 1 if self.task.higher_is_better else -1
+        probe = Scorer(task, zoo, self.device).probe()
+        found = align_zoo(
+            zoo, task.model(), auto=self.config.zoo.align == "auto", score=lambda v: sign * probe(v),
+            higher_is_better=task.higher_is_better, seed=self.config.seed,
+        )  # fmt: skip
+        for note in found.about.get("notes", []):
+            say(f"  {note}")
+        return found
 
     def _fit(self, entry: Entry, group: str = "fit") -> Stage:
         def work(scratch: Path) -> None:
             fitted = entry.generator.fit(self.zoo, probe=self.scorer.probe(), folder=scratch)
             fitted.save(self.folder.path / entry.fitted)
 
-        settings = {key: value for key, value in plain(entry.generator).items() if key not in entry.generator.sampling}
+        settings = {
+            key: value for key, value in plain(entry.generator).items() if key not in entry.generator.sampling
+        }
         return Stage(group, settings, ["zoo"], [entry.fitted], work)
 
     def _sample(self, entry: Entry, group: str = "sample") -> Stage:
@@ -270,13 +288,18 @@ class Pipeline:
             "schema": SCHEMA, "experiment": self.config.name, "generator": main.name, "command": self.command,
             "seed": self.config.seed,
             "task": task_facts(self.task), "zoo": zoo_facts(self.zoo, self.settings["zoo"]),
-            "n_items": {"train": len(self.task.train_data()), "test": len(self.task.test_data())},
+            "n_items": self._items(),
             "models": models(self.originals, findings),
             "verdict": judge(self.task, self.originals, main, others).to_json(),
             "gate": gate_of(main.generator), "notes": list(self.zoo.about.get("notes", [])),
             "timings_s": {**seconds, "total": round(sum(seconds.values()), 3)},
             "peak_rss_bytes": self.folder.peak_rss_bytes(), "machine": machine(self.device),
         }  # fmt: skip
+
+    def _items(self) -> dict[str, int]:
+        """Items that networks were scored on."""
+        train = min(len(ready(self.task.train_data(), "cpu")), self.task.selection_items)
+        return {"train": train, "test": len(ready(self.task.test_data(), "cpu"))}
 
     def _report(self) -> list[Stage]:
         def work(scratch: Path) -> None:

@@ -12,7 +12,7 @@ from paramdiff.files import read_json
 def print_summary(folder: Path) -> None:
     """Print the table of ``results.json`` to standard output."""
     results = read_json(folder / "results.json")
-    console = Console(width=None if Console().is_terminal else 110, highlight=False)
+    console = Console(width=None if Console().is_terminal else 120, highlight=False)
     console.print(summary_table(results))
     console.print(f"[bold]{results['verdict']['class']}[/]: {results['verdict']['why']}")
     gate = results.get("gate")
@@ -43,7 +43,7 @@ def summary_table(results: dict[str, Any]) -> Table:
     table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("model")
     for name in ("n", "best", "mean", "median", "worst", "selected [95%]", "within", "to zoo", "nearest"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for row in results["models"]:
         style = "bold" if row["name"] == results["generator"] else None
         table.add_row(*_cells(row, task["metric"]), style=style)
@@ -54,7 +54,7 @@ def _cells(row: dict[str, Any], metric: str) -> list[str]:
     test, selected, similarity = row["test"], row["selected"], row["similarity"]
     low, high = selected["test_ci95"] or (None, None)
     number = lambda value: score(value, metric)
-    interval = "" if low is None else f" [{number(low)}, {number(high)}]"
+    interval = "" if low is None else f" [{score(low, metric, 1)}, {score(high, metric, 1)}]"
     alike = (similarity[key] for key in ("within", "to_zoo_mean", "to_zoo_max_mean"))
     return [
         row["name"], str(row["n"]), *(number(test[key]) for key in ("best", "mean", "median", "worst")),
@@ -62,8 +62,8 @@ def _cells(row: dict[str, Any], metric: str) -> list[str]:
     ]  # fmt: skip
 
 
-def score(value: float | None, metric: str) -> str:
-    """Percent with two places for accuracies, plain digits for everything else."""
+def score(value: float | None, metric: str, places: int = 2) -> str:
+    """Percent for accuracies, plain digits for everything else."""
     if value is None:
         return "-"
-    return f"{100 * value:.2f}" if metric == "accuracy" else f"{value:.4g}"
+    return f"{100 * value:.{places}f}" if metric == "accuracy" else f"{value:.4g}"

@@ -90,17 +90,18 @@ class Scorer:
         self.shared = SharedPrefix(network, zoo.spec.keys)
         self._cache = _Cache(cache_bytes)
         self._splits: dict[str, Data] = {}
-        self._subsets: dict[int, list[Batch]] = {}
         self._announced = False
 
     def score(self, vectors: Float[Tensor, "N D"], split: Split) -> Scores:
-        """Outcomes and metrics of N networks on all items of a split.
+        """Outcomes and metrics of N networks on the test data, or on the task's ``selection_items`` of training.
 
         Raises:
             TaskError: the data is empty, or the task's outcomes are not one value per item.
         """
-        data = self._data(split)
-        return self._score(vectors, split, data.batches, len(data))
+        if split == "train":
+            return self._score_training(vectors, self.task.selection_items)
+        data = self._data("test")
+        return self._score(vectors, "test", data.batches, len(data))
 
     def probe(self, items: int = PROBE_ITEMS) -> Callable[[Tensor], Tensor]:
         """A function ``[n, D] -> [n]``: the score on a fixed random subset of the training data.
@@ -108,16 +109,14 @@ class Scorer:
         Higher is better, whatever the direction of the task's metric. The data is read at the first use.
         """
         sign = 1.0 if self.task.higher_is_better else -1.0
+        return lambda vectors: sign * self._score_training(vectors, items).metric
 
-        def score(vectors: Tensor) -> Tensor:
-            data = self._data("train")
-            if len(data) <= items:
-                return sign * self.score(vectors, "train").metric
-            if items not in self._subsets:
-                self._subsets[items] = list(random_subset(data, items))
-            return sign * self._score(vectors, f"probe {items}", lambda: self._subsets[items]).metric
-
-        return score
+    def _score_training(self, vectors: Float[Tensor, "N D"], items: int) -> Scores:
+        """On a fixed random subset of the training data; on all of it if there is no more."""
+        data = self._data("train")
+        if len(data) <= items:
+            return self._score(vectors, "train", data.batches, len(data))
+        return self._score(vectors, f"{items:,} of train", lambda: random_subset(data, items))
 
     def _data(self, split: str) -> Data:
         if split not in self._splits:

@@ -43,12 +43,15 @@ class Task(ABC):
         name: short name for tables.
         metric: the first metric of :meth:`metrics`, by which networks are compared.
         higher_is_better: direction of that metric.
+        selection_items: training items that networks are scored on, to select among them and to pass the
+            gate: a fixed random subset, all if there are no more. Test scores always take all test items.
         chance: value of the metric for a network that knows nothing; ``None`` if there is none.
     """
 
     name: str = "task"
     metric: ClassVar[str] = "accuracy"
     higher_is_better: ClassVar[bool] = True
+    selection_items: int = 10_000
 
     @property
     def chance(self) -> float | None:

@@ -33,6 +33,8 @@ class ImageTask:
         model_options: settings of the network.
         batch_size: images per batch of training.
         scoring_batch_size: images per batch of scoring.
+        selection_items: training images that networks are scored on, a fixed random subset; all if there are
+            no more.
         augment: random changes of training images.
         label_smoothing: share of the target that is spread evenly over the classes.
         channels_last: memory format of the batches and the network; pays with many channels.
@@ -51,6 +53,7 @@ class ImageTask:
     model_options: dict[str, Any] = field(default_factory=dict)
     batch_size: int = 32
     scoring_batch_size: int = 256
+    selection_items: int = 10_000
     augment: Augment = field(default_factory=lambda: Augment(crop=1))
     label_smoothing: float = 0.0
     channels_last: bool = False
@@ -70,8 +73,11 @@ class ImageTask:
             self._refuse_reading()
         elif "/" not in self.data:  # a mistyped name is found before anything runs
             _check_located(self.data)
+        for value in self.std or []:
+            check_range("std", value, above=0)
         check_range("batch_size", self.batch_size, least=1)
         check_range("scoring_batch_size", self.scoring_batch_size, least=1)
+        check_range("selection_items", self.selection_items, least=1)
         check_range("label_smoothing", self.label_smoothing, least=0, below=1)
 
     def _refuse_reading(self) -> None:
@@ -126,6 +132,7 @@ class ImageClassification(Task):
 
     def __init__(self, source: Source, settings: ImageTask) -> None:
         self.source, self.settings = source, settings
+        self.selection_items = settings.selection_items
         self.name = source.name
 
     @property

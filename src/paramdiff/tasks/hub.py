@@ -142,19 +142,21 @@ def read_rows(place: Place, reading: Reading, cache: Path) -> Any:
             f"reading the data set {place.name!r} needs the datasets library",
             remedy="pip install 'paramdiff[vision]'",
         ) from None
-    with _bars(datasets):
+    with _quietly(datasets):
         return _read_folder(datasets, place, reading, cache) if place.local else _read_hub(place, reading)
 
 
 @contextmanager
-def _bars(datasets: Any) -> Iterator[None]:
-    """The library's own bars are off inside if ours are."""
-    hidden = quiet() and not datasets.are_progress_bars_disabled()
+def _quietly(datasets: Any) -> Iterator[None]:
+    """Inside, the library logs nothing, as errors are reported here, and shows no bars if we do not."""
+    hidden, level = quiet() and not datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     if hidden:
         datasets.disable_progress_bars()
     try:
         yield
     finally:
+        datasets.logging.set_verbosity(level)
         if hidden:
             datasets.enable_progress_bars()
 

@@ -126,11 +126,7 @@ class HubImages:
     def load(self) -> tuple[ImageData, ImageData]:
         """(train, test): mapped from the cache, or decoded into it, or streamed."""
         facts, *parts = self._streamed() if self._streams() else self._cache.read() or self._decoded()
-        own = self.ready
-        if own is not None and len(own.mean) == facts.shape[0]:
-            mean, std = own.mean, own.std
-        else:
-            mean, std = facts.mean, facts.std
+        mean, std = self._listed_statistics or (facts.mean, facts.std)
         train, test = (ImageData(images, labels, mean=mean, std=std) for images, labels in parts)
         return train, test
 
@@ -147,6 +143,12 @@ class HubImages:
     def _format(self) -> Format:
         return natural_format(self._opened[0], self.channels, self.size, self.reading.squash)
 
+    @property
+    def _listed_statistics(self) -> tuple[list[float], list[float]] | None:
+        """Mean and std of a ready set, unless its images are turned grey or colour."""
+        fits = self.ready is not None and len(self.ready.mean) == self.shape[0]
+        return (self.ready.mean, self.ready.std) if self.ready and fits else None
+
     def _encoded(self) -> tuple[EncodedImages, EncodedImages]:
         train, test, _ = self._opened
         return EncodedImages(train, self._format), EncodedImages(test, self._format)
@@ -159,7 +161,8 @@ class HubImages:
         return items * channels * height * width > SHARE_OF_MEMORY * memory_bytes()
 
     def _decoded(self) -> tuple[Facts, Labelled, Labelled]:
-        train, test = (_decode(images) for images in self._encoded())
+        encoded = zip(("train", "test"), self._encoded(), strict=True)
+        train, test = (_decode(images, f"decoding {self.name} {part}") for part, images in encoded)
         facts = Facts(self._opened[2], self._format.shape, *statistics(train[0].split(ITEMS_AT_ONCE)))
         stored = self._cache.write(facts, train, test) and self._cache.read()
         return stored or (facts, train, test)
@@ -167,19 +170,21 @@ class HubImages:
     def _streamed(self) -> tuple[Facts, Encoded, Encoded]:
         train, test = self._encoded()
         facts = self._cache.facts()
-        if facts is None:
+        if self._listed_statistics:
+            facts = Facts(self._opened[2], self._format.shape, *self._listed_statistics)
+        elif facts is None:
             order = torch.randperm(len(train), generator=generator("statistics", len(train)))
             items = order[:ITEMS_FOR_STATISTICS].sort().values.split(ITEMS_AT_ONCE)
             pixels = bar(train.read(items), f"statistics of {self.name}", total=len(items), unit="batch")
-            facts = Facts(self._opened[2], self._format.shape, *statistics(pixels))
+            facts = Facts(self._opened[2], self._format.shape, *statistics(iter(pixels)))
             self._cache.write_facts(facts)
         return facts, (train, train.split.labels), (test, test.split.labels)
 
 
-def _decode(encoded: EncodedImages) -> Labelled:
+def _decode(encoded: EncodedImages, text: str) -> Labelled:
     """All images in one tensor, with their labels."""
     images, done = torch.empty(encoded.shape, dtype=torch.uint8), 0
-    with bar((), f"decoding {encoded.split.name}", total=len(encoded), unit="image") as progress:
+    with bar((), text, total=len(encoded), unit="image") as progress:
         for batch in encoded.read(torch.arange(len(encoded)).split(ITEMS_AT_ONCE)):
             images[done : done + len(batch)] = batch
             done += len(batch)

@@ -32,6 +32,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from paramdiff.devices import suitable_threads
 from paramdiff.networks.symmetry import Group, Place, Symmetries, find_symmetries, permute
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.progress import bar
@@ -117,7 +118,8 @@ def align_zoo(
     before = basin(zoo)
     if auto and before and before.one_basin:
         return zoo
-    aligned, facts = align(zoo, symmetries, seed)
+    with suitable_threads(zoo.dim):
+        aligned, facts = align(zoo, symmetries, seed)
     facts.before, facts.after = before, basin(aligned)
     objection = _objection(facts, auto)
     if objection:

@@ -116,6 +116,10 @@ class Timm(LibraryNetwork):
         if not self.pretrained:
             return self._create(wanted), []
         config = timm.get_pretrained_cfg(self.name)
+        if not timm.models.is_model_pretrained(self.name):
+            raise TaskError(
+                f"timm has no weights for {self.name!r}", remedy=near(self.name, timm.list_pretrained())
+            )
         try:
             require_on_hub(config.hf_hub_id)
             network = timm.create_model(self.name, pretrained=True, **wanted)
