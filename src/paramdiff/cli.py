@@ -13,7 +13,7 @@ from paramdiff import __version__
 from paramdiff.errors import ParamdiffError, near
 
 STAGES = {
-    "run": "everything below, in order: the main job",
+    "run": "the main job: all of the following stages, in order",
     "collect": "train a network and keep K checkpoints of it: the zoo",
     "fit": "learn the distribution of the zoo's parameters",
     "sample": "draw N new networks",
