@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 from paramdiff.generators import learning
 from paramdiff.generators.learning import Plateau, learn
+from paramdiff.generators.pdiff import ParameterDiffusion
 from paramdiff.training import Training
+from toy_zoos import QUICK, curve, toy_zoo
 
 
 def test_a_plateau_is_reached_after_so_many_checks_without_a_fall():
@@ -64,3 +66,13 @@ def test_a_resumed_training_ends_at_the_same_step(tmp_path: Path, monkeypatch: p
 
 def test_training_ends_after_all_steps():
     assert len(train(7)[1]) == 7
+
+
+def test_without_early_stop_all_steps_are_done():
+    """The paper's recipe trains as long as the paper did."""
+    zoo = toy_zoo(curve(12, 8))
+    short = {**QUICK["p-diff"], "latent": 2, "autoencoder_steps": 400, "steps": 30}
+    stopped = ParameterDiffusion(**short).fit(zoo).losses
+    full = ParameterDiffusion(**short, early_stop=False).fit(zoo).losses
+    assert len(stopped["autoencoder"]) < 400
+    assert (len(full["autoencoder"]), len(full["denoiser"])) == (400, 30)

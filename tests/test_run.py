@@ -151,3 +151,12 @@ def test_a_sweep_makes_a_folder_each(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(folders) == 2 and "seed=0" in folders[0] and "seed=1" in folders[1]
     zoos = [load_tensors(tmp_path / "runs" / name / "zoo/vectors.safetensors")["vectors"] for name in folders]
     assert not torch.equal(*zoos)
+
+
+def test_seeds_are_aligned_where_it_helps_and_the_results_say_so(tmp_path: Path):
+    words = ["experiment=digits_seeds", "zoo.k=6", "zoo.train.epochs=3", "n=4", "compare=none"]
+    short = ["generator.autoencoder_steps=20", "generator.steps=30"]
+    assert main(["run", f"run_dir={tmp_path / 'r'}", *words, *short]) == 0
+    results = read_json(tmp_path / "r/results.json")
+    (note,) = results["notes"]
+    assert note.startswith("2 of 2 groups of hidden units were put in a common order")

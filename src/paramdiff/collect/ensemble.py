@@ -1,4 +1,9 @@
-"""Independent trainings of the whole network, one seed after the other (the paper's Table 2)."""
+"""Independent trainings of the whole network (the paper's Table 2).
+
+Small networks are trained on the CPU one thread each, in as many processes as torch has threads
+(``OMP_NUM_THREADS``). Other ways were measured and are slower: ``docs/performance.md``. A seed's bits are
+the same however many processes there are.
+"""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,7 +13,8 @@ import torch
 
 from paramdiff.collect.base import Way, add_train_scores, alignment, fresh_network, size
 from paramdiff.collect.optimisation import TrainingConfig
-from paramdiff.devices import suitable_threads
+from paramdiff.collect.workers import can_fork, spread
+from paramdiff.devices import SMALL, suitable_threads
 from paramdiff.errors import SelectionError, check_range
 from paramdiff.files import load_tensors, save_tensors
 from paramdiff.parameters.spec import ParameterSpec
@@ -50,11 +56,13 @@ class Seeds(Way):
         spec = ParameterSpec.from_model(model, self.select)
         _require_whole(spec, ParameterSpec.from_model(model, "all"))
         seeds = range(self.seed, self.seed + self.k)
-        files = [folder / f"seed-{seed}.safetensors" for seed in seeds]
+        files = [_file(folder, seed) for seed in seeds]
+        processes = suitable_processes(size(model), device)
         with suitable_threads(size(model)):
-            for seed, file in zip(bar(seeds, "collect", unit="network"), files, strict=True):
-                if not file.is_file():
-                    self._train(task, data, seed, file, device)
+            left = [seed for seed, file in zip(seeds, files, strict=True) if not file.is_file()]
+            done = spread(lambda seed: self._train(task, data, seed, folder, device), left, processes)
+            for _ in bar(done, "collect", total=len(left), unit="network"):
+                pass
             vectors = torch.stack([spec.flatten(load_tensors(file), str(file)) for file in files])
             base = {name: tensor.clone() for name, tensor in load_tensors(files[0]).items()}
             records = [Record(seed=seed, step=self.train.epochs * data.steps) for seed in seeds]
@@ -63,12 +71,22 @@ class Seeds(Way):
             add_train_scores(zoo, task, device)
         return zoo
 
-    def _train(self, task: Task, data: Data, seed: int, file: Path, device: torch.device | str) -> None:
-        """One network, as a complete state dict in ``file``."""
-        model, state = fresh_network(task, device, seed), file.with_name(f"training-{seed}.safetensors")
+    def _train(self, task: Task, data: Data, seed: int, folder: Path, device: torch.device | str) -> None:
+        """One network, as a complete state dict in a file of its own."""
+        model, state = fresh_network(task, device, seed), folder / f"training-{seed}.safetensors"
         self.train.train(model, task, data, path=state, name=f"seed {seed}", seed=seed, show=False)
-        save_tensors(file, model.state_dict())
+        save_tensors(_file(folder, seed), model.state_dict())
         state.unlink(missing_ok=True)
+
+
+def suitable_processes(parameters: int, device: torch.device | str) -> int:
+    """As many processes as torch has threads, if the networks are too small to share one network among them."""
+    small = parameters < SMALL and torch.device(device).type == "cpu"
+    return torch.get_num_threads() if small and can_fork() else 1
+
+
+def _file(folder: Path, seed: int) -> Path:
+    return folder / f"seed-{seed}.safetensors"
 
 
 def _require_whole(spec: ParameterSpec, everything: ParameterSpec) -> None:

@@ -23,11 +23,6 @@ from typing import Any
 Work = Callable[[int], None]
 
 
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def can_fork() -> bool:
     """Whether a process can be forked safely: system libraries of other systems do not survive it."""
     return sys.platform == "linux" and not multiprocessing.current_process().daemon
@@ -102,7 +97,9 @@ def _messages(pipes: Sequence[Connection]) -> Iterator[tuple[int, bool]]:
 
 def _serve(work: Work, items: Sequence[int], taken: Any, pipe: Connection) -> None:
     """Life of a process: take the next item, say so, do it; ``None`` says that the last one is done."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its children
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole group; the parent ends its children
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         with taken.get_lock():

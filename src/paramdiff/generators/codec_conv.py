@@ -99,7 +99,7 @@ class ConvCodec(Codec):
         own = self.settings
         self.net, self.losses = learn(
             "autoencoder", self._build(x.shape[1]), lambda net, step: self._loss(net, x, step),
-            lambda net: self._error(net, x), Plateau(ENOUGH, patience=2, every=25),
+            lambda net: self._error(net, x), Plateau(ENOUGH, patience=2, every=25) if own.early_stop else None,
             steps=own.autoencoder_steps, lr=own.autoencoder_lr, weight_decay=WEIGHT_DECAY, ema=EMA_DECAY,
             path=folder / AUTOENCODER if folder else None,
         )  # fmt: skip

@@ -163,7 +163,7 @@ class LatentDiffusion(Prior):
 
         self.net, self.losses = learn(
             "denoiser", self._build(self.latent), loss, lambda net: self._check(net, watched),
-            Plateau(ENOUGH, patience=3, every=100), steps=own.steps, lr=own.lr,
+            Plateau(ENOUGH, patience=3, every=100) if own.early_stop else None, steps=own.steps, lr=own.lr,
             weight_decay=own.weight_decay, ema=own.ema, path=folder / DENOISER if folder else None,
         )  # fmt: skip
 

@@ -48,7 +48,7 @@ class Plateau:
 
 
 def learn(
-    name: str, net: Net, loss: Callable[[Net, int], Tensor], check: Callable[[Net], float], plateau: Plateau,
+    name: str, net: Net, loss: Callable[[Net, int], Tensor], check: Callable[[Net], float], plateau: "Plateau | None",
     *, steps: int, lr: float, weight_decay: float, ema: float, path: Path | None,
 ) -> tuple[Net, list[float]]:  # fmt: skip
     """Train ``net`` for at most ``steps`` steps; resumes from ``path``.
@@ -57,6 +57,7 @@ def learn(
         name: what is trained, for the bar and messages.
         loss: loss of the network in a step; must depend on nothing but the two.
         check: criterion of the averaged network, watched by ``plateau``.
+        plateau: ends the training early; None does all steps.
 
     Returns:
         The averaged network in evaluation mode, and the loss of every step.
@@ -66,7 +67,9 @@ def learn(
     """
     average = Ema(net, ema)
     optimiser = optim.AdamW(net.parameters(), lr, weight_decay=weight_decay, fused=True)
-    parts: dict[str, Stateful] = {"net": net, "ema": average, "optimiser": optimiser, "plateau": plateau}
+    parts: dict[str, Stateful] = {"net": net, "ema": average, "optimiser": optimiser}
+    if plateau is not None:
+        parts["plateau"] = plateau
     training = Training(name, steps, parts, path)
     for step in training:
         optimiser.param_groups[0]["lr"] = lr * min(1, (step + 1) / WARM_UP)
@@ -76,6 +79,8 @@ def learn(
         optimiser.step()
         average.update(net)
         training.log(step, value)
-        if (step + 1) % plateau.every == 0 and plateau.reached(check(average.module)):  # type: ignore[arg-type]
+        if plateau is None or (step + 1) % plateau.every:
+            continue
+        if plateau.reached(check(average.module)):  # type: ignore[arg-type]
             training.stop()
     return average.module, training.losses  # type: ignore[return-value]

@@ -18,10 +18,12 @@ class Settings:
     Attributes:
         seed: seed of initial weights, batches, noise and held-out members.
         device: ``auto`` (the accelerator if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        early_stop: end a training when more steps no longer help, before its number of steps.
     """
 
     seed: int = 0
     device: str = "auto"
+    early_stop: bool = True
 
     def __post_init__(self) -> None:
         check_range("seed", self.seed, least=0)

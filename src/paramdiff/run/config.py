@@ -121,18 +121,14 @@ def explain(error: Exception) -> ConfigError:
     if isinstance(error, OverrideParseException):
         word = error.override
         return ConfigError(word, "not understood", expected="KEY=VALUE", remedy="see `paramdiff run --help`")
-    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+    if isinstance(error, MarkedYAMLError):
         mark = error.problem_mark
-        return ConfigError(
-            f"{mark.name}, line {mark.line + 1}", error.problem or "not YAML", remedy="correct it"
-        )
+        place = f"{mark.name}, line {mark.line + 1}" if mark else "a recipe"
+        return ConfigError(place, error.problem or "not YAML", remedy="correct it")
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
     text = str(cause)
-    inside = re.match(r"In '([^']+)': \w+ raised while composing config:\n(.+)", text)
-    if inside:
-        return ConfigError(inside[1], inside[2], remedy="leave out the option that it does not fit")
     first = text.strip().splitlines()[0] if text.strip() else type(cause).__name__
     key = getattr(cause, "full_key", None) or getattr(cause, "key", None)
     absent = re.search(r"Missing mandatory value: (\S+)", text)
@@ -146,7 +142,15 @@ def explain(error: Exception) -> ConfigError:
         known = _known_keys(cause)
         remedy = near(unknown.group(1), known) if known else ""
         return ConfigError(str(key), "no such key", remedy=remedy)
-    return ConfigError(str(key), first) if key else ConfigError("configuration", first)
+    return ConfigError(str(key), first) if key else _in_recipe(text) or ConfigError("configuration", first)
+
+
+def _in_recipe(text: str) -> ConfigError | None:
+    """A recipe sets a key that an option chosen beside it does not have, e.g. ``zoo.lr`` for ``zoo=import``."""
+    found = re.match(r"In '([^']+)': \w+ raised while composing config:\n(.+)", text)
+    return (
+        ConfigError(found[1], found[2], remedy="leave out the option that it does not fit") if found else None
+    )
 
 
 def _unknown_option(option: str, text: str) -> ConfigError:

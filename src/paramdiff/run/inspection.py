@@ -124,9 +124,8 @@ def _midpoint(task: Task | None, zoo: Zoo) -> Callable[[Tensor], Tensor] | None:
 def show(facts: Inspection, path: str, metric: str) -> None:
     """Print an inspection for a person: tables, then advice."""
     console = Console(highlight=False)
-    console.print(
-        f"[bold]{path}[/]: K = {facts.k} checkpoints, D = {facts.dim} parameters, select = {facts.select!r}"
-    )
+    size = f"K = {facts.k} checkpoints, D = {facts.dim} parameters, select = {facts.select!r}"
+    console.print(f"[bold]{path}[/]: {size}", soft_wrap=True)
     console.print(_tensors(facts))
     for line in _lines(facts, metric):
         console.print(line, soft_wrap=True)

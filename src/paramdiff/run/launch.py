@@ -19,7 +19,18 @@ from paramdiff.run.pipeline import Pipeline
 
 DEFAULT_EXPERIMENT = "digits"
 
-VALUE_FLAGS = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
+VALUE_FLAGS = (
+    "--config-dir",
+    "-cd",
+    "--config-name",
+    "-cn",
+    "--config-path",
+    "-cp",
+    "--cfg",
+    "-c",
+    "--package",
+    "-p",
+)
 """Hydra's flags that are followed by a value."""
 
 NAMELESS = ("experiment", "run_dir", "force", "device")

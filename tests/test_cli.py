@@ -1,0 +1,116 @@
+"""What a person types: help, mistakes, exit codes, inspect."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from paramdiff.cli import STAGES, main
+from paramdiff.files import save_tensors, write_json
+from paramdiff.parameters.spec import ParameterSpec
+from paramdiff.zoo.zoo import Zoo
+
+
+def test_help_and_import_load_nothing_heavy():
+    code = (
+        "import sys, paramdiff, paramdiff.cli as c; c.main(['--help']); c.main(['run', '--help']); "
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+    assert all(f"  {name} " in done.stdout for name in [*STAGES, "inspect"])
+    assert "digits_full" in done.stdout, "the help lists the recipes"
+
+
+@pytest.mark.parametrize("command", [*STAGES, "inspect"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]):
+    assert main([command, "--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"usage: paramdiff {command}")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["rnu"], "there is no command 'rnu'; did you mean run"),
+        (["run", "zoo.kk=3"], "zoo.kk: no such key; did you mean k"),
+        (["inspect"], "0 paths; expected one"),
+        (["inspect", "nowhere"], "nowhere does not exist"),
+        (["inspect", "x", "--jsn"], "--jsn: not a key of inspect"),
+        (["run", "zoo=import"], "zoo.path: no value; give zoo.path=..."),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert len(lines) == 1 and lines[0].startswith("paramdiff: error: ") and message in lines[0]
+    assert not list(tmp_path.iterdir()), "a mistake leaves nothing behind"
+
+
+def checkpoints(folder: Path, k: int, dim: int = 6, same: bool = False) -> Path:
+    generator = torch.Generator().manual_seed(0)
+    for i in range(k):
+        v = torch.zeros(dim) if same else torch.randn(dim, generator=generator)
+        save_tensors(folder / f"step_{i}.safetensors", {"fc.weight": v, "fc.bias": torch.ones(1)})
+    return folder
+
+
+def test_inspect_any_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = checkpoints(tmp_path / "zoo", 5)
+    assert main(["inspect", str(folder), "select=fc.weight"]) == 0
+    text = capsys.readouterr().out
+    assert "K = 5 checkpoints, D = 6 parameters" in text and "What to expect" in text
+    assert main(["inspect", str(folder), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["k"] == 5 and facts["dim"] == 7 and facts["constant"] == pytest.approx(1 / 7)
+
+
+@pytest.mark.parametrize(
+    ("k", "same", "advice"),
+    [(1, False, "K = 1 checkpoint is too few"), (3, True, "All checkpoints are identical")],
+)
+def test_inspect_reports_a_hopeless_zoo(
+    k: int, same: bool, advice: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["inspect", str(checkpoints(tmp_path / "zoo", k, same=same)), "select=fc.weight"]) == 0
+    assert advice in capsys.readouterr().out
+
+
+def test_inspect_scores_midpoints_of_a_zoo_that_knows_its_task(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    from paramdiff.run.config import plain
+    from paramdiff.tasks import CONFIGS, make_task
+
+    settings = CONFIGS["digits"]()
+    model = make_task(settings).model()
+    spec = ParameterSpec.from_model(model, "last_norms:2")
+    v = spec.flatten(model.state_dict())
+    vectors = v + 0.01 * torch.randn(6, spec.dim, generator=torch.Generator().manual_seed(0))
+    Zoo(vectors, spec, model.state_dict(), about={"task": plain(settings)}).save(tmp_path / "zoo")
+    assert main(["inspect", str(tmp_path / "zoo")]) == 0
+    assert "midpoints:  accuracy" in capsys.readouterr().out
+
+
+def test_a_task_that_is_gone_does_not_stop_inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = checkpoints(tmp_path / "a", 3)
+    zoo = Zoo.from_checkpoints(folder)
+    zoo.about["task"] = {"kind": "OwnTask", "name": "gone.away:Task", "options": {}}
+    zoo.save(tmp_path / "zoo")
+    assert main(["inspect", str(tmp_path / "zoo")]) == 0
+    assert "midpoints:  not scored" in capsys.readouterr().out
+
+
+def test_report_of_an_unfinished_run_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_json(tmp_path / "r" / "manifest.json", {"stages": {}})
+    assert main(["report", f"run_dir={tmp_path / 'r'}"]) == 2
+    assert "run the earlier stages first" in capsys.readouterr().err
