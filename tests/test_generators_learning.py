@@ -5,11 +5,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paramdiff.generators import learning
+from paramdiff.generators import learning, make
 from paramdiff.generators.learning import Plateau, learn
-from paramdiff.generators.pdiff import ParameterDiffusion
 from paramdiff.training import Training
-from toy_zoos import QUICK, curve, toy_zoo
+from toy_zoos import curve, toy_zoo
 
 
 def test_a_plateau_is_reached_after_so_many_checks_without_a_fall():
@@ -68,11 +67,17 @@ def test_training_ends_after_all_steps():
     assert len(train(7)[1]) == 7
 
 
-def test_without_early_stop_all_steps_are_done():
-    """The paper's recipe trains as long as the paper did."""
-    zoo = toy_zoo(curve(12, 8))
-    short = {**QUICK["p-diff"], "latent": 2, "autoencoder_steps": 400, "steps": 30}
-    stopped = ParameterDiffusion(**short).fit(zoo).losses
-    full = ParameterDiffusion(**short, early_stop=False).fit(zoo).losses
-    assert len(stopped["autoencoder"]) < 400
-    assert (len(full["autoencoder"]), len(full["denoiser"])) == (400, 30)
+@pytest.mark.parametrize(("plateau", "steps"), [(Plateau(least=0.1, patience=2, every=5), 15), (None, 40)])
+def test_a_training_ends_at_the_plateau_or_where_it_was_told(plateau: Plateau | None, steps: int):
+    """Without a plateau all steps are done: the paper's recipe trains as long as the paper did."""
+    rules = {"steps": 40, "lr": 1e-3, "weight_decay": 0.0, "ema": 0.9, "path": None}
+    _, losses = learn(
+        "test", nn.Linear(2, 1), lambda net, step: net.weight.sum(), lambda net: 1.0, plateau, **rules
+    )
+    assert len(losses) == steps
+
+
+def test_the_papers_recipe_never_stops_early():
+    settings = make("p-diff", early_stop=False, autoencoder_steps=30, steps=30, latent=2, width=8)
+    losses = settings.fit(toy_zoo(curve(12, 8))).losses
+    assert (len(losses["autoencoder"]), len(losses["denoiser"])) == (30, 30)

@@ -99,7 +99,9 @@ def arranged(words: Sequence[str]) -> list[str]:
 
     A task without an experiment starts from the plain settings, not from those of the digits.
     """
-    flags, overrides, left = [], [], list(words)
+    flags: list[str] = []
+    overrides: list[str] = []
+    left = list(words)
     while left:
         word = left.pop(0)
         (flags if word.startswith("-") else overrides).append(word)
