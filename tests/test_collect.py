@@ -1,6 +1,6 @@
 """Ways to make a zoo: what is trained, what stays, and that a kill changes no bit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from paramdiff.collect import WAYS, Import, Seeds, Subset, TrainingConfig, Way, optimisation
+from paramdiff.collect.ensemble import ONE_THREAD, suitable_processes
 from paramdiff.collect.optimisation import Optimisation
+from paramdiff.collect.workers import can_fork
 from paramdiff.devices import suitable_threads
 from paramdiff.errors import CheckpointError, ConfigError, NumericalError, SelectionError
 from paramdiff.files import load_tensors, save_tensors
@@ -131,6 +133,65 @@ def test_only_the_selected_tensors_move(tmp_path: Path):
     for name, tensor in zoo.base.items():
         assert torch.equal(tensor, trained[name]) == (name not in NORMS), name
     assert len(zoo.vectors.unique(dim=0)) == 6
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """So that seeds are trained in two processes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not can_fork(), reason="processes are forked on Linux only")
+@pytest.mark.usefixtures("two_threads")
+def test_seeds_have_the_same_bits_in_processes(tmp_path: Path):
+    torch.rand(300, 300) @ torch.rand(300, 300)  # threads are running when processes are forked
+    many = SEEDS.collect(task(), tmp_path / "many")
+    assert suitable_processes(many.dim, "cpu") == 2 == torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert equal(many, SEEDS.collect(task(), tmp_path / "one"))
+    assert not list(tmp_path.glob("*/training-*"))
+
+
+@pytest.mark.skipif(not can_fork(), reason="processes are forked on Linux only")
+@pytest.mark.usefixtures("two_threads", "saves_every_step")
+def test_processes_that_are_killed_end_with_the_same_bits(tmp_path: Path):
+    whole = SEEDS.collect(task(), tmp_path / "whole")
+    kills = 0
+    while True:
+        try:
+            broken = SEEDS.collect(doomed(lives=3), tmp_path / "broken")
+            break
+        except Killed:
+            kills += 1
+    assert kills >= 1
+    assert equal(broken, whole)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_seed_that_explodes_is_named(tmp_path: Path):
+    wild = replace(SEEDS, train=TrainingConfig(optimizer="sgd", lr=1e30, epochs=2))
+    with pytest.raises(NumericalError, match=r"^seed \d: .*lower the learning rate"):
+        wild.collect(task(), tmp_path)
+
+
+def test_processes_are_for_what_one_thread_can_do_on_the_cpu():
+    assert suitable_processes(ONE_THREAD, "cpu") == suitable_processes(10, "cuda") == 1
+
+
+@pytest.mark.parametrize("way", [SUBSET, SEEDS], ids=["subset", "seeds"])
+def test_members_have_classes_of_accuracy(way: Way, tmp_path: Path):
+    zoo = way.collect(task(), tmp_path / "state")
+    assert zoo.about["accuracy_classes"]["score"] == "train"
+    bounds = zoo.about["accuracy_classes"]["bounds"]
+    assert [r.accuracy_class for r in zoo.records] == [
+        sum(r.scores["train"] >= bound for bound in bounds) for r in zoo.records
+    ]
+    zoo.save(tmp_path / "zoo")
+    imported = Import(str(tmp_path / "zoo"), k=2).collect(task(), tmp_path / "unused")
+    assert sorted(r.accuracy_class for r in imported.records)[-1] == 3  # among the two that were kept
 
 
 def load_tensors_of(path: Path) -> dict[str, Tensor]:

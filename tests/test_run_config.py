@@ -45,12 +45,22 @@ def test_one_seed_for_everything_unless_it_is_set():
         ("generator=pdif", "generator: there is no 'pdif'; did you mean pdiff"),
         ("experiment=digit", "experiment: there is no 'digit'; did you mean digits"),
         ("bogus", "bogus: not understood; expected KEY=VALUE"),
+        ("zoo.select=all,!fc", "zoo.select=all,!fc: not understood; expected KEY=VALUE; put quotes"),
+        ("n=1,2", "n: 1,2 is several values; add -m for a run each, or put quotes"),
+        ("+zoo.k=3", "zoo.k: this key exists; leave out the +"),
+        ("++zoo.kk=3", "zoo.kk: no such key; did you mean k"),
+        ("+zoo.pretrain.kk=3", "zoo.pretrain.kk: no such key; choose from optimizer"),
+        ("++nn=3", "nn: no such key; did you mean n"),
     ],
 )
 def test_every_mistake_is_one_line_that_names_the_key(override: str, message: str):
     with pytest.raises(ConfigError, match=f"^{message}") as caught:
         config(override)
     assert "\n" not in str(caught.value) and caught.value.exit_code == 2
+
+
+def test_quotes_let_a_selection_leave_something_out():
+    assert config('zoo.select="all,!head"').zoo.select == "all,!head"
 
 
 def test_words_may_come_in_any_order():

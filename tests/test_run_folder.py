@@ -1,3 +1,4 @@
+import errno
 import json
 import subprocess
 import sys
@@ -5,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from paramdiff.errors import RunFolderError
+from paramdiff.errors import DiskError, RunFolderError
 from paramdiff.run.folder import RunFolder, Stage, differing_keys
 
 
@@ -61,6 +62,35 @@ def test_another_configuration_is_refused_and_nothing_is_touched(tmp_path: Path)
     assert (tmp_path / "manifest.json").read_text() == before
     run(tmp_path, r.stage("a"), settings={"zoo": {"k": 50}, "seed": 0}, force=True)
     assert json.loads((tmp_path / "manifest.json").read_text())["settings"]["zoo"]["k"] == 50
+
+
+def test_a_run_that_kept_nothing_leaves_the_folder_free(tmp_path: Path):
+    def fail(scratch: Path) -> None:
+        raise RunFolderError("a misspelt selection")
+
+    def fail_later(scratch: Path) -> None:
+        scratch.mkdir(parents=True)
+        fail(scratch)
+
+    with pytest.raises(RunFolderError, match="misspelt"):
+        run(tmp_path, Stage("a", 1, [], ["a"], fail), settings={"select": "norm9"})
+    with pytest.raises(RunFolderError, match="misspelt"):
+        run(tmp_path, Stage("a", 2, [], ["a"], fail_later), settings={"select": "norm99"})
+    with pytest.raises(RunFolderError, match="made by another configuration"):
+        RunFolder(tmp_path, {"select": "norm2"})
+
+
+@pytest.mark.parametrize("name", ["", "new"])
+def test_a_folder_that_cannot_be_written_is_one_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(self: Path, *args: object, **kwargs: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(self))
+
+    folder = RunFolder(tmp_path / name, {"k": 1})
+    monkeypatch.setattr(Path, "touch" if name == "" else "mkdir", refuse)
+    with pytest.raises(DiskError, match=r"cannot write .*Read-only file system\); .*choose another run_dir"):
+        folder.opened().__enter__()
 
 
 def test_a_stage_without_its_inputs_says_what_to_run(tmp_path: Path):

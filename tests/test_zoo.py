@@ -1,6 +1,7 @@
 """The zoo: a matrix, a folder, and smaller and larger zoos made from it."""
 
 import json
+import shutil
 from itertools import pairwise
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor
 from paramdiff.errors import CheckpointError, ZooError
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.zoo.condition import Condition
+from paramdiff.zoo.importing import open_zoo
 from paramdiff.zoo.zoo import Record, Zoo
 
 
@@ -97,6 +99,41 @@ def test_damaged_zoos_are_named(tmp_path):
     vectors.write_bytes(vectors.read_bytes()[:-10])
     with pytest.raises(CheckpointError, match=r"vectors.safetensors is not a complete safetensors file"):
         Zoo.load(folder)
+
+
+def test_a_zoo_that_was_carried_elsewhere_is_the_same_to_the_byte(tmp_path):
+    make_zoo(trajectory=True).save(tmp_path / "zoo")
+    shutil.copytree(tmp_path / "zoo", tmp_path / "elsewhere/copy")
+    Zoo.load(tmp_path / "elsewhere/copy").save(tmp_path / "elsewhere/again")
+    for folder in ("copy", "again"):
+        Zoo.verify(tmp_path / "elsewhere" / folder)
+        for name in ("vectors.safetensors", "base.safetensors", "manifest.json"):
+            there = (tmp_path / "elsewhere" / folder / name).read_bytes()
+            assert there == (tmp_path / "zoo" / name).read_bytes(), f"{folder}/{name}"
+
+
+@pytest.mark.parametrize("name", ["vectors", "base"])
+def test_verify_names_the_file_that_changed(name, tmp_path):
+    zoo, file = make_zoo(), tmp_path / f"zoo/{name}.safetensors"
+    zoo.save(tmp_path / "zoo")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # one bit of one number
+    Zoo.load(tmp_path / "zoo")
+    for read in (Zoo.verify, open_zoo):
+        with pytest.raises(CheckpointError, match=rf"{name}.safetensors is not the file that was saved; "
+                           r"expected the sha256 in manifest.json; copy the zoo again"):  # fmt: skip
+            read(tmp_path / "zoo")
+
+
+def test_verify_names_an_exchanged_and_a_missing_file(tmp_path):
+    make_zoo().save(tmp_path / "zoo")
+    make_zoo(shift=1.0).save(tmp_path / "other")
+    shutil.copy(tmp_path / "other/vectors.safetensors", tmp_path / "zoo")
+    with pytest.raises(CheckpointError, match=r"zoo/vectors.safetensors is not the file that was saved"):
+        Zoo.verify(tmp_path / "zoo")
+    (tmp_path / "other/base.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"other/base.safetensors does not exist"):
+        Zoo.verify(tmp_path / "other")
 
 
 @given(st.data())

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from paramdiff import __version__
-from paramdiff.errors import ParamdiffError, near
+from paramdiff.errors import DiskError, ParamdiffError, near
 
 STAGES = {
     "run": "the main job: all of the following stages, in order",
@@ -86,6 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ParamdiffError as error:
         print(f"paramdiff: error: {error}", file=sys.stderr)
         return error.exit_code
+    except PermissionError as error:
+        print(f"paramdiff: error: {error.filename}: {error.strerror}; check the permissions", file=sys.stderr)
+        return DiskError.exit_code
     except KeyboardInterrupt:
         print("paramdiff: stopped; the same command goes on from here", file=sys.stderr)
         return 130

@@ -17,7 +17,12 @@ def choose_device(word: str = "auto") -> torch.device:
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if word == "auto":
         return accelerator or torch.device("cpu")
-    device = torch.device(word)
+    try:
+        device = torch.device(word)
+    except RuntimeError:
+        raise ConfigError(
+            "device", f"{word!r} is not a device", expected="auto, cpu, cuda, cuda:1, ..."
+        ) from None
     if device.type != "cpu" and (accelerator is None or device.type != accelerator.type):
         here = accelerator.type if accelerator else "cpu only"
         raise ConfigError("device", f"{word!r} is not on this machine", expected=f"auto or cpu ({here} here)")
@@ -35,14 +40,14 @@ SMALL = 100_000
 
 
 @contextmanager
-def suitable_threads(parameters: int) -> Iterator[None]:
-    """One CPU thread inside if there are few parameters; as before afterwards.
+def suitable_threads(parameters: int, few: int = SMALL) -> Iterator[None]:
+    """One CPU thread inside if there are fewer than ``few`` parameters; as before afterwards.
 
     Threads that meet after every tiny operation gain nothing on an idle machine and wait for each other on a
     busy one: fitting p-diff to D = 2,048 beside another job took 24 s with one thread, 154 s with two.
     """
     before = torch.get_num_threads()
-    if parameters < SMALL:
+    if parameters < few:
         torch.set_num_threads(1)
     try:
         yield

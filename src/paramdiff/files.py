@@ -39,10 +39,10 @@ def writing(path: Path) -> Iterator[Path]:
         yield partial
         _replace(partial, path)
     except OSError as error:
-        raise _disk_error(error, path) from error
+        raise disk_error(error, path) from error
     except SafetensorError as error:  # safetensors reports a failed write with its own type
         full = errno.ENOSPC if "No space left" in str(error) else 0
-        raise _disk_error(OSError(full, str(error)), path) from error
+        raise disk_error(OSError(full, str(error)), path) from error
     finally:
         _remove(partial)
 
@@ -65,7 +65,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _disk_error(error: OSError, path: Path) -> DiskError:
+def disk_error(error: OSError, path: Path | str) -> DiskError:
+    """What the system refused at ``path``, in words."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskError(
             f"the disk is full while writing {path}",

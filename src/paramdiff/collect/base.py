@@ -28,7 +28,7 @@ class Way(ABC):
 
     @abstractmethod
     def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
-        """K members, each with the seed, step and score on the training data that are known of it.
+        """K members, each with the seed, step, score on the training data and class of accuracy known of it.
 
         Args:
             task: gives the network and its data.

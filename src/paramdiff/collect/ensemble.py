@@ -14,14 +14,19 @@ import torch
 from paramdiff.collect.base import Way, add_train_scores, alignment, fresh_network, size
 from paramdiff.collect.optimisation import TrainingConfig
 from paramdiff.collect.workers import can_fork, spread
-from paramdiff.devices import SMALL, suitable_threads
+from paramdiff.devices import suitable_threads
 from paramdiff.errors import SelectionError, check_range
 from paramdiff.files import load_tensors, save_tensors
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.progress import bar
 from paramdiff.tasks.base import Data, Task
 from paramdiff.tasks.data import ready
+from paramdiff.zoo.classes import classify
 from paramdiff.zoo.zoo import Record, Zoo
+
+ONE_THREAD = 1_000_000
+"""Parameters below which a network is trained by one thread: a core for each network gains more than several
+for one, and the memory for as many networks as there are cores is small."""
 
 
 @dataclass
@@ -58,7 +63,7 @@ class Seeds(Way):
         seeds = range(self.seed, self.seed + self.k)
         files = [_file(folder, seed) for seed in seeds]
         processes = suitable_processes(size(model), device)
-        with suitable_threads(size(model)):
+        with suitable_threads(size(model), ONE_THREAD):
             left = [seed for seed, file in zip(seeds, files, strict=True) if not file.is_file()]
             done = spread(lambda seed: self._train(task, data, seed, folder, device), left, processes)
             for _ in bar(done, "collect", total=len(left), unit="network"):
@@ -69,7 +74,7 @@ class Seeds(Way):
             about = {"way": self.way, "trajectory": False, "task": task.name, "settings": asdict(self)}
             zoo = Zoo(vectors, spec, base, records, about)
             add_train_scores(zoo, task, device)
-        return zoo
+        return classify(zoo, "train", higher_is_better=task.higher_is_better)
 
     def _train(self, task: Task, data: Data, seed: int, folder: Path, device: torch.device | str) -> None:
         """One network, as a complete state dict in a file of its own."""
@@ -80,9 +85,9 @@ class Seeds(Way):
 
 
 def suitable_processes(parameters: int, device: torch.device | str) -> int:
-    """As many processes as torch has threads, if the networks are too small to share one network among them."""
-    small = parameters < SMALL and torch.device(device).type == "cpu"
-    return torch.get_num_threads() if small and can_fork() else 1
+    """As many as torch has threads, on the CPU; one for networks that are better shared by the threads."""
+    apart = parameters < ONE_THREAD and torch.device(device).type == "cpu" and can_fork()
+    return torch.get_num_threads() if apart else 1
 
 
 def _file(folder: Path, seed: int) -> Path:

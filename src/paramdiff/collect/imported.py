@@ -9,6 +9,7 @@ import torch
 from paramdiff.collect.base import Way, add_train_scores, alignment, fresh_network
 from paramdiff.errors import check_range
 from paramdiff.tasks.base import Task
+from paramdiff.zoo.classes import classify
 from paramdiff.zoo.importing import open_zoo
 from paramdiff.zoo.reading import load_weights
 from paramdiff.zoo.zoo import Zoo
@@ -46,4 +47,6 @@ class Import(Way):
         add_train_scores(zoo, task, device)
         if self.keep is not None:
             zoo = zoo.keep(self.keep)
-        return zoo if self.k is None else zoo.subsample(self.k)
+        if self.k is not None:
+            zoo = zoo.subsample(self.k)
+        return classify(zoo, "train", higher_is_better=task.higher_is_better)

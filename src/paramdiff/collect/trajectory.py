@@ -23,6 +23,7 @@ from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.tasks.base import Data, Task
 from paramdiff.tasks.data import ready
 from paramdiff.training import Stateful, Training
+from paramdiff.zoo.classes import classify
 from paramdiff.zoo.reading import load_weights, read_state
 from paramdiff.zoo.zoo import Record, Zoo
 
@@ -69,7 +70,7 @@ class Subset(Optimisation, Way):
             about = {"way": self.way, "trajectory": True, "task": task.name, "settings": asdict(self)}
             zoo = Zoo(members.vectors, spec, base, records, about)
             add_train_scores(zoo, task, device)
-        return zoo
+        return classify(zoo, "train", higher_is_better=task.higher_is_better)
 
     def _prepare(self, model: nn.Module, task: Task, data: Data, folder: Path) -> None:
         """Train the whole network, or load it."""

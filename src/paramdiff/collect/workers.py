@@ -2,12 +2,15 @@
 
 Processes are forked: they have the task and its data already, at no cost and without pickling, and start in
 milliseconds. A piece of work leaves a file behind, so all that comes back is which pieces are done.
+They keep the memory that they free: with glibc's defaults a small convolutional network spends half of its
+time on getting the pages of its activations back from the system, step by step.
 
 Where something goes wrong in a process, this one does that piece of work itself: the error appears here, as it
 would have without processes, and what only the process could not do (it was killed for want of memory) is
 done here after all.
 """
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -21,6 +24,9 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 Work = Callable[[int], None]
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Of ``mallopt`` in glibc's ``malloc.h``."""
 
 
 def can_fork() -> bool:
@@ -69,10 +75,10 @@ def _forked(work: Work, items: Sequence[int], processes: int) -> Iterator[Iterat
             pipes.append(here)
         yield _messages(pipes)
     finally:
-        for process in running:
-            process.kill()
-        for process in running:
-            process.join()
+        for child in running:
+            child.kill()
+        for child in running:
+            child.join()
         for pipe in pipes:
             pipe.close()
 
@@ -101,6 +107,7 @@ def _serve(work: Work, items: Sequence[int], taken: Any, pipe: Connection) -> No
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches the whole group; the parent ends its children
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    _keep_freed_memory()
     while True:
         with taken.get_lock():
             index, taken.value = taken.value, taken.value + 1
@@ -111,6 +118,14 @@ def _serve(work: Work, items: Sequence[int], taken: Any, pipe: Connection) -> No
             work(items[index])
         except BaseException:
             os._exit(1)  # the parent meets the error itself
+
+
+def _keep_freed_memory() -> None:
+    """Take memory from the heap instead of mapping it, and never give it back; where the C library can."""
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(M_MMAP_MAX, 0)
+        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _end_with_parent() -> None:

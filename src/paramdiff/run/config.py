@@ -101,7 +101,12 @@ def build(node: Any) -> Any:
         except ConfigError as error:
             raise error.under(key) from None
     kind = OmegaConf.get_type(node)
-    return kind(**children) if is_dataclass(kind) else children
+    if not is_dataclass(kind):
+        return children
+    known = [item.name for item in fields(kind) if item.init]
+    for key in children.keys() - known:  # ``+key`` and ``++key`` pass Hydra's own check
+        raise ConfigError(key, "no such key", remedy=near(key, known))
+    return kind(**children)
 
 
 def plain(value: Any) -> Any:
@@ -116,11 +121,29 @@ def plain(value: Any) -> Any:
     return value
 
 
+QUOTE = "put quotes within quotes around a value with commas or signs, e.g. 'zoo.select=\"all,!fc\"'"
+
+SAID = [
+    (
+        r"In '([^']+)': \w+ raised while composing config:\n(.+)",
+        "{1}",
+        "leave out the option that it does not fit",
+    ),
+    (r"Missing mandatory value: (\S+)", "no value", "give {0}=..."),
+    (
+        r"Ambiguous value for argument '([^=]+)=(.+)'",
+        "{1} is several values",
+        f"add -m for a run each, or {QUOTE}",
+    ),
+    (r"Could not append to config. An item is already at '([^']+)'", "this key exists", "leave out the +"),
+]
+"""What Hydra says about a key (the first group) in other words: a pattern, what came, a remedy."""
+
+
 def explain(error: Exception) -> ConfigError:
     """One line from Hydra's or OmegaConf's many: which key, what came, what exists."""
     if isinstance(error, OverrideParseException):
-        word = error.override
-        return ConfigError(word, "not understood", expected="KEY=VALUE", remedy="see `paramdiff run --help`")
+        return ConfigError(error.override, "not understood", expected="KEY=VALUE", remedy=QUOTE)
     if isinstance(error, MarkedYAMLError):
         mark = error.problem_mark
         place = f"{mark.name}, line {mark.line + 1}" if mark else "a recipe"
@@ -129,11 +152,11 @@ def explain(error: Exception) -> ConfigError:
     while cause.__cause__ is not None:
         cause = cause.__cause__
     text = str(cause)
+    for pattern, came, remedy in SAID:
+        if said := re.search(pattern, text):
+            return ConfigError(said[1], came.format(*said.groups()), remedy=remedy.format(*said.groups()))
     first = text.strip().splitlines()[0] if text.strip() else type(cause).__name__
     key = getattr(cause, "full_key", None) or getattr(cause, "key", None)
-    absent = re.search(r"Missing mandatory value: (\S+)", text)
-    if absent:
-        return ConfigError(absent.group(1), "no value", remedy=f"give {absent.group(1)}=...")
     missing = re.search(r"Could not find '([^']+)'", str(error))
     if missing:
         return _unknown_option(missing.group(1), str(error))
@@ -142,15 +165,7 @@ def explain(error: Exception) -> ConfigError:
         known = _known_keys(cause)
         remedy = near(unknown.group(1), known) if known else ""
         return ConfigError(str(key), "no such key", remedy=remedy)
-    return ConfigError(str(key), first) if key else _in_recipe(text) or ConfigError("configuration", first)
-
-
-def _in_recipe(text: str) -> ConfigError | None:
-    """A recipe sets a key that an option chosen beside it does not have, e.g. ``zoo.lr`` for ``zoo=import``."""
-    found = re.match(r"In '([^']+)': \w+ raised while composing config:\n(.+)", text)
-    return (
-        ConfigError(found[1], found[2], remedy="leave out the option that it does not fit") if found else None
-    )
+    return ConfigError(str(key), first) if key else ConfigError("configuration", first)
 
 
 def _unknown_option(option: str, text: str) -> ConfigError:

@@ -23,7 +23,7 @@ from typing import Any
 
 from paramdiff import __version__
 from paramdiff.errors import RunFolderError
-from paramdiff.files import read_json, sha256, write_json, write_text
+from paramdiff.files import disk_error, read_json, sha256, write_json, write_text
 from paramdiff.progress import say
 
 
@@ -84,7 +84,9 @@ class RunFolder:
         return {"stages": {}}
 
     def _require_same_settings(self, force: bool) -> None:
-        before = self.manifest.get("settings", self.settings)
+        # A run that failed before it kept anything, say at a misspelt selection, binds nobody.
+        begun = self.manifest["stages"] or (self.path / ".state").exists()
+        before = self.manifest["settings"] if begun else self.settings
         changed = differing_keys(before, self.settings)
         if changed and not force:
             raise RunFolderError(
@@ -94,8 +96,17 @@ class RunFolder:
 
     @contextmanager
     def opened(self) -> Iterator["RunFolder"]:
-        """Hold the folder for this process and record what is about to run in it."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Hold the folder for this process and record what is about to run in it.
+
+        Raises:
+            RunFolderError: another process holds it.
+            DiskError: it cannot be made or written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / ".lock").touch()
+        except OSError as error:
+            raise disk_error(error, self.path) from error
         with _lock(self.path / ".lock"):
             self.manifest |= {"settings": self.settings, **environment()}
             self._write_manifest()

@@ -18,6 +18,7 @@ from paramdiff.run.launch import composed
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.tasks import KINDS, make_task
 from paramdiff.tasks.base import Task
+from paramdiff.zoo.aligning import align_zoo
 from paramdiff.zoo.facts import Inspection
 from paramdiff.zoo.importing import open_zoo
 from paramdiff.zoo.inspecting import inspect
@@ -40,12 +41,32 @@ def inspect_command(words: Sequence[str]) -> int:
     task = _named_task(request.task_words)
     zoo = open_zoo(request.path, task.model() if task else None, request.select)
     task = task or _own_task(zoo)
-    facts = inspect(zoo, _midpoint(task, zoo), higher_is_better=task.higher_is_better if task else True)
+    facts = _inspect(zoo, task)
     if request.as_json:
         print(json.dumps(asdict(facts), indent=1))
     else:
         show(facts, request.path, task.metric if task else "score")
     return 0
+
+
+def _inspect(zoo: Zoo, task: Task | None) -> Inspection:
+    """Numbers about a zoo; one that lies in several basins is also aligned, to see whether that helps."""
+    if task is None:
+        facts = inspect(zoo)
+    else:
+        score, higher = _midpoint(task, zoo), task.higher_is_better
+        facts = inspect(zoo, score, higher_is_better=higher)
+        if not zoo.trajectory and facts.basin and facts.basin.one_basin is False and not _aligned(zoo):
+            tried = align_zoo(zoo, task.model(), auto=False, score=score, higher_is_better=higher)
+            facts.aligned = _aligned(tried)
+            facts.notes += [f"tried here: {note}" for note in tried.about["notes"][len(facts.notes) :]]
+    facts.aligned = facts.aligned or _aligned(zoo)
+    return facts
+
+
+def _aligned(zoo: Zoo) -> dict[str, Any] | None:
+    """What is recorded about an alignment of this zoo."""
+    return zoo.about.get("aligned")
 
 
 def parse(words: Sequence[str]) -> Request:
@@ -112,10 +133,8 @@ def _without_kind(settings: Any) -> Any:
     return settings
 
 
-def _midpoint(task: Task | None, zoo: Zoo) -> Callable[[Tensor], Tensor] | None:
-    """The task's score on training data in its own direction, or None without a task."""
-    if task is None:
-        return None
+def _midpoint(task: Task, zoo: Zoo) -> Callable[[Tensor], Tensor]:
+    """The task's score on training data in its own direction."""
     sign = 1 if task.higher_is_better else -1
     probe = Scorer(task, zoo).probe()
     return lambda vectors: sign * probe(vectors)
@@ -174,7 +193,22 @@ def _lines(facts: Inspection, metric: str) -> list[str]:
         )
     else:
         lines.append("midpoints:  not scored (no task; give task=NAME)")
+    lines += _alignment(facts.aligned, metric)
     return lines + [f"note:       {note}" for note in facts.notes]
+
+
+def _alignment(aligned: Mapping[str, Any] | None, metric: str) -> list[str]:
+    """What weight matching does, or did, to the scores of midpoints."""
+    if aligned is None:
+        return []
+    done = f"aligned:    {aligned['groups']} of {aligned['of']} groups of hidden units"
+    if not (aligned["before"] and aligned["after"]):
+        return [done]
+    before, after = (
+        f"{_number(aligned[key]['midpoints'])} (barrier {_number(aligned[key]['barrier'])})"
+        for key in ("before", "after")
+    )
+    return [f"{done}; midpoints: {metric} {before} before, {after} after"]
 
 
 def _some(members: list[int]) -> str:

@@ -1,6 +1,7 @@
 """The numbers an inspection of a zoo gives: plain dataclasses, JSON-able by ``dataclasses.asdict``."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -101,6 +102,8 @@ class Inspection:
         basin: ``None`` if no midpoint was scored.
         notes: what was noted when the zoo was made.
         advice: plain sentences, the most pressing first.
+        aligned: :class:`paramdiff.zoo.aligning.Alignment` as a dictionary, with the midpoints' scores before
+            and after: of this zoo, or of an attempt on a copy of it; ``None`` if there was neither.
     """
 
     k: int
@@ -116,3 +119,4 @@ class Inspection:
     basin: Basin | None
     notes: list[str]
     advice: list[str] = field(default_factory=list)
+    aligned: dict[str, Any] | None = None

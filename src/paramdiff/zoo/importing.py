@@ -42,7 +42,7 @@ def open_zoo(path: str | Path, model: nn.Module | None = None, select: Select | 
     """A zoo from whatever ``path`` is: a saved zoo, a run folder that has one, or checkpoints.
 
     Raises:
-        CheckpointError: nothing there can be read; see :func:`read_checkpoints`.
+        CheckpointError: nothing there can be read (see :func:`read_checkpoints`), or a saved zoo is damaged.
         ZooError: a saved zoo holds another selection than ``select``.
     """
     path = Path(path).expanduser()
@@ -50,6 +50,7 @@ def open_zoo(path: str | Path, model: nn.Module | None = None, select: Select | 
     if folder is None:
         return Zoo.from_checkpoints(path, model, select)
     zoo = Zoo.load(folder)
+    Zoo.verify(folder)
     wanted = select if select is None or isinstance(select, str) else ",".join(select)
     if wanted not in (None, zoo.spec.select):
         raise ZooError(

@@ -7,7 +7,7 @@ places) and ``manifest.json`` (the spec, a record per member, where it came from
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise, zip_longest
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.errors import ZooError
+from paramdiff.errors import CheckpointError, ZooError
 from paramdiff.files import load_tensors, read_json, save_tensors, sha256, write_json, writing
 from paramdiff.parameters.spec import ParameterSpec, TensorSpec
 from paramdiff.zoo.condition import Condition
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 SCHEMA = 1
+
+FILES = ("vectors", "base")
+"""Names of a saved zoo's safetensors files."""
 
 
 @dataclass
@@ -38,12 +41,15 @@ class Record:
         source: file it was imported from.
         scores: recorded scores by name, e.g. ``{"train": 0.98}``; one that is not finite counts as
             unknown and is not saved.
+        accuracy_class: which part of the zoo's range it is in, 0 for the worst; ``None`` if it has no score
+            (:func:`paramdiff.zoo.classes.classify`).
     """
 
     seed: int | None = None
     step: int | None = None
     source: str | None = None
     scores: dict[str, float] = field(default_factory=dict)
+    accuracy_class: int | None = None
 
 
 class Zoo:
@@ -175,8 +181,11 @@ class Zoo:
         about = first.about | {"trajectory": first.trajectory and not others, "notes": list(notes)}
         if others:
             about.pop("aligned", None)  # each to its own order
+            about.pop("accuracy_classes", None)  # each by its own bounds
         vectors = torch.cat([zoo.vectors for zoo in zoos])
         records = [record for zoo in zoos for record in zoo.records]
+        if others:
+            records = [replace(record, accuracy_class=None) for record in records]
         return Zoo(vectors, first.spec, first.base, records, about)
 
     def state_dict(self, v: Float[Tensor, "D"]) -> dict[str, Tensor]:
@@ -224,7 +233,7 @@ class Zoo:
             partial.mkdir(parents=True)
             save_tensors(partial / "vectors.safetensors", {"vectors": self.vectors})
             save_tensors(partial / "base.safetensors", self.base)
-            hashes = {name: sha256(partial / f"{name}.safetensors") for name in ("vectors", "base")}
+            hashes = {name: sha256(partial / f"{name}.safetensors") for name in FILES}
             manifest = {
                 "schema": SCHEMA, "k": self.k, "dim": self.dim, "spec": self.spec.to_json(),
                 "about": self.about, "sha256": hashes, "records": [_to_json(r) for r in self.records],
@@ -254,6 +263,25 @@ class Zoo:
         except (KeyError, TypeError, AttributeError) as error:
             raise ZooError(f"{folder} is a damaged zoo ({type(error).__name__}: {error})",
                            remedy="collect or import it again") from None  # fmt: skip
+
+    @staticmethod
+    def verify(folder: Path | str) -> None:
+        """Check that the tensors of a saved zoo are those that were saved, bit by bit; reads all of them.
+
+        Raises:
+            CheckpointError: a file is missing, damaged or was exchanged; names it.
+        """
+        manifest = read_json(Path(folder) / "manifest.json")
+        hashes = manifest.get("sha256") if isinstance(manifest, dict) else None
+        for name in FILES:
+            file, saved = Path(folder) / f"{name}.safetensors", isinstance(hashes, dict) and hashes.get(name)
+            if not file.is_file():
+                raise CheckpointError(f"{file} does not exist", expected="a safetensors file")
+            if sha256(file) != saved:
+                raise CheckpointError(
+                    f"{file} is not the file that was saved", expected="the sha256 in manifest.json",
+                    remedy="copy the zoo again from where it came from, or collect it again",
+                )  # fmt: skip
 
     def __repr__(self) -> str:
         return f"Zoo(K={self.k}, D={self.dim}, select={self.spec.select!r})"
