@@ -4,8 +4,8 @@
     PARAMDIFF_DATA=ROOT python benchmarks/seeds.py --data cifar10 --model convnet3 --items 2560
 
 Every way does the same work: each of S seeds takes one pass over the first ``--items`` training images in
-batches of ``--batch``. Seconds are per seed and 1,000 steps, the median over rounds; a ratio is the median of
-the rounds' ratios to the first way, so that a load that comes and goes falls out of it.
+batches of ``--batch``. Numbers are medians over rounds, per seed and 1,000 steps: seconds, seconds of CPU (which
+other work on the machine hardly changes), and the speed relative to the first way in the same round.
 """
 
 import argparse
@@ -16,8 +16,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-
-os.environ.setdefault("PARAMDIFF_QUIET", "1")
 
 import torch
 from torch import Tensor, nn
@@ -100,9 +98,13 @@ class Trainings:
         found["compiled, 1 thread, once it is compiled"] = lambda: self.in_turn(compiled=True)
         return found
 
-    def synchronise(self) -> None:
+    def timed(self, way: Way) -> tuple[float, float]:
+        """Seconds, and seconds of CPU, children included."""
+        started, used = time.perf_counter(), sum(os.times()[:4])
+        way()
         if self.device.type != "cpu":
             torch.accelerator.synchronize()
+        return time.perf_counter() - started, sum(os.times()[:4]) - used
 
 
 def main() -> None:
@@ -114,27 +116,22 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
-    trainings = Trainings(parser.parse_args())
     words = parser.parse_args()
+    trainings = Trainings(words)
     ways = trainings.ways()
     for name, way in ways.items():  # first calls load libraries and compile
-        started = time.perf_counter()
-        way()
-        trainings.synchronise()
-        print(f"first call of {name}: {time.perf_counter() - started:.1f} s", flush=True)
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+        print(f"first call of {name}: {trainings.timed(way)[0]:.1f} s", flush=True)
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(words.rounds):
         for name, way in ways.items():
-            started = time.perf_counter()
-            way()
-            trainings.synchronise()
-            seconds[name].append(time.perf_counter() - started)
-    first = next(iter(seconds.values()))
+            times[name].append(trainings.timed(way))
+    first = next(iter(times.values()))
     thousands = words.seeds * trainings.data.steps / 1000
-    print("| way | s per seed and 1,000 steps | speed |\n|---|---|---|")
-    for name, times in seconds.items():
-        ratio = median(a / b for a, b in zip(first, times))
-        print(f"| {name} | {median(times) / thousands:.2f} | {ratio:.2f} |")
+    print("| way | s | s of CPU | speed | speed by CPU |\n|---|---|---|---|---|")
+    for name, rounds in times.items():
+        wall, cpu = (median(both) / thousands for both in zip(*rounds))
+        speeds = (median(a[i] / b[i] for a, b in zip(first, rounds)) for i in (0, 1))
+        print(f"| {name} | {wall:.2f} | {cpu:.2f} | {' | '.join(f'{speed:.2f}' for speed in speeds)} |")
 
 
 if __name__ == "__main__":

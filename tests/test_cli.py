@@ -1,5 +1,6 @@
 """What a person types: help, mistakes, exit codes, inspect."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -54,6 +55,18 @@ def test_mistakes_are_one_line_and_exit_code_2(
     lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert len(lines) == 1 and lines[0].startswith("paramdiff: error: ") and message in lines[0]
     assert not list(tmp_path.iterdir()), "a mistake leaves nothing behind"
+
+
+def test_what_may_not_be_read_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(self: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    assert main(["inspect", str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("manifest.json: Permission denied; check the permissions")
 
 
 def checkpoints(folder: Path, k: int, dim: int = 6, same: bool = False) -> Path:

@@ -72,6 +72,12 @@ def test_words_may_come_in_any_order():
     assert arranged(["task=own"]) == ["task=own"], "another task does not get the digits' settings"
 
 
+def test_a_group_without_an_option_is_named():
+    with pytest.raises(ConfigError, match="^compare: null is no option; choose from none, standard"):
+        arranged(["compare=null"])
+    assert "name=null" in arranged(["name=null"])
+
+
 def test_p_diff_is_always_among_the_rows():
     assert [e.name for e in entries_of(config("generator=gaussian", "compare=none"))] == [
         "gaussian",

@@ -222,6 +222,20 @@ def test_building_the_network_moves_no_random_stream():
 # Probes
 
 
+def test_equal_networks_are_computed_once(monkeypatch: pytest.MonkeyPatch):
+    """The mean of the zoo is drawn as often as any other sample."""
+    task = Digits(items=50)
+    zoo, vectors = make(task)
+    twice = vectors[[0, 1, 0, 0, 1]]
+    expected = Scorer(task, zoo).score(vectors, "test").metric[[0, 1, 0, 0, 1]]
+    scorer, computed = Scorer(task, zoo), []
+    scorer.score(vectors, "test")  # the first use also checks the split
+    suffix = scorer.shared.suffix
+    monkeypatch.setattr(scorer.shared, "suffix", lambda *given: computed.append(1) or suffix(*given))
+    assert torch.equal(scorer.score(twice, "test").metric, expected)
+    assert len(computed) == 2, "50 items are one joined batch"
+
+
 def test_a_probe_scores_a_fixed_subset():
     task = Digits(items=200)
     zoo, vectors = make(task)

@@ -13,8 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from paramdiff.errors import ConfigError, ParamdiffError
+from paramdiff.errors import ConfigError, ParamdiffError, near
 from paramdiff.run.config import RunConfig, build, explain, register
+from paramdiff.run.options import list_options
 from paramdiff.run.pipeline import Pipeline
 
 DEFAULT_EXPERIMENT = "digits"
@@ -107,8 +108,16 @@ def arranged(words: Sequence[str]) -> list[str]:
         (flags if word.startswith("-") else overrides).append(word)
         if word in VALUE_FLAGS and left:
             flags.append(left.pop(0))
+    for word in overrides:
+        _require_option(*word.lstrip("+").partition("=")[::2])
     named = any(word.lstrip("+").startswith(("experiment=", "task=")) for word in overrides)
     return flags + ([] if named else [f"experiment={DEFAULT_EXPERIMENT}"]) + overrides
+
+
+def _require_option(key: str, value: str) -> None:
+    """Hydra raises a bare ValueError at ``compare=null``."""
+    if value == "null" and (options := list_options(key)):
+        raise ConfigError(key, "null is no option", remedy=near(value, options))
 
 
 def recipe_name(hydra_config: Any) -> str:
