@@ -66,9 +66,9 @@ class Trainings:
         for _ in spread(self.one, range(self.seeds), count):
             pass
 
-    def stacked(self, threads: int, one_order: bool) -> None:
+    def stacked(self, one_order: bool) -> None:
         """All seeds in one network of stacked parameters, by ``torch.func``."""
-        torch.set_num_threads(threads)
+        torch.set_num_threads(1)
         models = [fresh_network(self.task, self.device, seed) for seed in range(self.seeds)]
         parameters, buffers = stack_module_state(models)
         leaves = [p.detach().requires_grad_() for p in parameters.values()]
@@ -93,8 +93,8 @@ class Trainings:
         if self.device.type == "cpu":
             found[f"one after another, {n} threads"] = lambda: self.in_turn(n)
             found[f"{n} processes, 1 thread each"] = lambda: self.processes(n)
-        found[f"stacked, {n} threads, an order each"] = lambda: self.stacked(n, False)
-        found[f"stacked, {n} threads, one order"] = lambda: self.stacked(n, True)
+        found["stacked, 1 thread, an order each"] = lambda: self.stacked(False)
+        found["stacked, 1 thread, one order"] = lambda: self.stacked(True)
         found["compiled, 1 thread, once it is compiled"] = lambda: self.in_turn(compiled=True)
         return found
 

@@ -6,6 +6,7 @@ import torch
 from omegaconf import OmegaConf
 
 from paramdiff.errors import ConfigError, GeneratorError, NumericalError, ZooError
+from paramdiff.files import save_tensors
 from paramdiff.generators import Generator, base, make, registry
 from toy_zoos import QUICK, curve, toy_zoo
 
@@ -116,6 +117,14 @@ def test_an_unknown_saved_generator_is_named(tmp_path: Path):
     about.write_text(about.read_text().replace('"gaussian"', '"gausian"'))
     with pytest.raises(GeneratorError, match="holds a generator 'gausian'; did you mean gaussian"):
         Generator.load(tmp_path / "g")
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"generator": "average", "settings": {}}'])
+def test_a_damaged_generator_is_named(content: str, tmp_path: Path):
+    (tmp_path / "generator.json").write_text(content)
+    save_tensors(tmp_path / "state.safetensors", {"mean": torch.zeros(2)})
+    with pytest.raises(GeneratorError, match="is a damaged generator .*fit it again"):
+        Generator.load(tmp_path)
 
 
 def test_a_fit_that_failed_leaves_an_unfitted_generator():

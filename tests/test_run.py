@@ -13,6 +13,7 @@ import torch
 
 from paramdiff.cli import main
 from paramdiff.files import load_tensors, read_json
+from paramdiff.tasks.classification import ImageClassification
 
 SMALL = [
     "zoo.k=24", "zoo.pretrain.epochs=2", "n=12", "generator.autoencoder_steps=40", "generator.steps=60",
@@ -80,6 +81,19 @@ def test_selection_does_not_look_at_the_test_set(finished: Path):
         index = row["selected"]["index"]
         assert scores["train"][index] == scores["train"].max()
         assert row["selected"]["test"] == pytest.approx(float(scores["test"][index]))
+
+
+def test_the_test_set_is_read_for_reporting_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Rule 9: nothing that is learnt, drawn or gated has seen it."""
+
+    def refuse(task: ImageClassification) -> None:
+        raise AssertionError("the test set was read")
+
+    monkeypatch.setattr(ImageClassification, "test_data", refuse)
+    for command in ("collect", "fit", "sample"):
+        assert main([command, f"run_dir={tmp_path / 'r'}", *SMALL]) == 0
+    with pytest.raises(AssertionError, match="the test set was read"):
+        main(["score", f"run_dir={tmp_path / 'r'}", *SMALL])
 
 
 def test_run_folder_is_complete(finished: Path):

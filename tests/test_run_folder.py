@@ -135,5 +135,24 @@ def test_the_state_of_other_settings_is_not_resumed(tmp_path: Path):
     assert seen[0] != seen[1]
 
 
+def test_a_finished_stage_leaves_no_state(tmp_path: Path):
+    """Not even that of settings it was begun with before."""
+
+    def stage(settings: int, fail: bool) -> Stage:
+        def work(scratch: Path) -> None:
+            scratch.mkdir(parents=True)
+            if fail:
+                raise KeyboardInterrupt
+            (tmp_path / "a").write_text("x")
+
+        return Stage("a", settings, [], ["a"], work)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, stage(1, fail=True))
+    assert len(list((tmp_path / ".state").iterdir())) == 1
+    run(tmp_path, stage(2, fail=False))
+    assert not list((tmp_path / ".state").iterdir())
+
+
 def test_differing_keys_are_dotted():
     assert differing_keys({"a": {"b": 1, "c": 2}}, {"a": {"b": 2, "c": 2}, "d": 1}) == ["a.b", "d"]

@@ -147,22 +147,29 @@ class Generator(ABC):
         """A saved generator, of whatever class it was.
 
         Raises:
-            GeneratorError: unknown generator.
+            GeneratorError: unknown generator, or not what ``save`` wrote.
             ConfigError: settings this version does not know.
             CheckpointError: files missing or truncated.
         """
-        about = read_json(Path(folder) / "generator.json")
-        known = registry()
-        if about["generator"] not in known:
-            raise GeneratorError(
-                f"{folder} holds a generator {about['generator']!r}", remedy=near(about["generator"], known)
-            )
-        generator = make(about["generator"], **about["settings"])
-        state = load_state(Path(folder) / "state.safetensors")
-        generator.losses, generator.notes = state["losses"], about["notes"]
-        generator._restore(state["learnt"])
-        generator.normaliser = Normaliser.from_state(state["normaliser"])
-        return generator
+        folder = Path(folder)
+        try:
+            return _loaded(read_json(folder / "generator.json"), folder)
+        except (KeyError, TypeError) as error:
+            raise GeneratorError(f"{folder} is a damaged generator ({type(error).__name__}: {error})",
+                                 remedy="fit it again") from error  # fmt: skip
+
+
+def _loaded(about: Mapping[str, Any], folder: Path) -> Generator:
+    """The generator that ``generator.json`` describes, as it was learnt."""
+    name, known = about["generator"], registry()
+    if name not in known:
+        raise GeneratorError(f"{folder} holds a generator {name!r}", remedy=near(name, known))
+    generator = make(name, **about["settings"])
+    state = load_state(folder / "state.safetensors")
+    generator.losses, generator.notes = state["losses"], about["notes"]
+    generator._restore(state["learnt"])
+    generator.normaliser = Normaliser.from_state(state["normaliser"])
+    return generator
 
 
 def registry() -> dict[str, type[Generator]]:

@@ -137,7 +137,8 @@ class RunFolder:
             "makes": {name: self._hash(name) for name in stage.makes},
         }  # fmt: skip
         self._write_manifest()
-        shutil.rmtree(scratch, ignore_errors=True)
+        for state in scratch.parent.glob(f"{scratch.name[:-12]}{'?' * 12}"):  # of earlier settings too
+            shutil.rmtree(state, ignore_errors=True)
 
     def is_current(self, stage: Stage) -> bool:
         """Whether a stage was done with these settings and inputs and its files are as it left them."""

@@ -242,7 +242,8 @@ class _Cache:
 def _distinct(vectors: Float[Tensor, "N D"]) -> tuple[list[int], Int[Tensor, "N"]]:
     """Rows with different bits, and for every row which of those it equals: a mean is drawn N times, scored once."""
     seen: dict[bytes, int] = {}
-    first, again = [], []
+    first: list[int] = []
+    again: list[int] = []
     for row, v in enumerate(vectors):
         digest = hashlib.blake2b(v.contiguous().view(torch.uint8).cpu().numpy()).digest()
         if digest not in seen:
