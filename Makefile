@@ -10,7 +10,7 @@ demo: $(READY)  ## set up, run the main job on the digits, print the table and t
 	@$(BIN)/paramdiff run experiment=digits
 
 test: $(READY) lint  ## set up, check style, types and layers, run all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
