@@ -13,7 +13,7 @@ from paramdiff.collect.ensemble import ONE_THREAD, suitable_processes
 from paramdiff.collect.optimisation import Optimisation
 from paramdiff.collect.workers import can_fork
 from paramdiff.devices import suitable_threads
-from paramdiff.errors import CheckpointError, ConfigError, NumericalError, SelectionError
+from paramdiff.errors import CheckpointError, ConfigError, NumericalError, SelectionError, ZooError
 from paramdiff.files import load_tensors, save_tensors
 from paramdiff.seeds import generator
 from paramdiff.tasks.augment import Augment
@@ -390,3 +390,21 @@ def test_settings_are_structured_configurations():
         OmegaConf.structured(kind)
     node = OmegaConf.merge(OmegaConf.structured(Subset), {"k": 3, "pretrain": {"epochs": 1}})
     assert OmegaConf.to_object(node) == Subset(k=3, pretrain=TrainingConfig(epochs=1))
+
+
+class OneParameter(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale * x.flatten(1)[:, :10]
+
+
+def test_one_parameter_is_refused_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    single = task()
+    monkeypatch.setattr(single, "model", OneParameter)
+    for way in (replace(SUBSET, select="scale"), SEEDS):
+        with pytest.raises(ZooError, match="holds D = 1 parameter; expected at least 2; select more tensors"):
+            way.collect(single, tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from paramdiff.errors import TaskError, check_choice
+from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.seeds import seeded
 from paramdiff.tasks.base import Task
-from paramdiff.zoo.zoo import Zoo
+from paramdiff.zoo.zoo import Zoo, too_small
 
 
 class Way(ABC):
@@ -62,6 +63,20 @@ def fresh_network(task: Task, device: torch.device | str, *key: int | str) -> nn
             f"model() of task {task.name!r} is a {type(model).__name__}", expected="a torch.nn.Module"
         )
     return model.to(device)
+
+
+def learnable_spec(model: nn.Module, select: str) -> ParameterSpec:
+    """The selection, refused before anything is trained if there is too little to learn in it.
+
+    Raises:
+        SelectionError: nothing matches.
+        ZooError: D < 2.
+    """
+    spec = ParameterSpec.from_model(model, select)
+    problem = too_small(spec)
+    if problem is not None:
+        raise problem
+    return spec
 
 
 def size(model: nn.Module) -> int:

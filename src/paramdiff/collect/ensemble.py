@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import torch
 
-from paramdiff.collect.base import Way, add_train_scores, alignment, fresh_network, size
+from paramdiff.collect.base import Way, add_train_scores, alignment, fresh_network, learnable_spec, size
 from paramdiff.collect.optimisation import TrainingConfig
 from paramdiff.collect.workers import can_fork, spread
 from paramdiff.devices import suitable_threads
@@ -58,7 +58,7 @@ class Seeds(Way):
     def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
         data = ready(task.train_data(), device)
         model = fresh_network(task, device, self.seed)
-        spec = ParameterSpec.from_model(model, self.select)
+        spec = learnable_spec(model, self.select)
         _require_whole(spec, ParameterSpec.from_model(model, "all"))
         seeds = range(self.seed, self.seed + self.k)
         files = [_file(folder, seed) for seed in seeds]

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from paramdiff.collect.base import Way, add_train_scores, fresh_network, size
+from paramdiff.collect.base import Way, add_train_scores, fresh_network, learnable_spec, size
 from paramdiff.collect.optimisation import Optimisation, TrainingConfig, descend
 from paramdiff.devices import suitable_threads
 from paramdiff.errors import SelectionError, check_range
@@ -60,7 +60,7 @@ class Subset(Optimisation, Way):
     def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
         data = ready(task.train_data(), device)
         model = fresh_network(task, device, self.seed)
-        spec = ParameterSpec.from_model(model, self.select)
+        spec = learnable_spec(model, self.select)
         members = Members(self.k, spec, model)
         with suitable_threads(size(model)):
             self._prepare(model, task, data, folder)

@@ -198,9 +198,9 @@ class Zoo:
         if self.k < 2:
             return ZooError(f"the zoo holds K = {self.k} checkpoint", expected="at least 2",
                             remedy="collect more (zoo.k=200) or import a folder with more files")  # fmt: skip
-        if self.dim < 2:
-            return ZooError(f"the selection {self.spec.select!r} holds D = {self.dim} parameter",
-                            expected="at least 2", remedy="select more tensors")  # fmt: skip
+        small = too_small(self.spec)
+        if small is not None:
+            return small
         bad = self.nonfinite()
         if bad:
             row, name = bad[0]
@@ -324,3 +324,11 @@ def differing(state: Mapping[str, Tensor], other: Mapping[str, Tensor], names: I
         return ours.dtype == theirs.dtype and torch.equal(ours, theirs)
 
     return [name for name in names if not name.endswith("num_batches_tracked") and not same(name)]
+
+
+def too_small(spec: ParameterSpec) -> ZooError | None:
+    """Why nothing can be learnt from such a selection, if so."""
+    if spec.dim >= 2:
+        return None
+    return ZooError(f"the selection {spec.select!r} holds D = {spec.dim} parameter", expected="at least 2",
+                    remedy="select more tensors")  # fmt: skip
