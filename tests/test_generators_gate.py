@@ -71,7 +71,7 @@ def test_members_in_directions_of_their_own_are_named():
     gate = linear(components=64).fit(toy_zoo(scattered(20, 200))).notes["gate"]
     assert gate.keys() == KEYS and not gate["passed"] and gate["held_out"] == 2
     assert gate["explained_variance"] < 0.3 and gate["explained_variance_train"] == pytest.approx(1, abs=1e-4)
-    assert "seeds whose neurons are not aligned" in gate["why"] and "K is too small" in gate["why"]
+    assert "as independent seeds do" in gate["why"] and "K is too small" in gate["why"]
 
 
 def test_a_codec_that_is_too_small_is_named():
