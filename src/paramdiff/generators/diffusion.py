@@ -93,6 +93,13 @@ def alpha_bar(timesteps: int) -> Float[Tensor, "T"]:
     return (1 - torch.linspace(*BETAS, timesteps, dtype=torch.float64)).cumprod(0).float()
 
 
+def scheduler_class(name: str) -> type:
+    """The class in diffusers, which takes a second or two to import."""
+    import diffusers
+
+    return getattr(diffusers, SCHEDULERS[name])
+
+
 def reverse(
     denoise: Denoise, z: Float[Tensor, "n L"], generators: list[torch.Generator], *, scheduler: str,
     prediction: str, timesteps: int, sample_steps: int,
@@ -107,9 +114,7 @@ def reverse(
     Raises:
         NumericalError: NaN or Inf in some step.
     """
-    import diffusers
-
-    kind = getattr(diffusers, SCHEDULERS[scheduler])
+    kind = scheduler_class(scheduler)
     own = {} if scheduler == "dpm-solver++" else {"clip_sample": False}  # that one never clips
     process = kind(
         num_train_timesteps=timesteps, beta_start=BETAS[0], beta_end=BETAS[1], beta_schedule="linear",
@@ -128,6 +133,7 @@ class LatentDiffusion(Prior):
 
     def __init__(self, settings: DiffusionSettings) -> None:
         self.settings, self.losses = settings, []
+        scheduler_class(settings.scheduler)  # imported with the model, so that sampling starts at once
         self.alpha_bar = alpha_bar(settings.timesteps).to(settings.torch_device)
 
     def _build(self, latent: int) -> nn.Module:
