@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 from paramdiff.errors import ConfigError
 
@@ -37,6 +38,11 @@ def free_bytes(device: torch.device | str) -> float:
 
 SMALL = 100_000
 """Parameters of a network, or of a vector to learn, below which work is too small to share among threads."""
+
+
+def size(model: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 @contextmanager

@@ -79,11 +79,6 @@ def learnable_spec(model: nn.Module, select: str) -> ParameterSpec:
     return spec
 
 
-def size(model: nn.Module) -> int:
-    """Number of parameters."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 def add_train_scores(zoo: Zoo, task: Task, device: torch.device | str) -> None:
     """Record each member's score on the training data, as ``scores["train"]``."""
     scores = Scorer(task, zoo, device).score(zoo.vectors, "train").metric

@@ -11,10 +11,10 @@ from typing import ClassVar
 
 import torch
 
-from paramdiff.collect.base import Way, add_train_scores, alignment, fresh_network, learnable_spec, size
+from paramdiff.collect.base import Way, add_train_scores, alignment, fresh_network, learnable_spec
 from paramdiff.collect.optimisation import TrainingConfig
 from paramdiff.collect.workers import can_fork, spread
-from paramdiff.devices import suitable_threads
+from paramdiff.devices import size, suitable_threads
 from paramdiff.errors import SelectionError, check_range
 from paramdiff.files import load_tensors, save_tensors
 from paramdiff.parameters.spec import ParameterSpec

@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from paramdiff.collect.base import Way, add_train_scores, fresh_network, learnable_spec, size
+from paramdiff.collect.base import Way, add_train_scores, fresh_network, learnable_spec
 from paramdiff.collect.optimisation import Optimisation, TrainingConfig, descend
-from paramdiff.devices import suitable_threads
+from paramdiff.devices import size, suitable_threads
 from paramdiff.errors import SelectionError, check_range
 from paramdiff.networks.prefix import SharedPrefix
 from paramdiff.parameters.spec import ParameterSpec

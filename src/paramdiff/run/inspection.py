@@ -1,7 +1,7 @@
 """``paramdiff inspect PATH``: what a zoo holds and whether it is likely to work, on the terminal."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
 from paramdiff.errors import ConfigError, ParamdiffError
 from paramdiff.progress import say
@@ -54,7 +53,7 @@ def _inspect(zoo: Zoo, task: Task | None) -> Inspection:
     if task is None:
         facts = inspect(zoo)
     else:
-        score, higher = _midpoint(task, zoo), task.higher_is_better
+        score, higher = Scorer(task, zoo).gauge(), task.higher_is_better
         facts = inspect(zoo, score, higher_is_better=higher)
         if not zoo.trajectory and facts.basin and facts.basin.one_basin is False and not _aligned(zoo):
             tried = align_zoo(zoo, task.model(), auto=False, score=score, higher_is_better=higher)
@@ -131,13 +130,6 @@ def _without_kind(settings: Any) -> Any:
     if isinstance(settings, Mapping):
         return {key: _without_kind(value) for key, value in settings.items() if key != "kind"}
     return settings
-
-
-def _midpoint(task: Task, zoo: Zoo) -> Callable[[Tensor], Tensor]:
-    """The task's score on training data in its own direction."""
-    sign = 1 if task.higher_is_better else -1
-    probe = Scorer(task, zoo).probe()
-    return lambda vectors: sign * probe(vectors)
 
 
 def show(facts: Inspection, path: str, metric: str) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from paramdiff.devices import choose_device
+from paramdiff.errors import ConfigError
 from paramdiff.files import load_tensors, save_tensors, write_json, write_text
 from paramdiff.generators.base import Generator
 from paramdiff.generators.pdiff import ParameterDiffusion
@@ -38,7 +39,6 @@ from paramdiff.study.summary import arrays
 from paramdiff.study.value import select_on_train
 from paramdiff.tasks import make_task
 from paramdiff.tasks.base import Task
-from paramdiff.tasks.data import ready
 from paramdiff.zoo.aligning import align_zoo
 from paramdiff.zoo.zoo import Zoo
 
@@ -54,11 +54,13 @@ class Entry:
     Attributes:
         name: its row in ``results.json``.
         generator: unfitted, with its settings.
+        key: where those settings are in the configuration.
         prefix: folder of its files, relative to the run folder; empty for the main generator.
     """
 
     name: str
     generator: Generator
+    key: str = "generator"
     prefix: str = ""
 
     @property
@@ -79,14 +81,16 @@ def entries_of(config: RunConfig) -> list[Entry]:
 
     A baseline that repeats the main generator is left out; two of one name are numbered.
     """
-    others = [g for g in config.compare.values() if plain(g) != plain(config.generator)]
-    if not any(isinstance(generator, ParameterDiffusion) for generator in [config.generator, *others]):
-        others.append(ParameterDiffusion(seed=config.seed))
+    others = {f"compare.{key}": g for key, g in config.compare.items() if plain(g) != plain(config.generator)}
+    if not any(
+        isinstance(generator, ParameterDiffusion) for generator in [config.generator, *others.values()]
+    ):
+        others["compare.pdiff"] = ParameterDiffusion(seed=config.seed)
     entries = [Entry(config.generator.label, config.generator)]
-    for generator in others:
+    for key, generator in others.items():
         same = sum(entry.generator.label == generator.label for entry in entries)
         name = generator.label + (f"-{same + 1}" if same else "")
-        entries.append(Entry(name, generator, f"baselines/{name}/"))
+        entries.append(Entry(name, generator, key, f"baselines/{name}/"))
     return entries
 
 
@@ -179,10 +183,9 @@ class Pipeline:
         """The zoo with its hidden units in a common order, where ``zoo.align`` asks for it and it helps."""
         if self.config.zoo.align == "false":
             return zoo
-        task, sign = self.task, 1 if self.task.higher_is_better else -1
-        probe = Scorer(task, zoo, self.device).probe()
+        task = self.task
         found = align_zoo(
-            zoo, task.model(), auto=self.config.zoo.align == "auto", score=lambda v: sign * probe(v),
+            zoo, task.model(), auto=self.config.zoo.align == "auto", score=Scorer(task, zoo, self.device).gauge(),
             higher_is_better=task.higher_is_better, seed=self.config.seed,
         )  # fmt: skip
         for note in found.about.get("notes", []):
@@ -191,7 +194,10 @@ class Pipeline:
 
     def _fit(self, entry: Entry, group: str = "fit") -> Stage:
         def work(scratch: Path) -> None:
-            fitted = entry.generator.fit(self.zoo, probe=self.scorer.probe(), folder=scratch)
+            try:
+                fitted = entry.generator.fit(self.zoo, probe=self.scorer.probe(), folder=scratch)
+            except ConfigError as error:  # e.g. a mean of more members than there are
+                raise error.under(entry.key) from None
             fitted.save(self.folder.path / entry.fitted)
 
         settings = {
@@ -288,18 +294,13 @@ class Pipeline:
             "schema": SCHEMA, "experiment": self.config.name, "generator": main.name, "command": self.command,
             "seed": self.config.seed,
             "task": task_facts(self.task), "zoo": zoo_facts(self.zoo, self.settings["zoo"]),
-            "n_items": self._items(),
+            "n_items": {split: self.scorer.items(split) for split in ("train", "test")},
             "models": models(self.originals, findings),
             "verdict": judge(self.task, self.originals, main, others).to_json(),
             "gate": gate_of(main.generator), "notes": list(self.zoo.about.get("notes", [])),
             "timings_s": {**seconds, "total": round(sum(seconds.values()), 3)},
             "peak_rss_bytes": self.folder.peak_rss_bytes(), "machine": machine(self.device),
         }  # fmt: skip
-
-    def _items(self) -> dict[str, int]:
-        """Items that networks were scored on."""
-        train = min(len(ready(self.task.train_data(), "cpu")), self.task.selection_items)
-        return {"train": train, "test": len(ready(self.task.test_data(), "cpu"))}
 
     def _report(self) -> list[Stage]:
         def work(scratch: Path) -> None:

@@ -22,7 +22,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from paramdiff.devices import suitable_threads
+from paramdiff.devices import size, suitable_threads
 from paramdiff.errors import TaskError
 from paramdiff.networks.prefix import SharedPrefix
 from paramdiff.progress import bar, say
@@ -92,7 +92,7 @@ class Scorer:
     ) -> None:
         self.task, self.spec, self.device = task, zoo.spec, torch.device(device)
         network = _network(task, zoo).to(self.device)
-        self._parameters = sum(parameter.numel() for parameter in network.parameters())
+        self._parameters = size(network)
         self.shared = SharedPrefix(network, zoo.spec.keys)
         self._cache = _Cache(cache_bytes)
         self._splits: dict[str, Data] = {}
@@ -114,8 +114,17 @@ class Scorer:
 
         Higher is better, whatever the direction of the task's metric. The data is read at the first use.
         """
-        sign = 1.0 if self.task.higher_is_better else -1.0
-        return lambda vectors: sign * self._score_training(vectors, items).metric
+        sign, gauge = 1.0 if self.task.higher_is_better else -1.0, self.gauge(items)
+        return lambda vectors: sign * gauge(vectors)
+
+    def gauge(self, items: int = PROBE_ITEMS) -> Callable[[Tensor], Tensor]:
+        """The same in the metric's own direction, for people to read."""
+        return lambda vectors: self._score_training(vectors, items).metric
+
+    def items(self, split: Split) -> int:
+        """How many items :meth:`score` looks at."""
+        n = len(self._data(split))
+        return min(n, self.task.selection_items) if split == "train" else n
 
     def _score_training(self, vectors: Float[Tensor, "N D"], items: int) -> Scores:
         """On a fixed random subset of the training data; on all of it if there is no more."""
