@@ -375,3 +375,33 @@ def test_data_without_a_batch():
         TaskError, match="the data of task 'digits' gives no batch; expected at least one item"
     ):
         Scorer(task, zoo).score(vectors, "train")
+
+
+def test_a_probe_gives_gradients_of_the_training_loss():
+    """Against a difference quotient through the plain network."""
+    task = Digits(items=50, size=50)
+    zoo, vectors = make(task)
+    gradients = Scorer(task, zoo).probe().gradients(vectors[:2], 0)
+    batch = next(iter(task.train_data().shuffled(0)))
+
+    def loss(v):
+        network = task.model()
+        network.load_state_dict(zoo.state_dict(v))
+        return task.loss(network.eval()(batch[0]), batch)
+
+    step = 1e-2 * torch.randn(zoo.dim, generator=torch.Generator().manual_seed(0))
+    for v, gradient in zip(vectors, gradients):
+        with torch.no_grad():
+            change = (loss(v + step) - loss(v - step)) / 2
+        assert torch.allclose(gradient @ step, change, rtol=2e-2, atol=1e-4)
+
+
+def test_a_probe_tells_mistakes_if_the_task_does():
+    task = Digits(items=50)
+    zoo, vectors = make(task)
+    wrong = Scorer(task, zoo).probe(40).mistakes(vectors)
+    assert wrong.shape == (5, 40)
+    assert torch.allclose(1 - wrong.double().mean(1), Scorer(task, zoo).probe(40)(vectors))
+    regression = Regression()
+    with pytest.raises(TaskError, match="does not say which items"):
+        Scorer(regression, make(regression)[0]).probe().mistakes(vectors)

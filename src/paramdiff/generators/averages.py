@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.errors import ConfigError, check_range
-from paramdiff.generators.base import Generator, Probe
+from paramdiff.generators.base import Generator
+from paramdiff.generators.probe import Probe
 from paramdiff.seeds import sample_generators
 
 
@@ -29,7 +30,7 @@ class Average(Generator):
     def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
         self.mean = x.double().mean(0).float()
 
-    def _sample(self, indices: Sequence[int], seed: int) -> Float[Tensor, "n D"]:
+    def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
         return self.mean.expand(len(indices), -1)
 
     def _state(self) -> dict[str, Any]:
@@ -63,7 +64,7 @@ class AverageOfK(Generator):
                               remedy="lower k or collect more checkpoints")  # fmt: skip
         self.members = x
 
-    def _sample(self, indices: Sequence[int], seed: int) -> Float[Tensor, "n D"]:
+    def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
         draws = sample_generators(indices, self.name, seed)
         chosen = [torch.randperm(len(self.members), generator=draw)[: self.k] for draw in draws]
         return torch.stack([self.members[rows].mean(0) for rows in chosen])

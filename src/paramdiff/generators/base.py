@@ -7,7 +7,7 @@ coordinates in the same way.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -21,13 +21,11 @@ from torch import Tensor
 from paramdiff.devices import suitable_threads
 from paramdiff.errors import ConfigError, GeneratorError, check_choice, near
 from paramdiff.files import load_state, read_json, save_state, write_json, writing
+from paramdiff.generators.probe import Probe, normalised
 from paramdiff.parameters.normalise import Normaliser
 from paramdiff.progress import say
 from paramdiff.training import require_finite
 from paramdiff.zoo.zoo import Zoo
-
-Probe = Callable[[Tensor], Tensor]
-"""Scores raw parameter vectors ``[n, D] -> [n]``, higher is better; a generator's only view of a task."""
 
 CHUNK = 100
 """Samples are always drawn in whole chunks of this many, so that sample i has the same bits for every n."""
@@ -52,11 +50,16 @@ class Generator(ABC):
     chunk: ClassVar[int] = CHUNK
     sampling: ClassVar[tuple[str, ...]] = ()
     """Names of the settings that only :meth:`sample` reads: they may change without fitting again."""
+    matches: ClassVar[bool] = False
+    """Whether the fit looks at another generator's samples, to match them."""
+    asks: ClassVar[bool] = False
+    """Whether :meth:`sample` asks a task, as guided and fine-tuned samples do."""
 
     # Learnt by fit. This class is not a dataclass, so these are no hyper-parameters of subclasses.
     normaliser: Normaliser | None = None
     losses: dict[str, list[float]]
     notes: dict[str, Any]
+    _reference: Float[Tensor, "n D"] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -68,7 +71,10 @@ class Generator(ABC):
         """The row name with the hyper-parameter that matters, e.g. ``average-of-16``."""
         return self.name
 
-    def fit(self, zoo: Zoo, *, probe: Probe | None = None, folder: Path | None = None) -> Self:
+    def fit(
+        self, zoo: Zoo, *, probe: Probe | None = None, folder: Path | None = None,
+        reference: Float[Tensor, "n D"] | None = None,
+    ) -> Self:  # fmt: skip
         """Learn the zoo's distribution.
 
         Args:
@@ -76,6 +82,7 @@ class Generator(ABC):
             probe: scores vectors on the task's training data; generators with a reconstruction
                 gate use it, others ignore it.
             folder: where a resumable fit keeps its state; ``None`` keeps none.
+            reference: raw samples of another generator, for one that ``matches``.
 
         Raises:
             ZooError: the zoo cannot be learnt (K = 1, no variation, NaN).
@@ -84,29 +91,33 @@ class Generator(ABC):
         zoo.require_usable()
         normaliser = Normaliser.fit(zoo.vectors, zoo.spec.positive)
         self.losses, self.notes, self.normaliser = {}, {}, None
-        own_probe = probe and (lambda x: probe(normaliser.denormalise(x)))
+        self._reference = None if reference is None else normaliser.normalise(reference)
         with suitable_threads(zoo.dim):
-            self._fit(normaliser.normalise(zoo.vectors), own_probe, folder)
+            self._fit(normaliser.normalise(zoo.vectors), normalised(probe, normaliser), folder)
         self.normaliser = normaliser  # last: a fit that failed leaves an unfitted generator
         return self
 
-    def sample(self, n: int, seed: int = 0) -> Float[Tensor, "n D"]:
+    def sample(self, n: int, seed: int = 0, *, probe: Probe | None = None) -> Float[Tensor, "n D"]:
         """``n`` new raw parameter vectors. Sample i is the same for every ``n``.
 
+        Args:
+            probe: for a generator that ``asks``; others ignore it.
+
         Raises:
-            GeneratorError: not fitted, or ``n`` < 1.
+            GeneratorError: not fitted, or ``n`` < 1, or a probe is needed.
             NumericalError: a sample holds NaN or Inf.
         """
         if self.normaliser is None:
             raise GeneratorError(f"{self.name} is not fitted", remedy="call fit(zoo) first")
         if n < 1:
             raise GeneratorError(f"n = {n} samples", expected="at least 1")
+        own_probe = normalised(probe, self.normaliser)
         dim = len(self.normaliser.mean)
         size = max(1, min(self.chunk, ELEMENTS // dim))
         v = torch.empty(n, dim)
         for start in range(0, n, size):
             with suitable_threads(dim):
-                x = self._sample(range(start, start + size), seed)[: n - start]
+                x = self._sample(range(start, start + size), seed, own_probe)[: n - start]
             require_finite(x, f"sampling {self.label}, samples from {start} on")
             v[start : start + size] = self.normaliser.denormalise(x)
         return v
@@ -116,7 +127,7 @@ class Generator(ABC):
         """Fit normalised members; ``probe`` takes normalised vectors here."""
 
     @abstractmethod
-    def _sample(self, indices: Sequence[int], seed: int) -> Float[Tensor, "n D"]:
+    def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
         """Normalised samples with these indices; each depends only on its index and the seed."""
 
     @abstractmethod

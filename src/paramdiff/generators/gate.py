@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.generators.base import Probe
+from paramdiff.generators.probe import Probe
 from paramdiff.seeds import generator
 
 MOST_HELD = 32

@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.errors import check_range
-from paramdiff.generators.base import Generator, Probe
+from paramdiff.generators.base import Generator
 from paramdiff.generators.principal import PrincipalComponents
+from paramdiff.generators.probe import Probe
 from paramdiff.seeds import sample_normal
 
 
@@ -41,7 +42,7 @@ class Gaussian(Generator):
     def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
         self.mean, self.deviation = x.mean(0), x.std(0, correction=0)
 
-    def _sample(self, indices: Sequence[int], seed: int) -> Float[Tensor, "n D"]:
+    def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
         noise = sample_normal(indices, len(self.mean), self.name, seed)
         return noise.mul_(self.scale * self.deviation).add_(self.mean)
 
@@ -77,7 +78,7 @@ class LowRankGaussian(Generator):
     def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
         self.components = PrincipalComponents.fit(x, self.rank)
 
-    def _sample(self, indices: Sequence[int], seed: int) -> Float[Tensor, "n D"]:
+    def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
         noise = sample_normal(indices, len(self.components.deviations), self.name, seed)
         return self.components.expand(noise * self.scale * self.components.deviations)
 

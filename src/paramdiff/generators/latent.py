@@ -20,8 +20,9 @@ from torch import Tensor
 
 from paramdiff.errors import ZooError, check_choice, check_range
 from paramdiff.files import read_json, write_json
-from paramdiff.generators.base import Generator, Probe
+from paramdiff.generators.base import Generator
 from paramdiff.generators.gate import Gate, split
+from paramdiff.generators.probe import Probe
 from paramdiff.generators.settings import Settings
 from paramdiff.progress import say
 
@@ -150,7 +151,7 @@ class LatentGenerator(Settings, Generator):
         say(f"  gate {'passed' if result.passed else 'FAILED'}: {result.why}")
         return result.passed
 
-    def _sample(self, indices: Sequence[int], seed: int) -> Float[Tensor, "n D"]:
+    def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
         deviation = self.temperature * self.latent_deviation
         return self.codec.decode(self.prior.sample(indices, seed) * deviation + self.latent_mean)
 

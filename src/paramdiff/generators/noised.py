@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.errors import check_range
-from paramdiff.generators.base import Generator, Probe
+from paramdiff.generators.base import Generator
+from paramdiff.generators.probe import Probe
 from paramdiff.seeds import sample_generators
 
 
@@ -41,7 +42,7 @@ class Noised(Generator):
     def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
         self.members = x
 
-    def _sample(self, indices: Sequence[int], seed: int) -> Float[Tensor, "n D"]:
+    def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
         return torch.stack([self._noised(draw) for draw in sample_generators(indices, self.name, seed)])
 
     def _noised(self, draw: torch.Generator) -> Float[Tensor, "D"]:

@@ -73,6 +73,11 @@ class Normaliser:
             v[:, block] = _from_log(g, part.positive, torch.finfo(dtype).max)
         return v
 
+    def slope(self, v: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
+        """``dv/dx`` at ``v = denormalise(x)``: ``s``, times v where v goes through the logarithm, 0 for constants."""
+        scale = self.scale.masked_fill(self.constant, 0.0).float()
+        return scale * torch.where(self.positive, v, 1.0)
+
     def columns(self, block: slice) -> "Normaliser":
         """The same for some coordinates only, to stream over long vectors."""
         return Normaliser(self.mean[block], self.scale[block], self.positive[block], self.constant[block])

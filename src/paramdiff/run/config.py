@@ -16,6 +16,7 @@ from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from yaml import MarkedYAMLError
 
 from paramdiff.errors import ConfigError, check_choice, check_range, near
+from paramdiff.networks.precision import PRECISIONS
 from paramdiff.run.options import list_options
 
 
@@ -29,6 +30,7 @@ class RunConfig:
         seed: seed of everything; ``zoo.seed`` and ``generator.seed`` follow it.
         n: N, samples drawn from every generator.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        precision: of scoring, ``auto``, ``float32`` or ``bfloat16`` (:mod:`paramdiff.networks.precision`).
         force: redo stages whose settings changed in a run folder that holds other settings.
     """
 
@@ -37,6 +39,7 @@ class RunConfig:
     seed: int = 0
     n: int = 100
     device: str = "auto"
+    precision: str = "auto"
     force: bool = False
     task: Any = MISSING
     zoo: Any = MISSING
@@ -47,6 +50,7 @@ class RunConfig:
         check_range("n", self.n, least=1)
         check_range("seed", self.seed, least=0)
         check_choice("device", self.device.partition(":")[0], ("auto", "cpu", "cuda", "mps", "xpu"))
+        check_choice("precision", self.precision, PRECISIONS)
 
 
 def register() -> None:

@@ -132,7 +132,7 @@ class Pipeline:
 
     @cached_property
     def scorer(self) -> Scorer:
-        return Scorer(self.task, self.zoo, self.device)
+        return Scorer(self.task, self.zoo, self.device, precision=self.config.precision)
 
     @cached_property
     def originals(self) -> Originals:
@@ -195,7 +195,9 @@ class Pipeline:
     def _fit(self, entry: Entry, group: str = "fit") -> Stage:
         def work(scratch: Path) -> None:
             try:
-                fitted = entry.generator.fit(self.zoo, probe=self.scorer.probe(), folder=scratch)
+                fitted = entry.generator.fit(
+                    self.zoo, probe=self.scorer.probe(), folder=scratch, reference=self._reference(entry)
+                )
             except ConfigError as error:  # e.g. a mean of more members than there are
                 raise error.under(entry.key) from None
             fitted.save(self.folder.path / entry.fitted)
@@ -203,7 +205,12 @@ class Pipeline:
         settings = {
             key: value for key, value in plain(entry.generator).items() if key not in entry.generator.sampling
         }
-        return Stage(group, settings, ["zoo"], [entry.fitted], work)
+        matched = [self.main.samples] if entry.generator.matches else []
+        return Stage(group, settings, ["zoo", *matched], [entry.fitted], work)
+
+    def _reference(self, entry: Entry) -> Tensor | None:
+        """The main generator's samples, for a baseline that matches them."""
+        return self._vectors(self.main) if entry.generator.matches else None
 
     def _sample(self, entry: Entry, group: str = "sample") -> Stage:
         now = {key: getattr(entry.generator, key) for key in entry.generator.sampling}
@@ -211,7 +218,8 @@ class Pipeline:
         def work(scratch: Path) -> None:
             generator = Generator.load(self.folder.path / entry.fitted)
             vars(generator).update(now)
-            samples = generator.sample(self.config.n, self.config.seed)
+            probe = self.scorer.probe() if generator.asks else None
+            samples = generator.sample(self.config.n, self.config.seed, probe=probe)
             save_tensors(self.folder.path / entry.samples, {"samples": samples})
 
         return Stage(group, [self.config.n, self.config.seed, now], [entry.fitted], [entry.samples], work)

@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from paramdiff.devices import size, suitable_threads
 from paramdiff.errors import TaskError
+from paramdiff.networks.precision import products
 from paramdiff.networks.prefix import SharedPrefix
 from paramdiff.progress import bar, say
 from paramdiff.scoring.batches import joined, random_subset
@@ -82,17 +83,20 @@ class Scorer:
         zoo: gives the frozen rest and the places of the generated tensors.
         device: where the networks run.
         cache_bytes: memory for what is kept between calls, on that device.
+        precision: of the networks' products (:mod:`paramdiff.networks.precision`).
 
     Raises:
         TaskError: the zoo belongs to another network than the task's.
     """
 
     def __init__(
-        self, task: Task, zoo: Zoo, device: str | torch.device = "cpu", cache_bytes: int = CACHE_BYTES
-    ) -> None:
+        self, task: Task, zoo: Zoo, device: str | torch.device = "cpu", cache_bytes: int = CACHE_BYTES,
+        precision: str = "auto",
+    ) -> None:  # fmt: skip
         self.task, self.spec, self.device = task, zoo.spec, torch.device(device)
         network = _network(task, zoo).to(self.device)
         self._parameters = size(network)
+        self._products = products(precision, self._parameters, self.device)
         self.shared = SharedPrefix(network, zoo.spec.keys)
         self._cache = _Cache(cache_bytes)
         self._splits: dict[str, Data] = {}
@@ -109,17 +113,28 @@ class Scorer:
         data = self._data("test")
         return self._score(vectors, "test", data.batches, len(data))
 
-    def probe(self, items: int = PROBE_ITEMS) -> Callable[[Tensor], Tensor]:
-        """A function ``[n, D] -> [n]``: the score on a fixed random subset of the training data.
-
-        Higher is better, whatever the direction of the task's metric. The data is read at the first use.
-        """
-        sign, gauge = 1.0 if self.task.higher_is_better else -1.0, self.gauge(items)
-        return lambda vectors: sign * gauge(vectors)
+    def probe(self, items: int = PROBE_ITEMS) -> "TrainingProbe":
+        """What a generator may ask; the data is read at the first use."""
+        return TrainingProbe(self, items)
 
     def gauge(self, items: int = PROBE_ITEMS) -> Callable[[Tensor], Tensor]:
         """The same in the metric's own direction, for people to read."""
         return lambda vectors: self._score_training(vectors, items).metric
+
+    def gradients(self, vectors: Float[Tensor, "n D"], batch: int) -> Float[Tensor, "n D"]:
+        """Gradient of each network's training loss on a batch of its own epoch, which ``batch`` seeds."""
+        data = self._data("train")
+        with suitable_threads(self._parameters):
+            seen, boundary = self._prepare(next(iter(data.shuffled(batch))))
+            return torch.stack([self._gradient(v, seen, boundary) for v in vectors])
+
+    def _gradient(self, v: Float[Tensor, "D"], batch: Batch, boundary: Any) -> Float[Tensor, "D"]:
+        with torch.enable_grad():
+            v = v.to(self.device).requires_grad_()
+            with self._products:
+                outputs = self.shared.suffix(boundary, self.spec.unflatten(v))
+            (gradient,) = torch.autograd.grad(self.task.loss(outputs, batch), v)
+        return gradient.cpu()
 
     def items(self, split: Split) -> int:
         """How many items :meth:`score` looks at."""
@@ -171,7 +186,8 @@ class Scorer:
 
     def _prepare(self, batch: Batch) -> tuple[Batch, Any]:
         """A batch with the part of its computation that all networks share."""
-        boundary = self.shared.prefix(*self.task.inputs(batch))
+        with self._products:
+            boundary = self.shared.prefix(*self.task.inputs(batch))
         if self.shared.whole and not self._announced:
             say(f"  {self.shared.why}")
             self._announced = True
@@ -179,7 +195,8 @@ class Scorer:
 
     def _outcomes(self, boundary: Any, v: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Outcomes of one network for one batch, {name: [B]}, with NaN counted as wrong."""
-        outputs = self.shared.suffix(boundary, self.spec.unflatten(v.to(self.device)))
+        with self._products:
+            outputs = self.shared.suffix(boundary, self.spec.unflatten(v.to(self.device)))
         outcomes = {name: _compact(value) for name, value in self.task.predict(outputs, batch).items()}
         size = _common_length(outcomes, self.task.name)
         broken = _broken_items(outputs, size, self.device)
@@ -210,6 +227,37 @@ class Scorer:
         worst = -torch.inf if self.task.higher_is_better else torch.inf
         metrics[first] = metrics[first].nan_to_num(nan=worst, posinf=torch.inf, neginf=-torch.inf)
         return metrics
+
+
+@dataclass(frozen=True)
+class TrainingProbe:
+    """Feedback on a fixed random subset of the training data (:class:`paramdiff.generators.probe.Feedback`)."""
+
+    scorer: Scorer
+    items: int
+
+    def __call__(self, vectors: Float[Tensor, "n D"]) -> Float[Tensor, "n"]:
+        """Scores; higher is better, whatever the direction of the task's metric."""
+        sign = 1.0 if self.scorer.task.higher_is_better else -1.0
+        return sign * self.scorer.gauge(self.items)(vectors)
+
+    def mistakes(self, vectors: Float[Tensor, "n D"]) -> Bool[Tensor, "n items"]:
+        """Which items each network gets wrong.
+
+        Raises:
+            TaskError: the task knows no mistakes.
+        """
+        outcomes = self.scorer._score_training(vectors, self.items).outcomes
+        if "correct" not in outcomes:
+            raise TaskError(
+                f"task {self.scorer.task.name!r} does not say which items a network gets wrong",
+                expected="an outcome called correct",
+            )
+        return ~outcomes["correct"]
+
+    def gradients(self, vectors: Float[Tensor, "n D"], batch: int) -> Float[Tensor, "n D"]:
+        """Gradient of each network's training loss on batch number ``batch``, on the CPU."""
+        return self.scorer.gradients(vectors, batch)
 
 
 class _Cache:
