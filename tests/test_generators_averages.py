@@ -39,23 +39,3 @@ def test_k_larger_than_the_zoo_names_k():
         make("average-of-k").fit(toy_zoo(curve(5, 4)))
     with pytest.raises(ConfigError, match="k: 0 is out of range"):
         make("average-of-k", k=0)
-
-
-def test_noised_members_lie_at_the_amplitude_from_a_member():
-    vectors = scattered(4, 4000) * torch.logspace(-3, 1, 4000)  # scales differ, the unit follows them
-    zoo = toy_zoo(vectors)
-    generator = make("noised", amplitude=0.2).fit(zoo)
-    assert generator.label == "noised-0.2"
-    deviation = vectors.std(0, correction=0)
-    offsets = (generator.sample(20)[:, None] - vectors) / deviation
-    size, nearest = offsets.square().mean(2).sqrt().min(1)
-    assert size.tolist() == pytest.approx([0.2] * 20, rel=0.05)
-    assert len(nearest.unique()) == 4
-
-
-def test_noise_of_amplitude_zero_gives_members():
-    vectors = curve(4, 9)
-    samples = make("noised", amplitude=0.0).fit(toy_zoo(vectors)).sample(8)
-    assert float(torch.cdist(samples, vectors).min(1).values.max()) < 1e-5
-    with pytest.raises(ConfigError, match="amplitude: -1 is out of range; expected at least 0"):
-        make("noised", amplitude=-1)

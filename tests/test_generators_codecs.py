@@ -3,22 +3,24 @@ from dataclasses import replace
 import pytest
 import torch
 
+from paramdiff.devices import size
 from paramdiff.errors import ConfigError
-from paramdiff.generators import codec_conv
-from paramdiff.generators.codec_conv import ConvCodec, ConvSettings
+from paramdiff.generators import codec_neural
 from paramdiff.generators.codec_linear import LinearCodec, LinearSettings
+from paramdiff.generators.codec_neural import CODECS, NoisyCodec, NoisySettings, make_autoencoder
 from paramdiff.generators.gate import explained_variance
+from paramdiff.generators.nets.conv import NORMS
 from toy_zoos import curve, scattered
 
-SMALL = ConvSettings(latent=8, channels=[8, 8], strides=[4, 1], autoencoder_steps=150, device="cpu")
+SMALL = NoisySettings(latent=8, channels=[8, 8], strides=[4, 1], autoencoder_steps=150, device="cpu")
 
 
 def normalised(vectors: torch.Tensor) -> torch.Tensor:
     return (vectors - vectors.mean(0)) / vectors.std(0, correction=0)
 
 
-def fitted(x: torch.Tensor, **settings: object) -> ConvCodec:
-    codec = ConvCodec(replace(SMALL, **settings))  # type: ignore[arg-type]
+def fitted(x: torch.Tensor, **settings: object) -> NoisyCodec:
+    codec = NoisyCodec(replace(SMALL, **settings))  # type: ignore[arg-type]
     codec.fit(x)
     return codec
 
@@ -31,16 +33,38 @@ def test_the_autoencoder_learns_a_trajectory_and_held_out_points_of_it():
     assert codec.losses[-1] < 0.1 * codec.losses[0]
 
 
-@pytest.mark.parametrize("norm", ["none", "batch", "instance"])
-def test_other_norms_learn_too(norm: str):
+@pytest.mark.parametrize("kind", CODECS)
+@pytest.mark.parametrize("norm", NORMS)
+def test_every_codec_learns_with_every_norm_and_encodes_a_vector_by_itself(norm: str, kind: str):
     x = normalised(curve(40, 32))
-    codec = fitted(x, norm=norm)
-    assert explained_variance(x, codec.decode(codec.encode(x)), x.mean(0)) > 0.8
+    codec = fitted(x, norm=norm, codec=kind)
+    z = codec.encode(x)
+    again = codec.decode(z)
+    assert explained_variance(x, again, x.mean(0)) > 0.8
+    assert torch.allclose(torch.cat([codec.encode(row) for row in x[:5].split(1)]), z[:5], atol=1e-4)
+    assert torch.allclose(torch.cat([codec.decode(row) for row in z[:5].split(1)]), again[:5], atol=1e-4)
+
+
+@pytest.mark.parametrize("dim", [300, 2048, 100_000])
+def test_the_fully_connected_codec_has_as_many_parameters_as_the_convolutional_one(dim: int):
+    with torch.device("meta"):
+        nets = [make_autoencoder(NoisySettings(codec=kind), dim, 128) for kind in CODECS]
+    conv, fc = (size(net) for net in nets)
+    assert fc == pytest.approx(conv, rel=0.05)
+    assert dim < 100_000 or fc < 60e6
+
+
+def test_noise_of_zero_is_no_noise():
+    x, draw = normalised(curve(20, 16)), torch.Generator()
+    codec = NoisyCodec(replace(SMALL, latent_noise=0.0, parameter_noise=0.0))
+    net = codec._build(16)
+    clean = (net.decode(net.encode(x)) - x).square().mean()
+    assert codec._objective(net, x, draw).item() == pytest.approx(clean.item(), rel=1e-6)
 
 
 def test_latent_noise_is_relative_to_the_latents():
     """Latents a thousand times larger meet noise a thousand times larger: there is nothing to be gained."""
-    x, codec = normalised(curve(20, 16)), ConvCodec(replace(SMALL, latent_noise=0.5))
+    x, codec = normalised(curve(20, 16)), NoisyCodec(replace(SMALL, latent_noise=0.5))
     net = codec._build(16)
     loss = codec._loss(net, x, step=0)
     loss.backward()
@@ -55,7 +79,7 @@ def test_latent_noise_is_relative_to_the_latents():
 
 def test_noise_is_added_in_training_only():
     x = normalised(curve(20, 16))
-    codec = ConvCodec(replace(SMALL, latent_noise=0.5, parameter_noise=0.5))
+    codec = NoisyCodec(replace(SMALL, latent_noise=0.5, parameter_noise=0.5))
     net = codec._build(16)
     clean = (net.decode(net.encode(x)) - x).square().mean().item()
     noisy = [codec._loss(net, x, step).item() for step in (0, 0, 1)]
@@ -66,7 +90,7 @@ def test_noise_is_added_in_training_only():
 
 def test_members_that_are_equal_give_finite_gradients():
     x = torch.ones(4, 16)
-    codec = ConvCodec(SMALL)
+    codec = NoisyCodec(SMALL)
     net = codec._build(16)
     codec._loss(net, x, step=0).backward()
     assert all(bool(p.grad.isfinite().all()) for p in net.parameters())
@@ -76,7 +100,7 @@ def test_long_vectors_are_processed_in_small_batches(monkeypatch: pytest.MonkeyP
     x = normalised(curve(20, 32))
     codec = fitted(x, autoencoder_steps=3)
     whole = codec.decode(codec.encode(x))
-    monkeypatch.setattr(codec_conv, "ELEMENTS_AT_ONCE", 96)
+    monkeypatch.setattr(codec_neural, "ELEMENTS_AT_ONCE", 96)
     assert codec._rows(32, 100) == 3 and codec._rows(10_000, 100) == 2
     assert torch.allclose(codec.decode(codec.encode(x)), whole, atol=1e-5)
 
@@ -85,6 +109,7 @@ def test_settings_are_checked():
     for wrong, text in [
         ({"strides": [4]}, "strides: 1 strides for 2 channels; expected one stride per layer"),
         ({"channels": []}, "channels: 0 is out of range"),
+        ({"codec": "linear"}, "codec: 'linear' is not known; expected one of conv, fc"),
         ({"norm": "layer"}, "norm: 'layer' is not known"),
         ({"latent": 0}, "latent: 0 is out of range"),
         ({"latent_noise": -1.0}, "latent_noise: -1.0 is out of range"),

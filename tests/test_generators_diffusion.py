@@ -2,70 +2,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from paramdiff.errors import ConfigError, NumericalError
-from paramdiff.generators.diffusion import Denoise, DiffusionSettings, LatentDiffusion, alpha_bar, reverse
-from paramdiff.seeds import sample_generators, sample_normal
-
-MEAN = torch.tensor([0.5, -1.0, 0.2])
-MIX = torch.tensor([[1.0, 0.3, 0.0], [0.0, 0.6, 0.2], [0.1, 0.0, 0.3]])
-COVARIANCE = MIX @ MIX.T
-
-
-def gaussian_denoiser(prediction: str, timesteps: int):
-    """For a Gaussian ``E[z | z_t] = m + sqrt(abar) S (abar S + (1 - abar) I)^-1 (z_t - sqrt(abar) m)``."""
-    signals = alpha_bar(timesteps).double()
-
-    def denoise(z: Tensor, t: Tensor) -> Tensor:
-        signal = signals[t[0]]
-        total = signal * COVARIANCE.double() + (1 - signal) * torch.eye(3)
-        centred = z.double() - signal.sqrt() * MEAN
-        if prediction == "x0":
-            return (
-                MEAN + signal.sqrt() * torch.linalg.solve(total, centred.T).T @ COVARIANCE.double()
-            ).float()
-        return ((1 - signal).sqrt() * torch.linalg.solve(total, centred.T).T).float()
-
-    return denoise
-
-
-def run(
-    denoise: Denoise, n: int, size: int, scheduler: str, sample_steps: int, prediction: str = "x0"
-) -> Tensor:
-    return reverse(
-        denoise, sample_normal(range(n), size, "z"), sample_generators(range(n), "r"), scheduler=scheduler,
-        prediction=prediction, timesteps=1000, sample_steps=sample_steps,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("prediction", ["eps", "x0"])
-@pytest.mark.parametrize(("scheduler", "sample_steps"), [("ddpm", 200), ("ddim", 100), ("dpm-solver++", 20)])
-def test_sampling_a_gaussian_with_its_analytic_denoiser(scheduler: str, sample_steps: int, prediction: str):
-    z = run(gaussian_denoiser(prediction, 1000), 1500, 3, scheduler, sample_steps, prediction)
-    assert torch.allclose(z.mean(0), MEAN, atol=0.1)
-    assert float((torch.cov(z.T) - COVARIANCE).norm() / COVARIANCE.norm()) < 0.1
-
-
-def test_alpha_bar_is_that_of_the_schedulers():
-    from diffusers import DDPMScheduler
-
-    theirs = DDPMScheduler(num_train_timesteps=1000, beta_start=1e-4, beta_end=2e-2).alphas_cumprod
-    assert torch.allclose(alpha_bar(1000), theirs, rtol=1e-4)
-    assert float(alpha_bar(1000)[-1]) == pytest.approx(4.0e-5, rel=0.02)
-
-
-def test_nothing_is_clipped():
-    """Latents far outside [-1, 1] come out as they are."""
-    for scheduler in ("ddpm", "ddim", "dpm-solver++"):
-        z = run(lambda z, t: torch.full_like(z, 7.0), 4, 2, scheduler, 10)
-        assert torch.allclose(z, torch.full_like(z, 7.0), atol=0.05)
-
-
-def test_nan_names_the_step_of_the_reverse_process():
-    with pytest.raises(NumericalError, match=r"reverse diffusion, step 2 \(t = \d+\): NaN or Inf"):
-        run(lambda z, t: z * (float("nan") if t[0] < 900 else 1), 2, 2, "ddim", 10)
-
+from paramdiff.errors import ConfigError
+from paramdiff.generators.diffusion import DiffusionSettings, LatentDiffusion
 
 QUICK = DiffusionSettings(steps=600, width=64, device="cpu")
 
@@ -88,6 +28,8 @@ def two_clusters() -> Tensor:
     [
         {},
         {"prediction": "eps"},
+        {"process": "flow"},
+        {"process": "flow", "prediction": "velocity", "scheduler": "euler", "sample_steps": 50},
         {"denoiser": "conv", "width": 32},
         {"scheduler": "ddpm", "sample_steps": 50},
     ],
@@ -99,10 +41,60 @@ def test_it_learns_two_clusters(settings: dict[str, object]):
     assert float((samples.abs() - 1).abs().median()) < 0.2
 
 
-def test_few_time_steps_work():
-    assert (
-        fitted(two_clusters(), timesteps=10, steps=20, sample_steps=20).sample(range(5), 0).isfinite().all()
-    )
+@pytest.mark.parametrize("process", ["ddpm", "flow"])
+@pytest.mark.parametrize("timesteps", [10, 100, 1000, 2000])
+def test_any_number_of_time_steps_gives_the_two_clusters(timesteps: int, process: str):
+    prior = fitted(two_clusters(), timesteps=timesteps, process=process, steps=200)
+    samples = prior.sample(range(100), seed=0)
+    assert abs(float(samples.mean())) < 0.4
+    assert float((samples.abs() - 1).abs().median()) < 0.25
+
+
+class Ones(nn.Module):
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        return torch.ones_like(z)
+
+
+@pytest.mark.parametrize(("process", "prediction"), [("ddpm", "eps"), ("flow", "velocity")])
+def test_an_untrained_network_predicts_what_is_right_for_a_standard_normal(process: str, prediction: str):
+    """Regression of ``eps`` or ``eps - z`` on ``z_t``, over many draws; what is left has unit size."""
+    prior = LatentDiffusion(replace(QUICK, process=process, prediction=prediction, timesteps=10))
+    net = prior._build(1)
+    z, eps = torch.randn(2, 20_000, 1, generator=torch.Generator().manual_seed(0)).unbind()
+    target = eps if prediction == "eps" else eps - z
+    for step in range(10):
+        t = torch.full((20_000,), step)
+        noisy = prior.signal[step] * z + prior.noise[step] * eps
+        slope = (noisy * target).mean() / noisy.square().mean()
+        assert torch.allclose(prior.predict(net, noisy, t), slope * noisy, atol=0.1)
+        left = (target - slope * noisy).square().mean().sqrt()
+        gain = prior.predict(Ones(), torch.zeros(1, 1), t[:1])
+        assert float(gain) == pytest.approx(float(left), abs=0.03)
+
+
+def spread(n: int, size: int, seed: int) -> Tensor:
+    return torch.randn(n, size, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("settings", [{}, {"prediction": "eps"}, {"process": "flow"}])
+def test_a_denoiser_that_knows_its_members_by_heart_has_a_gap(settings: dict[str, object]):
+    few, many = spread(4, 6, seed=0), spread(400, 6, seed=1)
+    gaps = {}
+    for members in (few, many):
+        prior = fitted(members, steps=250, early_stop=False, ema=0.9, **settings)
+        seen = prior.findings(members, spread(30, 6, seed=2))["denoising"]
+        assert seen["gap"] == pytest.approx(seen["held_out"] / seen["members"])
+        assert prior.findings(members, members)["denoising"]["gap"] == 1
+        gaps[len(members)] = seen["gap"]
+    assert gaps[4] > 2
+    assert 0.8 < gaps[400] < 1.3
+
+
+def test_without_held_out_members_there_is_no_gap():
+    z = two_clusters()
+    found = fitted(z, steps=5).findings(z, z[:0])["denoising"]
+    assert found["held_out"] is None and found["gap"] is None and found["members"] > 0
+    assert all(value is None or type(value) is float for value in found.values())
 
 
 def test_the_noise_of_a_sample_is_its_own():
@@ -119,8 +111,9 @@ def test_held_out_latents_end_the_training():
 
 def test_settings_are_checked():
     for wrong, text in [
-        ({"scheduler": "euler"}, "scheduler: 'euler' is not known; expected one of ddpm, ddim, dpm-solver"),
-        ({"prediction": "v"}, "prediction: 'v' is not known; expected one of eps, x0"),
+        ({"scheduler": "euler2"}, "scheduler: 'euler2' is not known; expected one of auto, dpm-solver"),
+        ({"prediction": "v"}, "prediction: 'v' is not known; expected one of x0, eps, velocity"),
+        ({"process": "sde"}, "process: 'sde' is not known; expected one of ddpm, flow"),
         ({"denoiser": "unet"}, "denoiser: 'unet' is not known; expected one of mlp, conv"),
         ({"timesteps": 1}, "timesteps: 1 is out of range; expected at least 2"),
         ({"ema": 1.0}, "ema: 1.0 is out of range"),
@@ -128,3 +121,37 @@ def test_settings_are_checked():
     ]:
         with pytest.raises(ConfigError, match=text):
             replace(QUICK, **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (
+            {"process": "flow", "prediction": "eps"},
+            "prediction: 'eps' does not go with process=flow; expected one of x0, velocity; or set process=ddpm",
+        ),
+        (
+            {"prediction": "velocity"},
+            "prediction: 'velocity' does not go with process=ddpm; expected one of x0, eps; or set process=flow",
+        ),
+        (
+            {"process": "flow", "scheduler": "ddim"},
+            "scheduler: 'ddim' does not go with process=flow; expected one of auto, heun, euler; or set process=ddpm",
+        ),
+        (
+            {"scheduler": "heun"},
+            "scheduler: 'heun' does not go with process=ddpm; "
+            "expected one of auto, dpm-solver++, ddim, ddpm; or set process=flow",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused(settings: dict[str, str], text: str):
+    with pytest.raises(ConfigError) as caught:
+        replace(QUICK, **settings)  # type: ignore[arg-type]
+    assert str(caught.value) == text
+
+
+def test_auto_is_the_best_scheduler_of_a_process():
+    samplers = [replace(QUICK, process=process).sampler for process in ("ddpm", "flow")]
+    assert samplers == ["dpm-solver++", "heun"]
+    assert replace(QUICK, scheduler="ddim").sampler == "ddim"

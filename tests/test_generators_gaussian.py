@@ -35,9 +35,32 @@ def test_low_rank_samples_lie_in_the_span_of_the_zoo():
     assert float((offset - offset @ span @ span.T).norm() / offset.norm()) < 1e-4
 
 
+@pytest.mark.parametrize(("rank", "used"), [(5, 5), (20, 9)])
+def test_swag_has_the_covariance_of_its_equation(rank: int, used: int):
+    vectors = curve(9, 12) * torch.linspace(0.2, 3, 12)
+    samples = make("swag", rank=rank, scale=0.7).fit(toy_zoo(vectors)).sample(20_000)
+    offsets = (vectors - vectors.mean(0)).double()
+    diagonal, low_rank = offsets.square().mean(0).diag(), offsets[-used:].T @ offsets[-used:] / (used - 1)
+    wanted = 0.49 * (diagonal + low_rank) / 2
+    assert torch.allclose(samples.mean(0), vectors.mean(0), atol=0.005)
+    assert float((torch.cov(samples.T) - wanted).norm() / wanted.norm()) < 0.03
+
+
+def test_scale_is_read_when_sampling():
+    zoo = toy_zoo(curve(9, 12))
+    for name in ("gaussian", "low-rank-gaussian", "swag"):
+        generator = make(name).fit(zoo)
+        assert generator.sampling == ("scale",)
+        generator.scale = 0.3  # type: ignore[attr-defined]
+        assert torch.equal(generator.sample(4), make(name, scale=0.3).fit(zoo).sample(4))
+
+
 def test_labels_carry_the_scale():
     assert [make("gaussian").label, make("gaussian", scale=0.7).label] == ["gaussian", "gaussian-0.7"]
     assert make("low-rank-gaussian", scale=0.4).label == "low-rank-gaussian-0.4"
+    assert [make("swag").label, make("swag", scale=0.7).label] == ["swag", "swag-0.7"]
+    with pytest.raises(ConfigError, match="rank: 1 is out of range; expected at least 2"):
+        make("swag", rank=1)
     with pytest.raises(ConfigError, match="rank: 0 is out of range"):
         make("low-rank-gaussian", rank=0)
     with pytest.raises(ConfigError, match="scale: -0.1 is out of range"):

@@ -8,6 +8,7 @@ from torch import nn
 
 from paramdiff.generators.nets.conv import NORMS, SHORTEST, ConvAutoencoder, fitting_strides
 from paramdiff.generators.nets.denoisers import DENOISERS, make_denoiser
+from paramdiff.generators.nets.fc import DenseAutoencoder, matching_width
 from paramdiff.seeds import seeded
 
 
@@ -29,6 +30,28 @@ def test_strides_leave_enough_positions(dim: int, strides: list[int]):
     assert math.ceil(dim / math.prod(fitting)) >= min(dim, SHORTEST)
     if dim >= SHORTEST * math.prod(strides):
         assert fitting == strides
+
+
+@settings(max_examples=15, deadline=None)
+@given(dim=st.integers(1, 100), latent=st.integers(1, 9), norm=st.sampled_from(NORMS))
+def test_the_fully_connected_autoencoder_takes_any_length(dim: int, latent: int, norm: str):
+    net = DenseAutoencoder(dim, latent, 8, 2, norm, code=2 * latent)
+    x = torch.randn(3, dim)
+    assert net.encode(x).shape == (3, 2 * latent)
+    assert net.decode(net.encode(x)[:, :latent]).shape == x.shape
+
+
+@given(dim=st.integers(100, 10**6), width=st.integers(2, 200), depth=st.integers(1, 5))
+def test_the_matching_width_is_that_of_the_network_with_so_many_parameters(dim: int, width: int, depth: int):
+    parameters = 2 * depth * (4 * width) ** 2 + (2 * dim + 17) * 4 * width
+    assert matching_width(parameters, dim, 17, depth) == 4 * width
+    assert matching_width(1, dim, 17, depth) == 4
+
+
+def test_an_instance_without_channels_is_a_vector():
+    h = DenseAutoencoder(6, 2, 8, 1, "instance").encoder[1].body[1](torch.randn(5, 8))
+    assert torch.allclose(h.mean(1), torch.zeros(5), atol=1e-5)
+    assert torch.allclose(h.var(1, correction=0), torch.ones(5), atol=1e-3)
 
 
 @pytest.mark.parametrize("norm", NORMS)

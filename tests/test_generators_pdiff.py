@@ -10,7 +10,7 @@ from paramdiff.errors import NumericalError
 from paramdiff.generators import Generator, learning, make
 from paramdiff.generators.diffusion import LatentDiffusion
 from paramdiff.training import Training
-from toy_zoos import QUICK, curve, toy_zoo
+from toy_zoos import QUICK, curve, scattered, toy_zoo
 
 
 class KilledError(Exception):
@@ -101,12 +101,6 @@ def test_nan_while_fitting_names_the_training():
         quick(lr=1e30, steps=60).fit(toy_zoo(curve(12, 33)))
 
 
-def test_a_loaded_batch_norm_uses_its_running_statistics(tmp_path: Path):
-    generator = quick(norm="batch").fit(toy_zoo(curve(14, 33)))
-    generator.save(tmp_path / "g")
-    assert torch.equal(Generator.load(tmp_path / "g").sample(3), generator.sample(3))
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -115,6 +109,11 @@ def test_a_loaded_batch_norm_uses_its_running_statistics(tmp_path: Path):
         {"scheduler": "ddpm", "sample_steps": 5},
         {"scheduler": "ddim"},
         {"held_out": 0.0},
+        {"codec": "fc"},
+        {"codec": "fc", "norm": "instance"},
+        {"norm": "none", "latent_noise": 0.0, "parameter_noise": 0.0},
+        {"process": "flow"},
+        {"process": "flow", "prediction": "velocity", "scheduler": "euler", "timesteps": 10},
     ],
 )
 def test_every_combination_of_parts_fits(settings: dict[str, Any]):
@@ -132,3 +131,27 @@ def test_temperature_scales_the_deviation_of_latents_when_sampling():
     assert torch.allclose(centre, centre[:1].expand(5, -1)), "0 is the mean latent alone"
     generator.temperature = 0.5
     assert torch.allclose(generator.sample(5) - centre, 0.5 * (whole - centre), atol=1e-4)
+
+
+@pytest.mark.parametrize(("vectors", "fraction", "measured"), [
+    (curve(20, 60), 0.1, True), (scattered(20, 200), 0.1, False), (curve(20, 60), 0.0, False),
+])  # fmt: skip
+def test_the_denoising_gap_is_noted_where_held_out_latents_mean_something(
+    vectors: torch.Tensor, fraction: float, measured: bool
+):
+    """Not where the gate failed, nor where nothing was held out."""
+    generator = make("p-diff-linear", components=6, steps=20, width=16, held_out=fraction)
+    noted = generator.fit(toy_zoo(vectors)).notes["denoising"]
+    assert noted["members"] > 0
+    assert (noted["held_out"] is not None) == (noted["gap"] is not None) == measured
+
+
+@pytest.mark.parametrize("codec", ["conv", "fc"])
+@pytest.mark.parametrize("norm", ["none", "batch", "group", "instance"])
+def test_a_sample_does_not_depend_on_those_drawn_with_it(norm: str, codec: str, tmp_path: Path):
+    generator = quick(norm=norm, codec=codec).fit(toy_zoo(curve(14, 33)))
+    together = generator._sample(range(5), 0, None)
+    alone = torch.cat([generator._sample([index], 0, None) for index in range(5)])
+    assert torch.allclose(together, alone, atol=1e-4)
+    generator.save(tmp_path / "g")
+    assert torch.equal(Generator.load(tmp_path / "g").sample(3), generator.sample(3))

@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "paramdiff"
 
 LAYERS = [
     {"errors"},
-    {"progress", "seeds", "files", "devices"},
+    {"progress", "seeds", "files", "devices", "mistakes"},
     {"training"},
     {"networks"},
     {"parameters"},
@@ -25,7 +25,7 @@ LAYERS = [
 MAY_NOT = {
     "generators": {"tasks"}, "tasks": {"generators"},
     "scoring": {"generators"}, "collect": {"generators"}, "study": {"generators"},
-    "report": {"generators", "tasks", "collect", "scoring", "zoo", "networks", "parameters"},
+    "report": {"generators", "tasks", "collect", "scoring", "networks", "parameters"},
 }  # fmt: skip
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from torch import nn
 
+from paramdiff.cli import main
 from paramdiff.collect import Seeds, Subset
 from paramdiff.collect.imported import Import
 from paramdiff.errors import ConfigError
@@ -40,6 +42,9 @@ DIMENSIONS = {
     "cifar100_resnet18_linear": 51_200, "cifar100_resnet18_conv": 1_728,  # Tables 17c and 10
     "cifar100_resnet18_shortcut": 8_192,
     "digits": 256, "digits_full": 4_785, "digits_seeds": 4_785, "reference": 2_048,
+    "reference_zoo": 2_048,
+    "mnist_convnet3": 128, "fashion_mnist_convnet3": 128, "fashion_mnist_mlp3": 39_760,
+    "cifar10_resnet20": 256, "cifar10_resnet56": 256,
 }  # fmt: skip
 
 
@@ -83,7 +88,7 @@ def test_recipe_composes_and_has_the_papers_dimension(experiment: str):
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_zoos_are_made_as_the_paper_says(experiment: str):
     made = config(experiment)
-    entire = experiment.endswith(("convnet3", "mlp3", "hyper_cnn"))
+    entire = experiment.endswith(("mlp3", "hyper_cnn")) or "convnet3" in experiment and "cifar" in experiment
     pretrained = bool(made.task.model_options.get("pretrained"))
     if not experiment.startswith(("digits", "reference")):
         assert made.zoo.k == 200 and isinstance(made.zoo, Seeds if entire else Subset)
@@ -129,12 +134,87 @@ def test_the_generator_of_the_paper():
     assert (own.scheduler, own.timesteps, own.sample_steps) == ("ddpm", 1000, 1000)
 
 
-# Recipes as files ----------------------------------------------------------------------------------------
+# Ablations -----------------------------------------------------------------------------------------------
 
 
 @cache
 def body(path: Path) -> dict[str, Any]:
     return OmegaConf.to_container(OmegaConf.load(path))
+
+
+ABLATIONS = list_options("ablation")
+COLLECTED = {"layers", "kind", "optimizer"}
+"""Ablations of how the originals are made, of which an imported zoo knows nothing."""
+
+
+def swept(ablation: str) -> dict[str, list[str]]:
+    """The values of every key that an ablation sweeps, as Hydra's sweeper reads them."""
+    params = body(RECIPES / "ablation" / f"{ablation}.yaml")["hydra"]["sweeper"]["params"]
+    parsed = OverridesParser.create().parse_overrides([f"{key}={values}" for key, values in params.items()])
+    return {one.get_key_element(): list(one.sweep_string_iterator()) for one in parsed}
+
+
+COMBINATIONS = [
+    pytest.param(ablation, experiment, words, id=f"{experiment}-{ablation}-{','.join(words)}")
+    for ablation in ABLATIONS
+    for experiment in ("digits", "reference" if ablation in COLLECTED else "reference_zoo")
+    for words in product(*[[f"{key}={value}" for value in values] for key, values in swept(ablation).items()])
+]
+
+
+@pytest.mark.parametrize(("ablation", "experiment", "words"), COMBINATIONS)
+def test_every_combination_of_an_ablation_composes(ablation: str, experiment: str, words: tuple[str, ...]):
+    made = build(composed(["name=test", f"experiment={experiment}", f"ablation={ablation}", *words]))
+    assert made.compare == {}
+    if ablation in ("layers", "kind"):
+        assert spec(network(made), made.zoo.select).dim > 0
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_what_is_typed_goes_before_what_an_ablation_chooses(ablation: str):
+    words = ["experiment=digits", f"ablation={ablation}", "compare=standard", "generator=average"]
+    made = build(composed(["name=test", *words]))
+    assert made.compare and made.generator.name == "average"
+
+
+def test_ablations_sweep_something_and_name_their_table():
+    for ablation in ABLATIONS:
+        assert all(len(set(values)) > 1 for values in swept(ablation).values())
+        comment = (RECIPES / "ablation" / f"{ablation}.yaml").read_text().splitlines()[1]
+        assert comment.startswith("# Table") or ablation in ("prediction", "process", "latent"), ablation
+
+
+def test_the_ablations_of_the_paper():
+    assert swept("noise") == {
+        "generator.parameter_noise": ["0", "0.001"],
+        "generator.latent_noise": ["0", "0.1"],
+    }
+    assert swept("timesteps") == {"generator.timesteps": ["10", "100", "1000", "2000"]}
+    assert swept("norm") == {"generator.norm": ["none", "batch", "group", "instance"]}
+    by_layer = [f"zoo.select={value}" for value in swept("layers")["zoo.select"]]
+    names = [
+        spec(network(made), made.zoo.select).names[::2]
+        for made in (build(composed([*LEAST, "experiment=digits", word])) for word in by_layer)
+    ]
+    assert names == [["norm1.weight"], ["norm2.weight"], ["norm3.weight"]]
+
+
+def test_one_original_is_refused_in_one_line():
+    with pytest.raises(ConfigError, match=r"^zoo.k: 1 is out of range; expected at least 2$"):
+        config("digits", "ablation=k", "zoo.k=1")
+
+
+@pytest.mark.parametrize("words", [["ablation=noise"], ["-m", "ablation=noise,norm"]])
+def test_an_ablation_without_its_sweep_is_refused(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["collect", *words]) == 2
+    assert "ablation: 'noise' is a sweep; add -m, and name one ablation at a time" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
+# Recipes as files ----------------------------------------------------------------------------------------
 
 
 def chosen(path: Path) -> list[str]:
@@ -176,7 +256,7 @@ def test_no_two_experiments_are_the_same():
 # Names for the command line ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("group", ["task", "model", "zoo", "generator", "compare", "experiment"])
+@pytest.mark.parametrize("group", ["task", "model", "zoo", "generator", "compare", "experiment", "ablation"])
 def test_help_knows_every_option(group: str):
     from hydra.core.config_store import ConfigStore
 

@@ -12,92 +12,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from finished_runs import NULLS, failed, model, read, regression, results, text_of, write_run
 from paramdiff.errors import ParamdiffError, RunFolderError
 from paramdiff.files import save_tensors, write_json, write_text
 from paramdiff.report import page, words
 from paramdiff.report.canvas import Plot, canvas, inline, save, style
-from paramdiff.report.figures import bin_edges, row_looks, zoom
-from paramdiff.report.finished import Curve, FinishedRun, read_curves
-from paramdiff.report.losses import BLOCKS, blocks
+from paramdiff.report.figures.losses import BLOCKS, blocks
+from paramdiff.report.figures.scores import bin_edges
+from paramdiff.report.figures.similarity import row_looks, zoom
+from paramdiff.report.finished import Curve, read_curves
 from paramdiff.report.page import render
 from paramdiff.report.words import Metric
-
-VERSUS = {"difference": 0.003, "ci95": [-0.004, 0.011]}
-NULLS = dict.fromkeys(("best", "mean", "median", "worst", "std"))
-
-
-def spread(mean: float, width: float = 0.01, higher: bool = True) -> dict[str, float]:
-    best, worst = (mean + width, mean - width) if higher else (mean - width, mean + width)
-    return {"best": best, "mean": mean, "median": mean, "worst": worst, "std": width / 2}
-
-
-def model(name: str, mean: float, n: int = 100, label: str = "", **changes: Any) -> dict[str, Any]:
-    original = name == "original"
-    return {
-        "name": name, "label": label or name, "n": n, "train": spread(mean + 0.01), "test": spread(mean),
-        "selected": {"index": 0, "train": mean + 0.015, "test": mean + 0.004,
-                     "test_ci95": [mean - 0.01, mean + 0.015], "vs_original": None if original else VERSUS},
-        "similarity": {"within": 0.742 if original else 0.898, "to_zoo_mean": 0.7, "to_zoo_max_mean": 0.81},
-        "distance": {"nearest": 0.93, "residual_to_span": 0.125},
-    } | changes  # fmt: skip
-
-
-def results(*models: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    rows = models or (
-        model("original", 0.976, 200), model("average", 0.981, 1, "average of all"),
-        model("gaussian", 0.971), model("p-diff", 0.979),
-    )  # fmt: skip
-    return {
-        "schema": 1, "experiment": "digits",
-        "task": {"name": "digits", "metric": "accuracy", "higher_is_better": True, "chance": 0.1},
-        "zoo": {"k": 200, "dim": 2048, "select": "last_norms:2", "seed": 7}, "models": list(rows),
-        "verdict": {"class": "interpolation", "why": "the samples gather at the centre of the zoo."},
-        "gate": {"passed": True, "held_out": 20, "members": 0.976, "reconstructed": 0.975, "loss": 0.001,
-                 "tolerance": 0.01, "explained_variance": 0.93, "explained_variance_train": 0.97, "why": ""},
-        "notes": ["the whole model was scored"], "command": "paramdiff run experiment=digits",
-        "machine": {"cpu": "A CPU", "cores": 2, "torch": "2.9", "device": "cpu"},
-        "n_items": {"train": 1437, "test": 360},
-        "timings_s": {"collect": 14.2, "fit": 91.0, "sample": 0.04, "score": None, "total": 105.3},
-        "peak_rss_bytes": 700_000_000,
-    } | changes  # fmt: skip
-
-
-def write_run(folder: Path, found: dict[str, Any], scores: bool = True, curves: bool = True) -> Path:
-    folder.mkdir(parents=True)
-    write_json(folder / "results.json", found)
-    write_text(folder / "config.yaml", "zoo:\n  k: 200\n")
-    write_text(folder / "samples/best.safetensors", "")
-    for row in found["models"] if scores else []:
-        n, middle = row["n"], row["test"]["mean"]
-        kept = {"train": torch.linspace(-0.01, 0.01, n), "test": torch.linspace(-0.01, 0.01, n).flip(0)}
-        kept = {name: value + middle for name, value in kept.items()}
-        if row["similarity"]["to_zoo_max_mean"] is not None:
-            kept["to_zoo_max"] = torch.linspace(0.7, 0.9, n)
-        save_tensors(folder / "scores" / f"{row['name']}.safetensors", kept)
-    losses = [{"stage": "fit", "name": "autoencoder", "step": i, "loss": 1 / (i + 1)} for i in range(50)]
-    if curves:
-        write_text(folder / "stats.jsonl", "".join(f"{json.dumps(line)}\n" for line in losses))
-    return folder
-
-
-def regression() -> dict[str, Any]:
-    """A task without sets of mistakes, of which less is better."""
-    gone = {"within": None, "to_zoo_mean": None, "to_zoo_max_mean": None}
-    means = {"original": 0.0131, "p-diff": 0.0126}
-    rows = [
-        model(name, mean, 50, similarity=gone, test=spread(mean, 0.001, False))
-        for name, mean in means.items()
-    ]
-    task = {"name": "sine", "metric": "mean_squared_error", "higher_is_better": False, "chance": None}
-    return results(*rows, task=task, verdict={"class": None, "why": "no mistakes to compare"}, gate=None)
-
-
-def failed() -> dict[str, Any]:
-    """A whole-network run whose samples are at chance."""
-    gate = {"passed": False, "held_out": 4, "members": 0.976, "reconstructed": 0.41, "loss": 0.566,
-            "tolerance": 0.01, "explained_variance": 0.2, "explained_variance_train": 0.99,
-            "why": "K = 20 is too small"}  # fmt: skip
-    return results(model("original", 0.976, 20), model("p-diff", 0.102), gate=gate)
 
 
 @pytest.fixture(scope="module")
@@ -112,14 +37,9 @@ def html(folder: Path) -> str:
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
-def text_of(html: str) -> str:
-    """What a person reads."""
-    body = re.sub(r"<(style|svg)\b.*?</\1>", " ", html[html.index("<body") :], flags=re.DOTALL)
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body))
-
-
-def read(tmp_path: Path, found: dict[str, Any]) -> FinishedRun:
-    return FinishedRun.read(write_run(tmp_path / "run", found, scores=False, curves=False))
+def drawn(folder: Path) -> set[str]:
+    """Names of the figures of a run."""
+    return {file.stem for file in (folder / "figures").glob("*.svg")}
 
 
 # What the page says ----------------------------------------------------------------------------------
@@ -164,9 +84,62 @@ def test_table_has_every_row_with_its_numbers(html: str) -> None:
 
 def test_captions_carry_the_setting(html: str) -> None:
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", html)
-    assert len(captions) == 3
+    assert len(captions) >= 3
     for caption in captions:
         assert caption.replace("\u00a0", " ").endswith("K = 200, N = 100, D = 2,048, seed 7.")
+
+
+def with_ensembles() -> dict[str, Any]:
+    """Originals, and p-diff whose ensembles of ten are better, of five not clearly."""
+    nll = {"original": {1: 1.45, 5: 1.34, 10: 1.312}, "p-diff": {1: 1.36, 5: 1.335, 10: 1.3071}}
+    bounds = {1: [-0.1, -0.08], 5: [-0.011, 0.001], 10: [-0.008, -0.0019]}
+
+    def entry(name: str, m: int) -> dict[str, Any]:
+        versus = {"difference": nll[name][m] - nll["original"][m], "ci95": bounds[m]}
+        return {
+            "m": m, "groups": 100 // m, "accuracy": 0.64 + m / 1000, "nll": nll[name][m], "ece": 0.05 - m / 1000,
+            "disagreement": None if m == 1 else 0.123,
+            "vs_original": None if name == "original" else {"nll": versus, "accuracy": versus},
+        }  # fmt: skip
+
+    rows = [model(name, 0.64, ensembles=[entry(name, m) for m in (1, 5, 10)]) for name in nll]
+    return results(*rows, model("gaussian", 0.63))
+
+
+def test_networks_together_have_their_table(tmp_path: Path) -> None:
+    html = render(write_run(tmp_path / "run", with_ensembles())).read_text(encoding="utf-8")
+    text = text_of(html)
+    assert (
+        "10 samples of p-diff with their predictions averaged reach an NLL of 1.307, one alone 1.360; 10 originals "
+        "reach 1.312 (−0.005, 95% interval −0.008 to −0.002): clearly better." in text
+    )
+    ten, five = re.findall(r'aria-label="Ensembles of \d+">.*?</table>', html, re.DOTALL)
+    ten = text_of(f"<body><{ten}")
+    assert (
+        "p-diff 10 ensembles 65.0 alone 64.1 1.307 alone 1.360 −0.005 −0.008 to −0.002 4.0 alone 4.9 12.3"
+        in ten
+    )
+    assert "original 10 ensembles 65.0 alone 64.1 1.312 alone 1.450 – 4.0 alone 4.9 12.3" in ten
+    assert "gaussian" not in ten, "a row without ensembles is left out"
+    assert "p-diff 20 ensembles" in text_of(f"<body><{five}")
+    assert html.index("Ensembles of 10") < html.index("Ensembles of 5")
+    assert all(
+        term in html
+        for term in ("<dt>Ensemble</dt>", "<dt>NLL</dt>", "<dt>ECE</dt>", "<dt>Disagreement</dt>")
+    )
+
+
+def test_ensembles_of_unknown_worth_say_nothing(tmp_path: Path) -> None:
+    found = with_ensembles()
+    for entry in found["models"][1]["ensembles"]:
+        entry |= {"nll": None, "vs_original": {"nll": {"difference": None, "ci95": None}}}
+    text = text_of(render(write_run(tmp_path / "run", found)).read_text(encoding="utf-8"))
+    assert "predictions averaged" not in text
+    assert "p-diff 10 ensembles 65.0 alone 64.1 – – 4.0 alone 4.9 12.3" in text
+
+
+def test_without_ensembles_the_page_does_not_mention_them(html: str) -> None:
+    assert "ensemble" not in text_of(html).lower()
 
 
 def test_loading_a_sample_takes_three_lines(html: str) -> None:
@@ -248,7 +221,8 @@ def test_task_without_mistakes(tmp_path: Path) -> None:
     assert "This task has no sets of mistakes, so error similarity is left out." in text
     assert "so there is no figure of similarity to the originals" in text
     assert 'colgroup">Error similarity' not in html
-    assert html.count("<figure>") == 2
+    assert {"scores", "losses"} <= drawn(tmp_path / "run")
+    assert "similarity" not in drawn(tmp_path / "run")
 
 
 def test_failed_gate_comes_first_in_plain_words(tmp_path: Path) -> None:
@@ -264,13 +238,34 @@ def test_failed_gate_comes_first_in_plain_words(tmp_path: Path) -> None:
     assert 'class="verdict void"' in html
 
 
+@pytest.mark.parametrize(
+    ("gap", "trajectory", "said"),
+    [
+        (2.53, True, "is 2.5 times that on those it was fitted to: it knows these by heart."),
+        (1.2, True, "is 1.2 times that on those it was fitted to, which says little here: their neighbours"),
+        (1.2, False, "is 1.2 times that on those it was fitted to: it does not know single originals by"),
+    ],
+)
+def test_what_the_denoising_gap_says(tmp_path: Path, gap: float, trajectory: bool, said: str) -> None:
+    found = results(denoising={"members": 0.1, "held_out": 0.1 * gap, "gap": gap})
+    found["zoo"]["trajectory"] = trajectory
+    text = text_of(render(write_run(tmp_path / "run", found)).read_text(encoding="utf-8"))
+    assert f"Denoising gap. On originals kept out of the fit, the loss of the denoiser {said}" in text
+
+
+def test_no_denoising_gap_no_sentence(folder: Path, tmp_path: Path) -> None:
+    unknown = results(denoising={"members": 0.1, "held_out": None, "gap": None})
+    for html in (folder / "report.html", render(write_run(tmp_path / "run", unknown))):
+        assert "Denoising gap" not in text_of(html.read_text(encoding="utf-8"))
+
+
 def test_everything_that_may_be_null_is_null(tmp_path: Path) -> None:
     rows = [
         model(name, 0.9, 1, train=NULLS, test=NULLS, similarity=None, distance=None, label=None,
               selected={"index": None, "train": None, "test": None, "test_ci95": None, "vs_original": None})
         for name in ("original", "p-diff")
     ]  # fmt: skip
-    empty = dict.fromkeys(
+    empty = {"denoising": None} | dict.fromkeys(
         ("verdict", "gate", "notes", "machine", "n_items", "timings_s", "peak_rss_bytes", "command")
     )
     run = tmp_path / "run"
@@ -294,7 +289,7 @@ def test_single_networks_and_scores_that_are_not_finite(tmp_path: Path) -> None:
     save_tensors(run / "scores/original.safetensors", broken)
     html = render(run).read_text(encoding="utf-8")
     assert "1 sampled network scores 90.0%, the 3 originals 90.0%." in html
-    assert html.count("<figure>") == 3
+    assert {"scores", "similarity", "losses"} <= drawn(run)
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:

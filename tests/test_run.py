@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from paramdiff.cli import main
-from paramdiff.files import load_tensors, read_json
+from paramdiff.files import load_metadata, load_tensors, read_json
+from paramdiff.run.table import together
 from paramdiff.tasks.classification import ImageClassification
 
 SMALL = [
@@ -56,10 +57,43 @@ def test_results_follow_the_schema(finished: Path):
             assert row[split]["worst"] <= row[split]["median"] <= row[split]["best"]
         assert row["selected"]["test_ci95"][0] <= row["selected"]["test"] <= row["selected"]["test_ci95"][1]
         assert set(row["similarity"]) == {"within", "to_zoo_mean", "to_zoo_max_mean"}
-        assert set(row["distance"]) == {"nearest", "residual_to_span"}
+        assert set(row["distance"]) == {"nearest", "ratio", "residual_to_span"}
+        groups = {entry["m"]: entry["groups"] for entry in row["ensembles"]}
+        assert groups == ({1: 24, 5: 4, 10: 2} if row["name"] == "original" else {1: 12, 5: 2, 10: 1})
+        assert row["ensembles"][0]["accuracy"] == pytest.approx(row["test"]["mean"])
+        assert all(0 <= entry["ece"] <= 1 and entry["nll"] > 0 for entry in row["ensembles"])
     assert results["verdict"]["class"] in ("replica", "interpolation", "novel") and results["verdict"]["why"]
+    assert set(results["denoising"]) == {"members", "held_out", "gap"} and results["denoising"]["members"] > 0
     assert set(results["timings_s"]) == {"collect", "fit", "sample", "score", "compare", "total"}
     assert results["peak_rss_bytes"] > 1e7
+
+
+def test_the_averaged_model_gains_nothing_together(finished: Path):
+    """It is one network however often it is drawn; the originals differ."""
+    rows = {row["name"]: row["ensembles"] for row in read_json(finished / "results.json")["models"]}
+    one, five, ten = rows["average"]
+    assert five["disagreement"] == ten["disagreement"] == 0
+    assert all(ten[name] == pytest.approx(one[name], abs=1e-6) for name in ("nll", "ece"))
+    one, five, ten = rows["original"]
+    assert ten["disagreement"] > 0 and ten["nll"] < five["nll"] < one["nll"]
+    assert ten["vs_original"] is None
+    assert set(rows["p-diff"][2]["vs_original"]) == {"accuracy", "nll"}
+
+
+def test_the_terminal_compares_ensembles_in_one_line():
+    versus = {"nll": {"difference": 0.003, "ci95": [-0.001, 0.0071]}}
+    ten = {"m": 10, "nll": 0.123, "vs_original": versus}
+    rows = [{"name": "original"}, {"name": "p-diff", "ensembles": [{"m": 1, "nll": 0.2}, ten]}]
+    lines = lambda: together({"generator": "p-diff", "models": rows})
+    assert lines() == [
+        "ensembles of 10: p-diff NLL 0.123, originals 0.12 (difference +0.003 [-0.001, +0.0071])"
+    ]
+    ten["vs_original"] = None
+    assert lines() == ["ensembles of 10: p-diff NLL 0.123"]
+    ten["nll"] = None
+    assert lines() == []
+    del rows[1]["ensembles"]
+    assert lines() == []
 
 
 def test_the_best_sample_loads_into_the_plain_model(finished: Path):
@@ -114,6 +148,24 @@ def test_run_folder_is_complete(finished: Path):
     assert not list(finished.glob(".state/*")), "no state is left behind"
 
 
+def test_what_figures_are_drawn_from_is_kept(finished: Path):
+    points = load_tensors(finished / "study/latents.safetensors")
+    sizes = {name: len(value) for name, value in points.items() if name.startswith("map.")}
+    assert sizes == {"map.originals": 24, "map.samples": 12, "map.noised": 24}
+    assert points["paths.plane"].shape == (11, 5, 2) and points["paths.score"].shape == (11, 5)
+    items = load_metadata(finished / "study/latents.safetensors")["items"]
+    training = read_json(finished / "study/training.json")
+    assert float(items) == training["items"] == 1000
+    scores = load_tensors(finished / "scores/p-diff.safetensors")["train"]
+    away = points["paths.score"][-1] - scores[:5]  # the samples, but on other items
+    assert float(away.abs().max()) < 0.05
+    assert training["points"][0][2] < 0.5
+    assert training["points"][-1][2] > 0.8
+    assert {f"{name}.svg" for name in ("front", "latents", "paths", "pace")} <= {
+        path.name for path in (finished / "figures").iterdir()
+    }
+
+
 def test_the_same_command_again_changes_nothing(finished: Path):
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*.safetensors")}
     assert main(["run", f"run_dir={finished}", *SMALL]) == 0
@@ -162,6 +214,22 @@ def test_a_baseline_that_cannot_be_fitted_names_its_key(tmp_path: Path, capsys: 
     assert main(["collect", f"run_dir={tmp_path / 'r'}", *words]) == 0
     assert main(["compare", f"run_dir={tmp_path / 'r'}", *words]) == 2
     assert "compare.mean.k: a mean of 16 members; expected at most K = 6" in capsys.readouterr().err
+
+
+def test_baselines_that_ask_the_task_and_match_the_samples(tmp_path: Path):
+    small = ["zoo.k=12", "zoo.pretrain.epochs=1", "n=6", "compare=none"]
+    short = ["generator.autoencoder_steps=20", "generator.steps=30"]
+    asking = ["+generator@compare.tuned=fine_tuned", "compare.tuned.steps=3"]
+    matching = ["+generator@compare.matched=matched_noise"]
+    for command in ("collect", "fit", "sample", "score", "compare"):
+        assert main([command, f"run_dir={tmp_path / 'r'}", *small, *short, *asking, *matching]) == 0
+    rows = {row["name"]: row["n"] for row in read_json(tmp_path / "r/results.json")["models"]}
+    assert rows == {"original": 12, "p-diff": 6, "fine-tuned-3": 6, "matched-noise": 6}
+    found = read_json(tmp_path / "r/baselines/matched-noise/generator/generator.json")["notes"]["matched"]
+    assert found["by"] == "similarity" and 0 <= found["own"] <= 1 and 0 <= found["reference"] <= 1
+    samples = load_tensors(tmp_path / "r/baselines/fine-tuned-3/samples/samples.safetensors")["samples"]
+    members = load_tensors(tmp_path / "r/zoo/vectors.safetensors")["vectors"]
+    assert float(torch.cdist(samples, members).min(1).values.min()) > 0
 
 
 def test_a_sweep_makes_a_folder_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

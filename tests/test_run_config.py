@@ -9,7 +9,8 @@ from paramdiff.errors import ConfigError
 from paramdiff.generators.pdiff import ParameterDiffusion
 from paramdiff.run.config import build, explain, option_name, plain
 from paramdiff.run.launch import arranged, composed
-from paramdiff.run.pipeline import entries_of
+from paramdiff.run.options import REGISTERED
+from paramdiff.run.pipeline import Pipeline, entries_of
 
 NAMED = ["name=test"]
 
@@ -73,7 +74,7 @@ def test_words_may_come_in_any_order():
 
 
 def test_a_group_without_an_option_is_named():
-    with pytest.raises(ConfigError, match="^compare: null is no option; choose from none, standard"):
+    with pytest.raises(ConfigError, match="^compare: null is no option; choose from full, none, standard"):
         arranged(["compare=null"])
     assert "name=null" in arranged(["name=null"])
 
@@ -90,6 +91,29 @@ def test_a_repeated_generator_is_left_out_and_namesakes_are_numbered():
     assert names.count("average") == 1
     names = [e.name for e in entries_of(config("generator.latent_noise=1", "+generator@compare.p=pdiff"))]
     assert "p-diff" in names and "p-diff-2" in names
+
+
+def test_the_full_comparison_holds_every_generator_once():
+    """A new generator is forgotten in no comparison."""
+    entries = entries_of(config("compare=full"))
+    assert len({entry.name for entry in entries}) == len(entries)
+    assert {option_name(entry.generator.name) for entry in entries} == set(REGISTERED["generator"])
+    scales = {entry.name: entry.generator.scale for entry in entries if entry.generator.name == "gaussian"}
+    assert scales == {"gaussian": 1.0, "gaussian-0.7": 0.7}
+
+
+def test_a_generator_that_matches_cannot_be_the_main_one():
+    message = "generator: matched-noise matches the samples of the main generator; expected another main"
+    with pytest.raises(ConfigError, match=message + r".*\+generator@compare.matched=matched_noise"):
+        entries_of(config("generator=matched_noise"))
+
+
+def test_samples_that_ask_a_task_are_drawn_again_for_another_one(tmp_path: Path):
+    """Its settings are in the zoo's manifest, even where they changed none of its vectors."""
+    tuned = "+generator@compare.tuned=fine_tuned"
+    run = Pipeline(config(f"run_dir={tmp_path / 'r'}", "compare=none", tuned), "")
+    asking = [stage.needs for stage in run.stages("compare") if stage.name.endswith("tuned-20:sample")]
+    assert ["zoo" in needs for needs in (*asking, run.stages("sample")[0].needs)] == [True, False]
 
 
 def test_settings_are_plain_and_name_their_class():

@@ -12,6 +12,7 @@ from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.scoring import batches as batching
 from paramdiff.scoring import scorer as module
 from paramdiff.scoring.batches import joined, random_subset, rows
+from paramdiff.scoring.groups import Waiting, order
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.tasks.base import Task
 from paramdiff.zoo.zoo import Zoo
@@ -299,6 +300,104 @@ def test_batches_that_cannot_be_cut_are_kept_whole():
     assert rows(batches[0]) is None
     assert all(len(batch[0][0]) == 4 for batch in batches)
     assert 60 <= sum(len(batch[0][0]) for batch in batches) <= 140
+
+
+# Ensembles
+
+
+class Voting(Digits):
+    """Digits whose networks are averaged in probability."""
+
+    def ensemble(self, outputs):
+        return torch.stack(outputs).softmax(-1).mean(0).log()
+
+
+GROUPS = [(0, 2, 4), (1, 3), (4, 1, 0), (2,)]
+
+
+@pytest.mark.parametrize("most", [512, 16])
+def test_ensembles_are_those_of_the_plain_networks(monkeypatch, most):
+    monkeypatch.setattr(batching, "MOST_ITEMS", most)
+    task = Voting()
+    zoo, vectors = make(task)
+    scores = Scorer(task, zoo).score(vectors, "test", GROUPS)
+    x, y = task.data.tensors
+    p = []
+    for v in vectors:
+        model = task.model()
+        model.load_state_dict(zoo.state_dict(v))
+        with torch.no_grad():
+            p.append(model.eval()(x).softmax(-1))
+    for row, group in enumerate(GROUPS):
+        mean = torch.stack([p[member] for member in group]).mean(0)
+        torch.testing.assert_close(
+            scores.ensembles.outcomes["nll"][row], -mean[range(50), y].log(), rtol=1e-4, atol=1e-5
+        )
+        assert torch.equal(scores.ensembles.outcomes["correct"][row], mean.argmax(1) == y)
+    assert scores.ensembles.metric.shape == (4,)
+    alone = Scorer(task, zoo).score(vectors, "test")
+    assert alone.ensembles is None
+    assert torch.equal(alone.outcomes["nll"], scores.outcomes["nll"]), "in the order of the vectors"
+
+
+def test_a_task_without_ensembles_has_none():
+    task = Regression()
+    zoo, vectors = make(task)
+    assert Scorer(task, zoo).score(vectors, "test", GROUPS).ensembles is None
+
+
+def test_ensembles_of_equal_networks_are_these_networks(monkeypatch):
+    task = Voting()
+    zoo, vectors = make(task)
+    scorer, combined = Scorer(task, zoo), []
+    monkeypatch.setattr(
+        task, "ensemble", lambda outputs: combined.append(len(outputs)) or Voting.ensemble(task, outputs)
+    )
+    groups = [(0, 1), (2, 3), (4, 5), (0, 4), (1, 5), (0, 0, 4)]
+    scores = scorer.score(vectors[[0, 0, 0, 0, 1, 1]], "test", groups)
+    assert sorted(combined) == [1, 1, 2, 3], (
+        "each group of distinct networks once; a copy counts twice beside another"
+    )
+    nll, joint = scores.outcomes["nll"], scores.ensembles.outcomes["nll"]
+    for row, network in enumerate((0, 0, 4)):
+        torch.testing.assert_close(joint[row], nll[network])
+    assert torch.equal(joint[3], joint[4])
+    p = (2 * (-nll[0]).exp() + (-nll[4]).exp()) / 3
+    torch.testing.assert_close(joint[5], -p.log())
+
+
+def test_an_ensemble_with_a_network_of_nan_is_wrong():
+    task = Voting()
+    zoo, vectors = make(task)
+    vectors[1] = torch.nan
+    joint = Scorer(task, zoo).score(vectors, "test", GROUPS).ensembles
+    assert joint.metric.tolist()[1:3] == [0, 0] and joint.metric[0] > 0
+    assert joint.outcomes["nll"].isinf().all(1).tolist() == [False, True, True, False]
+
+
+@settings(max_examples=25, deadline=None)
+@given(tens=st.integers(1, 6))
+def test_few_outputs_wait_where_groups_are_nested(tens):
+    groups = [tuple(range(i, 10 * tens, tens)) for i in range(tens)]
+    groups += [tuple(range(i, 10 * tens, 2 * tens)) for i in range(2 * tens)]
+    waiting, most, seen = Waiting(groups), 0, {}
+    for network in order(groups, 10 * tens + 3):
+        for index, members in waiting.add(network, network):
+            seen[index] = members
+            most = max(most, len(waiting.held))
+    assert most == 10 and not waiting.held
+    assert seen == {index: list(group) for index, group in enumerate(groups)}
+
+
+@settings(max_examples=25, deadline=None)
+@given(groups=st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=5).map(tuple), max_size=6))
+def test_any_groups_get_their_members_and_nothing_stays(groups):
+    waiting, seen = Waiting(groups), {}
+    for network in order(groups, 7):
+        seen |= dict(waiting.add(network, network))
+    assert seen == {index: list(group) for index, group in enumerate(groups)}
+    assert not waiting.held
+    assert sorted(order(groups, 7)) == list(range(7))
 
 
 # Joining

@@ -95,6 +95,32 @@ def test_left_out_residuals_are_those_of_a_zoo_without_them(trajectory):
     assert residuals.tolist() == pytest.approx(expected, abs=1e-6)
 
 
+def test_residuals_of_samples_without_some_members():
+    """As if the zoo had never had them: by least squares, for samples outside, inside, and made of them."""
+    zoo = zoo_of()
+    samples = torch.cat([zoo_of(2, seed=1), zoo[:2], zoo[[0, 6]].mean(0, keepdim=True)])
+    normaliser = Normaliser.fit(zoo)
+    x, z = (normaliser.normalise(v, torch.float64) for v in (samples, zoo))
+    without = neighbours(12, True)[torch.tensor([0, 3, 6, 1, 1])]
+    expected = [outside(one, z[~w]) for one, w in zip(x, without)]
+    assert gram_of(samples, zoo).residuals_without(without).tolist() == pytest.approx(expected, abs=1e-6)
+    low = zoo_of(30, 200, rank=4)
+    assert float(gram_of(low, low).residuals_without(neighbours(30, True)).max()) < 1e-4
+
+
+def test_true_draws_have_the_residual_of_members_left_out():
+    """A regression: with as many members as dimensions they span all but what a fifth fewer leave out."""
+    g = torch.Generator().manual_seed(0)
+    zoo, samples = torch.randn(100, 110, generator=g), torch.randn(50, 110, generator=g)
+    gram, apart = gram_of(samples, zoo), neighbours(100, True)
+    own, new = Distances.of_members(gram, apart), Distances.of(gram, apart)
+    assert float(new.residual.median()) < 0.6 * float(own.residual.median())
+    assert float(new.outside.median()) == pytest.approx(float(own.outside.median()), rel=0.15)
+    assert torch.equal(own.outside, own.residual)
+    independent = Distances.of(gram, neighbours(100))
+    assert torch.equal(independent.outside, independent.residual)
+
+
 def test_members_of_a_low_rank_zoo_lie_in_the_span_of_the_others():
     zoo = zoo_of(30, 200, rank=4)
     distances = Distances.of_members(gram_of(zoo[:0], zoo), neighbours(30))
@@ -108,6 +134,52 @@ def test_a_copy_is_near_one_member_only():
     assert float(distances.nearest.max()) < 1e-6
     assert float(distances.ratio.max()) < 1e-6
     assert float(Distances.of(gram_of(zoo_of(3, seed=1), zoo)).ratio.min()) > 0.5
+
+
+def test_the_second_neighbour_is_another_in_time():
+    walk = torch.randn(40, 30, generator=torch.Generator().manual_seed(0)).cumsum(0)
+    gram, apart = gram_of(walk[10:12], walk), neighbours(40, True)
+    distances = gram_of(walk[10:12] + 0.1, walk).distances
+    found = Distances.of(gram_of(walk[10:12] + 0.1, walk), apart)
+    for row, first in enumerate((10, 11)):
+        second = float(distances[row][~apart[first]].min())
+        assert float(found.ratio[row]) == pytest.approx(float(distances[row, first]) / second)
+    own = Distances.of_members(gram, apart)
+    nearest = gram.member_distances.masked_fill(apart, torch.inf)[20]
+    first = int(nearest.argmin())
+    second = float(nearest.masked_fill(apart[first], torch.inf).min())
+    assert float(own.ratio[20]) == pytest.approx(float(nearest[first]) / second)
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.7, 0.2])
+def test_what_is_kept_of_the_nearest_member(weight):
+    """Whatever noise is added where the zoo has none."""
+    zoo = torch.cat([zoo_of(dim=400), zoo_of(dim=400).flip(0)], 1)
+    normaliser = Normaliser.fit(zoo)
+    z = normaliser.normalise(zoo, torch.float64)
+    noise = torch.randn(12, 800, generator=torch.Generator().manual_seed(1)).double()
+    noise -= noise @ torch.linalg.pinv(z) @ z
+    samples = normaliser.denormalise(weight * z + 0.3 * weight * noise, torch.float64)
+    found = Distances.of(gram_of(samples, zoo))
+    assert found.kept.tolist() == pytest.approx([weight] * 12, abs=1e-4)
+    assert bool(found.offset.isnan().all())
+
+
+def test_a_member_at_the_mean_is_kept_whole():
+    zoo = torch.cat([zoo_of(6), 6 - zoo_of(6), torch.full((1, 40), 3.0)])
+    assert float(Distances.of(gram_of(zoo[12:], zoo)).kept) == 1
+
+
+def test_where_samples_lie_between_steps():
+    zoo = torch.randn(20, 30, generator=torch.Generator().manual_seed(0)).cumsum(0)
+    apart, shares = neighbours(20, True), torch.tensor([0.0, 0.1, 0.25, 0.4])[:, None]
+    for member, other in ((7, 8), (7, 6), (0, 1), (19, 18)):
+        samples = (1 - shares) * zoo[member] + shares * zoo[other]
+        found = Distances.of(gram_of(samples, zoo), apart).offset
+        assert found.tolist() == pytest.approx(shares[:, 0].tolist(), abs=1e-5)
+    assert bool(Distances.of_members(gram_of(zoo, zoo), apart).offset.isnan().all())
+    still = zoo[[0] * 20]
+    assert Distances.of(gram_of(still[:2], still), apart).offset.tolist() == [0, 0]
 
 
 def test_members_leave_themselves_out():

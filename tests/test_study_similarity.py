@@ -1,38 +1,10 @@
-"""Error-IoU against sets, and what is left out where a zoo is compared with itself."""
+"""What is left out where a zoo is compared with itself."""
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from paramdiff.study import similarity as module
-from paramdiff.study.similarity import Behaviour, error_iou, itself, mean_and_max, within
-
-
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10**6), n=st.integers(1, 4), m=st.integers(1, 4), items=st.integers(1, 30))
-def test_it_is_the_iou_of_sets(seed, n, m, items):
-    g = torch.Generator().manual_seed(seed)
-    a, b = (torch.rand(k, items, generator=g) < 0.3 for k in (n, m))
-    iou = error_iou(a, b)
-    for i in range(n):
-        for j in range(m):
-            one, other = ({k for k in range(items) if row[k]} for row in (a[i], b[j]))
-            expected = len(one & other) / len(one | other) if one | other else 1.0
-            assert iou[i, j] == pytest.approx(expected, abs=1e-12)
-
-
-def test_two_networks_without_mistakes_are_the_same():
-    none, one = torch.zeros(1, 5, dtype=torch.bool), torch.tensor([[True, False, False, False, False]])
-    assert error_iou(none, none).item() == 1
-    assert error_iou(none, one).item() == 0
-
-
-def test_items_in_blocks_give_the_same_counts(monkeypatch):
-    a, b = torch.rand(3, 100) < 0.4, torch.rand(5, 100) < 0.4
-    whole = error_iou(a, b)
-    monkeypatch.setattr(module, "ITEMS_AT_ONCE", 7)
-    assert torch.equal(error_iou(a, b), whole)
+from paramdiff.mistakes import error_iou
+from paramdiff.study.similarity import KEPT, Behaviour, itself, kept_pairs, mean_and_max, within
 
 
 def test_within_leaves_out_the_diagonal():
@@ -66,3 +38,22 @@ def test_one_network_and_two_members():
     assert one.max.tolist() == [1]
     two = Behaviour.of_members(wrong, itself(2))
     assert two.max.tolist() == two.mean.tolist() == pytest.approx([1 / 3, 1 / 3])
+
+
+def test_pairs_are_kept_to_be_drawn():
+    wrong = torch.rand(5, 300, generator=torch.Generator().manual_seed(0)) < 0.3
+    zoo = torch.rand(7, 300, generator=torch.Generator().manual_seed(1)) < 0.3
+    pairs = Behaviour.of(wrong, zoo).pairs
+    assert list(pairs) == ["iou_within", "iou_between"]
+    torch.testing.assert_close(pairs["iou_within"].double(), error_iou(wrong, wrong), atol=5e-4, rtol=0)
+    torch.testing.assert_close(pairs["iou_between"].double(), error_iou(wrong, zoo), atol=5e-4, rtol=0)
+    own = Behaviour.of_members(zoo, itself(7)).pairs
+    assert list(own) == ["iou_within"] and own["iou_within"].dtype == torch.float16
+
+
+def test_no_more_pairs_than_a_figure_shows():
+    iou = torch.arange(301.0).double()[:, None] / 301 + torch.zeros(301, 3).double()
+    kept = kept_pairs(iou)
+    assert kept.shape == (KEPT, 3)
+    assert kept[[0, -1], 0].tolist() == pytest.approx([0, 300 / 301], abs=1e-3)
+    assert bool((kept[1:, 0] > kept[:-1, 0]).all())

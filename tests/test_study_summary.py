@@ -50,7 +50,7 @@ def test_a_row_has_the_schema():
     assert list(row["train"]) == list(row["test"]) == ["best", "mean", "median", "worst", "std"]
     assert list(row["selected"]) == ["index", "train", "test", "test_ci95", "vs_original"]
     assert list(row["similarity"]) == ["within", "to_zoo_mean", "to_zoo_max_mean"]
-    assert list(row["distance"]) == ["nearest", "residual_to_span"]
+    assert list(row["distance"]) == ["nearest", "ratio", "residual_to_span"]
     assert row["n"] == row["best_of"] == 5
     assert row["name"] == row["label"] == "p-diff"
 
@@ -73,8 +73,11 @@ def test_the_numbers_are_those_of_the_networks():
     assert versus["ci95"] == list(paired_difference_ci(*correct))
     assert row["distance"]["nearest"] == pytest.approx(float(comparison.distances.nearest.median()))
     found = arrays(comparison)
-    assert list(found) == ["train", "test", "nearest", "to_zoo_max"]
-    assert all(value.shape == (5,) for value in found.values())
+    assert list(found) == ["train", "test", "nearest", "to_zoo_max", "iou_within", "iou_between"]
+    assert all(found[name].shape == (5,) for name in ("train", "test", "nearest", "to_zoo_max"))
+    assert found["iou_within"].shape == (5, 5) and found["iou_between"].shape == (5, 8)
+    assert "iou_between" not in arrays(originals.own)
+    assert row["distance"]["ratio"] == pytest.approx(float(comparison.distances.ratio.median()))
     assert row["similarity"]["to_zoo_max_mean"] == pytest.approx(float(found["to_zoo_max"].mean()))
 
 
@@ -84,6 +87,7 @@ def test_the_originals_are_compared_without_themselves():
     assert row["similarity"]["to_zoo_mean"] == pytest.approx(row["similarity"]["within"])
     assert row["similarity"]["to_zoo_max_mean"] < 1
     assert row["distance"]["nearest"] > 0.5
+    assert row["distance"]["ratio"] > 0.5
     assert row["distance"]["residual_to_span"] > 0.5
     assert row["selected"]["vs_original"] is None
     again = summarise("copies", originals.compare(zoo_of(8).vectors, scored_of(8)), originals)

@@ -1,5 +1,6 @@
 """Image classification, and the ways to name a task."""
 
+import math
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 
@@ -43,10 +44,37 @@ def test_outcomes_and_metrics():
     assert outcomes["correct"].tolist() == [True, True, False]
     expected = -logits.log_softmax(1)[range(3), batch[1]]
     assert torch.allclose(outcomes["nll"], expected)
+    assert outcomes["answer"].tolist() == [0, 1, 0]
+    assert torch.allclose(outcomes["confidence"], logits.softmax(1).max(1).values)
     metrics = INSTANCE.metrics(outcomes)
     assert metrics["accuracy"] == pytest.approx(2 / 3)
     assert metrics["nll"] == pytest.approx(float(expected.mean()))
     assert INSTANCE.loss(logits, batch) == pytest.approx(float(expected.mean()))
+
+
+@pytest.mark.parametrize(("classes", "kind"), [(256, torch.uint8), (257, torch.int16), (40_000, torch.int32)])
+def test_answers_are_stored_small(classes, kind):
+    task = ImageClassification(replace(SOURCE, classes=classes), ImageTask())
+    logits = torch.zeros(1, classes)
+    logits[0, -1] = 9
+    answer = task.predict(logits, (None, torch.tensor([0])))["answer"]
+    assert answer.dtype == kind and answer.tolist() == [classes - 1]
+
+
+def test_an_ensemble_answers_with_the_mean_of_the_probabilities():
+    outputs = [
+        torch.tensor([[2.0, 0.0, 0.0], [-200.0, 0.0, 0.0]]),
+        torch.tensor([[0.0, 3.0, 0.0], [-300.0, 0.0, 1.0]]),
+    ]
+    joint = INSTANCE.ensemble(outputs)
+    assert torch.allclose(joint.exp(), torch.stack(outputs).softmax(-1).mean(0))
+    assert float(joint[1, 0]) == pytest.approx(-200 - math.log(4), abs=1e-3), "no underflow"
+    batch = (None, torch.tensor([1, 2]))
+    alone, copies = (
+        INSTANCE.predict(outputs[0], batch),
+        INSTANCE.predict(INSTANCE.ensemble(outputs[:1] * 5), batch),
+    )
+    assert all(torch.allclose(alone[name].float(), copies[name].float(), atol=1e-5) for name in alone)
 
 
 def test_smoothing_changes_the_loss_but_not_the_outcomes():

@@ -254,6 +254,9 @@ OBSTACLES = [
     ({"basin": replace(GOOD.basin, midpoints=0.1, barrier=0.8, one_basin=False)},
      "Midpoints of members score 0.1 where members score 0.9: they lie in several basins, and what is "
      "mixed from them does not work; align their units, or use checkpoints of one training."),
+    ({"basin": replace(GOOD.basin, midpoints=0.1, barrier=0.8, one_basin=False), "aligned": {"groups": 2}},
+     "Midpoints of members score 0.1 where members score 0.9: they lie in several basins even with aligned "
+     "units, and what is mixed from them does not work; use checkpoints of one training."),
     ({"basin": replace(GOOD.basin, members=None, one_basin=None)},
      "The members have no finite scores: check that the task fits the checkpoints."),
     ({"spectrum": replace(GOOD.spectrum, components_90=170)},

@@ -6,15 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from paramdiff.generators import Generator
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.seeds import generator
 from paramdiff.zoo.zoo import Zoo
 
+SMALL = {"latent": 8, "channels": [8, 8], "strides": [4, 1], "autoencoder_steps": 20}
 QUICK: dict[str, dict[str, Any]] = {
     "average-of-k": {"k": 3},
-    "p-diff": {
-        "latent": 8, "channels": [8, 8], "strides": [4, 1], "autoencoder_steps": 20, "steps": 20, "width": 16
-    },
+    "p-diff": {**SMALL, "steps": 20, "width": 16},
+    "vae": SMALL,
+    "autoencoder-kde": SMALL,
+    "latent-noise": SMALL,
     "p-diff-linear": {"components": 6, "steps": 20, "width": 16},
 }  # fmt: skip
 
@@ -40,3 +43,50 @@ def curve(k: int, dim: int) -> Tensor:
 def scattered(k: int, dim: int) -> Tensor:
     """Members without anything in common: what seeds that are not aligned look like."""
     return torch.randn(k, dim, generator=generator("scattered"))
+
+
+class ToyFeedback:
+    """Random linear items of which the zoo's average has each right: ``error = a . (v - average)``.
+
+    An item is wrong where the error is large; the training loss is its mean square over a batch.
+
+    Attributes:
+        asked: numbers of the batches whose gradients were asked for.
+        scored: networks whose mistakes were asked for.
+    """
+
+    def __init__(self, vectors: Tensor, items: int = 400) -> None:
+        self.average = vectors.mean(0)
+        self.inputs = torch.randn(items, vectors.shape[1], generator=generator("inputs"))
+        self.large = self._errors(vectors).abs().quantile(0.8)
+        self.asked: list[int] = []
+        self.scored = 0
+
+    def _errors(self, vectors: Tensor) -> Tensor:
+        return (vectors - self.average) @ self.inputs.T
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        return -self._errors(vectors).square().mean(1)
+
+    def mistakes(self, vectors: Tensor) -> Tensor:
+        self.scored += len(vectors)
+        return self._errors(vectors).abs() > self.large
+
+    def gradients(self, vectors: Tensor, batch: int) -> Tensor:
+        self.asked.append(batch)
+        rows = torch.randperm(len(self.inputs), generator=generator(batch))[:16]
+        return 2 * self._errors(vectors)[:, rows] @ self.inputs[rows] / len(rows)
+
+
+def fitted_to(made: Generator, zoo: Zoo) -> Generator:
+    """Fitted, with what it needs beside the zoo."""
+    if made.matches:
+        return made.fit(zoo, probe=ToyFeedback(zoo.vectors), reference=curve(5, zoo.dim))
+    return made.fit(zoo)
+
+
+def drawn_from(fitted: Generator, n: int, seed: int = 0) -> Tensor:
+    """Samples, with the feedback of a task where it asks for it."""
+    assert fitted.normaliser is not None
+    probe = ToyFeedback(fitted.normaliser.mean.float()[None] + curve(3, len(fitted.normaliser.mean)))
+    return fitted.sample(n, seed, probe=probe if fitted.asks else None)

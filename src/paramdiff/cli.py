@@ -1,9 +1,10 @@
-"""The command line: ``paramdiff run|collect|fit|sample|score|compare|report|inspect``.
+"""The command line: ``paramdiff run|collect|fit|sample|score|compare|report|sweep-temperature|inspect``.
 
 Nothing heavy is imported before a command needs it, so ``--help`` answers at once and a run says
 what it is about to do while torch is still loading.
 """
 
+import glob
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -20,14 +21,16 @@ STAGES = {
     "score": "measure originals and samples on train and test data",
     "compare": "the same for the baselines; writes results.json",
     "report": "write report.html",
+    "sweep-temperature": "accuracy against diversity: every generator at several temperatures",
 }
 
 USAGE = f"""paramdiff {__version__}: learn the distribution of trained networks, sample new ones.
 
 usage: paramdiff COMMAND [key=value ...] [-m]
 
-{chr(10).join(f"  {name:<9}{text}" for name, text in STAGES.items())}
-  inspect  say what a zoo or a folder of checkpoints holds, and whether it is likely to work
+{chr(10).join(f"  {name:<19}{text}" for name, text in STAGES.items())}
+  compare RUN ...    finished runs in one table and one figure
+  inspect            say what a zoo or a folder of checkpoints holds, and whether it is likely to work
 
 examples:
   paramdiff run                                    the digits, in a minute; nothing to download
@@ -53,6 +56,8 @@ RUN_HELP = """usage: paramdiff {command} [key=value ...] [-m] [--config-dir DIR]
   zoo.select=PATTERN   tensors to generate: last_norms:2, all, type:Linear, globs such as layer4.*
   generator.KEY=VALUE  settings of the generator; generator=NAME for another one
   compare=none         no baselines
+  ablation=NAME        with -m: a sweep of the paper's; 'paramdiff compare RUN ...' puts its runs together
+  sweep.n=25           networks per point of sweep-temperature, at sweep.temperatures=[0,0.5,1]
   force=true           redo stages whose settings changed in an existing run folder
 
   -m                   sweep: comma-separated values, one run each
@@ -74,6 +79,20 @@ at their midpoint).
                        knows its own.
   select=PATTERN       tensors to look at: all, last_norms:2, type:Linear, globs
   --json               the numbers as JSON
+"""
+
+
+GATHER_HELP = """usage: paramdiff compare RUN [RUN ...] [--row NAME] [--out FOLDER]
+
+Finished runs beside each other: the settings in which they differ, scores, similarity, verdict. Runs that
+differ in nothing but their seeds are one line, mean and deviation over them.
+
+  RUN                  a run folder, or a glob in quotes: 'runs/digits,ablation=noise,*'
+  --row NAME           original, p-diff, ... or all (default: main, the main generator of each run)
+  --out FOLDER         for comparison.html, .md, .csv, .json and the figures (default: runs/comparison-...)
+
+With key=value it is a stage of one run:
+
 """
 
 
@@ -119,11 +138,26 @@ def _help(command: str) -> str:
         return INSPECT_HELP
     from paramdiff.run.options import describe_options
 
-    return RUN_HELP.format(command=command, text=STAGES[command].capitalize(), names=describe_options())
+    gathering = GATHER_HELP if command == "compare" else ""
+    return gathering + RUN_HELP.format(
+        command=command, text=STAGES[command].capitalize(), names=describe_options()
+    )
+
+
+def _means_runs(rest: list[str]) -> bool:
+    """Whether the words of ``compare`` are run folders (whose names may hold =) and not settings of one run."""
+    first = rest[0] if rest else ""
+    if first.startswith("-"):
+        return first.partition("=")[0] in ("--row", "--out")
+    return bool(first) and ("=" not in first or bool(glob.glob(first)))  # noqa: PTH207 (an absolute pattern)
 
 
 def _run(command: str, rest: list[str]) -> int:
     print(f"paramdiff {__version__}: loading ...", file=sys.stderr, flush=True)
+    if command == "compare" and _means_runs(rest):
+        from paramdiff.run.gather import gather_command
+
+        return gather_command(rest)
     from paramdiff.run.launch import launch
 
     _find_own_code()

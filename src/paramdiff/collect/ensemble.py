@@ -77,9 +77,12 @@ class Seeds(Way):
         return classify(zoo, "train", higher_is_better=task.higher_is_better)
 
     def _train(self, task: Task, data: Data, seed: int, folder: Path, device: torch.device | str) -> None:
-        """One network, as a complete state dict in a file of its own."""
+        """One network, as a complete state dict in a file of its own; the first is watched."""
         model, state = fresh_network(task, device, seed), folder / f"training-{seed}.safetensors"
-        self.train.train(model, task, data, path=state, name=f"seed {seed}", seed=seed, show=False)
+        self.train.train(
+            model, task, data, path=state, name=f"seed {seed}", seed=seed, show=False,
+            watched=seed == self.seed,
+        )  # fmt: skip
         save_tensors(_file(folder, seed), model.state_dict())
         state.unlink(missing_ok=True)
 

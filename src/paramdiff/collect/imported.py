@@ -11,7 +11,7 @@ from paramdiff.errors import check_range
 from paramdiff.tasks.base import Task
 from paramdiff.zoo.classes import classify
 from paramdiff.zoo.importing import open_zoo
-from paramdiff.zoo.reading import load_weights
+from paramdiff.zoo.reading import load_file, load_weights
 from paramdiff.zoo.zoo import Zoo
 
 
@@ -20,10 +20,13 @@ class Import(Way):
     """State dicts on disk, or a saved zoo.
 
     Attributes:
-        path: a folder of checkpoints, a glob, a saved zoo or a run folder.
+        path: a folder of checkpoints, a glob, one file with all members stacked, a saved zoo or a run folder.
         select: which tensors are generated; by default ``last_norms:2``, or what the saved zoo holds.
         keep: condition on recorded scores and ``train``, e.g. ``train > 0.5 and test > 0.5``.
         k: K, members to take of those; all by default.
+        weights: a state dict of the whole network, where the checkpoints hold only a part of it.
+        trajectory: whether the members are, in their order, steps of one training; by default file names and
+            recorded steps say so.
         align: put hidden units in a common order afterwards: ``true``, ``false``, or ``auto``, if it helps.
     """
 
@@ -33,6 +36,8 @@ class Import(Way):
     select: str | None = None
     keep: str | None = None
     k: int | None = None
+    weights: str | None = None
+    trajectory: bool | None = None
     align: str = "auto"
 
     def __post_init__(self) -> None:
@@ -42,7 +47,11 @@ class Import(Way):
 
     def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
         model = fresh_network(task, device, 0)
+        if self.weights is not None:
+            load_file(model, self.weights)
         zoo = open_zoo(self.path, model, self.select)
+        if self.trajectory is not None:
+            zoo.about["trajectory"] = self.trajectory
         load_weights(model, zoo.base, self.path)
         add_train_scores(zoo, task, device)
         if self.keep is not None:

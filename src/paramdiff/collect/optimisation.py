@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from paramdiff.collect.watching import CURVE, Watch
 from paramdiff.errors import check_choice, check_range
 from paramdiff.seeds import mix, seeded
 from paramdiff.tasks.base import Batch, Data, Task
-from paramdiff.training import Training
+from paramdiff.training import Stateful, Training
 
 OPTIMISERS = ("sgd", "adam", "adamw")
 
@@ -90,9 +91,13 @@ class TrainingConfig(Optimisation):
         return self.lr * SCHEDULES[self.schedule]((step - rise) / (steps - rise))
 
     def train(
-        self, model: nn.Module, task: Task, data: Data, *, path: Path, name: str, seed: int, show: bool = True
-    ) -> None:
+        self, model: nn.Module, task: Task, data: Data, *, path: Path, name: str, seed: int, show: bool = True,
+        watched: bool = False,
+    ) -> None:  # fmt: skip
         """Train all parameters that take gradients, in train mode; ``path`` keeps the state.
+
+        Args:
+            watched: note its score on the way, in ``curve.json`` beside ``path``.
 
         Raises:
             NumericalError: NaN or Inf in the loss or the network.
@@ -100,11 +105,21 @@ class TrainingConfig(Optimisation):
         model.train()
         steps = self.epochs * data.steps
         optimiser = self.over(p for p in model.parameters() if p.requires_grad)
-        training = Training(name, steps, {"model": model, "optimiser": optimiser}, path, show=show)
+        parts: dict[str, Stateful] = {"model": model, "optimiser": optimiser}
+        watch = Watch(model, task, data, steps) if watched and steps else None
+        training = Training(name, steps, parts | ({"watch": watch} if watch else {}), path, show=show)
+
+        def look(step: int) -> None:
+            if watch:
+                watch.look(step + 1)
+
+        look(-1)
         descend(
             training, task, data, forward=model, optimiser=optimiser, key=(name, seed),
-            rate=lambda step: self.rate(step, steps),
+            rate=lambda step: self.rate(step, steps), after=look,
         )  # fmt: skip
+        if watch:
+            watch.write(path.with_name(CURVE))
 
 
 def descend(

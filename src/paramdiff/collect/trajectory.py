@@ -24,7 +24,7 @@ from paramdiff.tasks.base import Data, Task
 from paramdiff.tasks.data import ready
 from paramdiff.training import Stateful, Training
 from paramdiff.zoo.classes import classify
-from paramdiff.zoo.reading import load_weights, read_state
+from paramdiff.zoo.reading import load_file
 from paramdiff.zoo.zoo import Record, Zoo
 
 
@@ -76,10 +76,9 @@ class Subset(Optimisation, Way):
         """Train the whole network, or load it."""
         if self.weights is None:
             path = folder / "pretrain.safetensors"
-            self.pretrain.train(model, task, data, path=path, name="pretrain", seed=self.seed)
+            self.pretrain.train(model, task, data, path=path, name="pretrain", seed=self.seed, watched=True)
         else:
-            state = read_state(Path(self.weights).expanduser(), model.state_dict())
-            load_weights(model, state, self.weights)
+            load_file(model, self.weights)
 
     def _go_on(self, model: nn.Module, members: "Members", task: Task, data: Data, folder: Path) -> None:
         """The collecting phase: only the selected tensors learn, and their steps are kept."""

@@ -49,6 +49,7 @@ class AverageOfK(Generator):
     """
 
     name: ClassVar[str] = "average-of-k"
+    knob: ClassVar[str | None] = "k"
     k: int = 16
 
     def __post_init__(self) -> None:

@@ -33,7 +33,10 @@ CHUNK = 100
 ELEMENTS = 1 << 24
 """Chunks of long vectors hold fewer samples, so that a chunk is never larger than this many numbers."""
 
-BUILT_IN = ("averages", "noised", "gaussian", "pdiff", "pdiff_linear")
+BUILT_IN = (
+    "averages", "noised", "gaussian", "fine_tuned", "pdiff", "pdiff_linear", "vae", "autoencoder_kde",
+    "latent_noise",
+)  # fmt: skip
 PLUGINS = "paramdiff.generators"
 REGISTRY: dict[str, type["Generator"]] = {}
 
@@ -50,6 +53,8 @@ class Generator(ABC):
     chunk: ClassVar[int] = CHUNK
     sampling: ClassVar[tuple[str, ...]] = ()
     """Names of the settings that only :meth:`sample` reads: they may change without fitting again."""
+    knob: ClassVar[str | None] = None
+    """Name of the setting that trades accuracy against diversity at sampling time, if there is one."""
     matches: ClassVar[bool] = False
     """Whether the fit looks at another generator's samples, to match them."""
     asks: ClassVar[bool] = False

@@ -1,16 +1,27 @@
-r"""Gaussians fitted to the zoo: independent per coordinate, and along its principal components.
+r"""Gaussians fitted to the zoo: independent per coordinate, along its principal components, and both (SWAG).
 
 Diagonal: ``x_j = mean_j + scale * s_j * eps_j``. Low rank: ``x = mean + scale * sum_i s_i eps_i b_i`` with
 the members' deviations ``s_i`` along their principal components ``b_i``; with all components it has exactly
 the zoo's covariance, and every sample lies in the zoo's span. Both are baselines that a learnt generator has
 to beat (Zeng et al., arXiv 2506.07998).
+
+SWAG (Maddox et al., arXiv 1902.02476, eq. 1) takes half of its variance from each of the two:
+
+.. math:: x = \mathrm{mean} + \mathrm{scale} \cdot \Big( \frac{s \, \epsilon_1}{\sqrt 2}
+          + \frac{D \epsilon_2}{\sqrt{2 (R - 1)}} \Big)
+
+with D the deviations of the last R members from the mean. It was made for a trajectory, where the last R are
+the latest. In a zoo whose order means nothing, such as one of independent seeds, they are any R members. The
+authors subtract the running mean, because they keep no members; here the mean of all is known.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -30,6 +41,8 @@ class Gaussian(Generator):
     """
 
     name: ClassVar[str] = "gaussian"
+    knob: ClassVar[str | None] = "scale"
+    sampling: ClassVar[tuple[str, ...]] = ("scale",)
     scale: float = 1.0
 
     def __post_init__(self) -> None:
@@ -63,6 +76,8 @@ class LowRankGaussian(Generator):
     """
 
     name: ClassVar[str] = "low-rank-gaussian"
+    knob: ClassVar[str | None] = "scale"
+    sampling: ClassVar[tuple[str, ...]] = ("scale",)
     scale: float = 1.0
     rank: int | None = None
 
@@ -87,3 +102,43 @@ class LowRankGaussian(Generator):
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.components = PrincipalComponents.from_state(state)
+
+
+@dataclass
+class Swag(Generator):
+    """SWAG: an independent Gaussian per coordinate plus the deviations of the last members.
+
+    Attributes:
+        scale: multiplies the deviation.
+        rank: R, the last members in the zoo's order; all of them where there are fewer.
+    """
+
+    name: ClassVar[str] = "swag"
+    knob: ClassVar[str | None] = "scale"
+    sampling: ClassVar[tuple[str, ...]] = ("scale",)
+    scale: float = 1.0
+    rank: int = 20
+
+    def __post_init__(self) -> None:
+        check_range("scale", self.scale, least=0)
+        check_range("rank", self.rank, least=2)
+
+    @property
+    def label(self) -> str:
+        return self.name if self.scale == 1 else f"{self.name}-{self.scale:g}"
+
+    def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
+        self.mean, deviation, last = x.mean(0), x.std(0, correction=0), x[-self.rank :]
+        self.diagonal = deviation / math.sqrt(2)
+        self.low_rank = (last - self.mean) / math.sqrt(2 * (len(last) - 1))
+
+    def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
+        rank, dim = self.low_rank.shape
+        mix, noise = sample_normal(indices, rank + dim, self.name, seed).split((rank, dim), dim=1)
+        return torch.addmm(noise * self.diagonal, mix, self.low_rank).mul_(self.scale).add_(self.mean)
+
+    def _state(self) -> dict[str, Any]:
+        return {"mean": self.mean, "diagonal": self.diagonal, "low_rank": self.low_rank}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self.mean, self.diagonal, self.low_rank = state["mean"], state["diagonal"], state["low_rank"]

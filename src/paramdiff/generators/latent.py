@@ -18,12 +18,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.errors import ZooError, check_choice, check_range
+from paramdiff.devices import suitable_threads
+from paramdiff.errors import GeneratorError, ZooError, check_choice, check_range
 from paramdiff.files import read_json, write_json
 from paramdiff.generators.base import Generator
 from paramdiff.generators.gate import Gate, split
 from paramdiff.generators.probe import Probe
 from paramdiff.generators.settings import Settings
+from paramdiff.parameters.normalise import Normaliser
 from paramdiff.progress import say
 
 AUTOENCODER, DENOISER, CLAIM = "autoencoder.safetensors", "denoiser.safetensors", "fit.json"
@@ -74,6 +76,14 @@ class Prior(ABC):
     def sample(self, indices: Sequence[int], seed: int) -> Float[Tensor, "n L"]:
         """Latents with these indices; each depends only on its index and the seed."""
 
+    def findings(self, z: Float[Tensor, "K L"], held: Float[Tensor, "H L"]) -> dict[str, Any]:
+        """What the fit tells about itself, as JSON values by name; for ``notes``."""
+        return {}
+
+    def path(self, indices: Sequence[int], seed: int) -> list[Float[Tensor, "n L"]]:
+        """Latents on the way from noise to :meth:`sample`, the last; only those for a prior without steps."""
+        return [self.sample(indices, seed)]
+
     @abstractmethod
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -98,6 +108,7 @@ class LatentGenerator(Settings, Generator):
     """
 
     sampling: ClassVar[tuple[str, ...]] = ("temperature",)
+    knob: ClassVar[str | None] = "temperature"
 
     gate: str = "warn"
     tolerance: float = 0.02
@@ -123,16 +134,23 @@ class LatentGenerator(Settings, Generator):
         if folder is not None:
             self._claim(folder, x)
         fitted, held = (x[rows] for rows in split(len(x), self.held_out, self.seed))
-        self.codec, self.prior = self._codec(), self._prior()
-        self.codec.fit(fitted, folder)
+        self.autoencoder, self.prior = self._codec(), self._prior()
+        self.autoencoder.fit(fitted, folder)
         if self.gate != "off" and not self._pass_gate(fitted, held, probe):
             held = held[:0]  # latents of members that it cannot rebuild tell the prior nothing
-        z = self.codec.encode(fitted)
-        self.latent_mean, deviation = z.mean(0), z.std(0, correction=0)
-        self.latent_deviation = torch.where(deviation > 0, deviation, 1.0)  # 1 for a latent that never varies
-        self.prior.fit(self._standardise(z), self._standardise(self.codec.encode(held)), folder)
-        parts = {"autoencoder": self.codec.losses, "denoiser": self.prior.losses}
+        z = self.autoencoder.encode(fitted)
+        self.latent_mean, self.latent_deviation = self._scale(z)
+        z = self._standardise(z)
+        unseen = self._standardise(self.autoencoder.encode(held)) if len(held) else z[:0]
+        self.prior.fit(z, unseen, folder)
+        self.notes |= self.prior.findings(z, unseen)
+        parts = {"autoencoder": self.autoencoder.losses, "denoiser": self.prior.losses}
         self.losses = {name: losses for name, losses in parts.items() if losses}
+
+    def _scale(self, z: Float[Tensor, "K L"]) -> tuple[Float[Tensor, "L"], Float[Tensor, "L"]]:
+        """What is subtracted from latents, and what they are divided by, before the prior sees them."""
+        deviation = z.std(0, correction=0)
+        return z.mean(0), torch.where(deviation > 0, deviation, 1.0)  # 1 for a latent that never varies
 
     def _standardise(self, z: Float[Tensor, "n L"]) -> Float[Tensor, "n L"]:
         return (z - self.latent_mean) / self.latent_deviation
@@ -141,9 +159,9 @@ class LatentGenerator(Settings, Generator):
         self, fitted: Float[Tensor, "K D"], held: Float[Tensor, "H D"], probe: Probe | None
     ) -> bool:
         def reconstruct(x: Tensor) -> Tensor:
-            return self.codec.decode(self.codec.encode(x))
+            return self.autoencoder.decode(self.autoencoder.encode(x))
 
-        result = Gate.measure(reconstruct, fitted, held, probe, self.tolerance, self.codec.remedy)
+        result = Gate.measure(reconstruct, fitted, held, probe, self.tolerance, self.autoencoder.remedy)
         self.notes["gate"] = result.to_json()
         if not result.passed and self.gate == "stop":
             raise ZooError(f"the reconstruction gate failed: {result.why}",
@@ -152,8 +170,40 @@ class LatentGenerator(Settings, Generator):
         return result.passed
 
     def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
-        deviation = self.temperature * self.latent_deviation
-        return self.codec.decode(self.prior.sample(indices, seed) * deviation + self.latent_mean)
+        return self._decode(self.prior.sample(indices, seed))
+
+    def _decode(self, z: Float[Tensor, "n L"]) -> Float[Tensor, "n D"]:
+        """Normalised vectors of standardised latents, at this temperature."""
+        return self.autoencoder.decode(z * (self.temperature * self.latent_deviation) + self.latent_mean)
+
+    def encode(self, vectors: Float[Tensor, "n D"]) -> Float[Tensor, "n L"]:
+        """Standardised latents of raw vectors: deviation 1 between the members the fit has seen.
+
+        Raises:
+            GeneratorError: not fitted.
+        """
+        normaliser = self._fitted()
+        with suitable_threads(vectors.shape[1]):
+            return self._standardise(self.autoencoder.encode(normaliser.normalise(vectors)))
+
+    def path(self, n: int, seed: int = 0, points: int = 11) -> Float[Tensor, "S n D"]:
+        """Raw vectors on the way from noise to samples 0..n-1, which are the last of S <= ``points``.
+
+        S = 1 for a prior that draws without steps.
+
+        Raises:
+            GeneratorError: not fitted.
+        """
+        normaliser = self._fitted()
+        with suitable_threads(len(normaliser.mean)):
+            latents = self.prior.path(range(n), seed)
+            kept = torch.linspace(0, len(latents) - 1, min(points, len(latents))).round().int().tolist()
+            return torch.stack([normaliser.denormalise(self._decode(latents[step])) for step in kept])
+
+    def _fitted(self) -> Normaliser:
+        if self.normaliser is None:
+            raise GeneratorError(f"{self.name} is not fitted", remedy="call fit(zoo) first")
+        return self.normaliser
 
     def _claim(self, folder: Path, x: Float[Tensor, "K D"]) -> None:
         """Remove training states in ``folder`` that belong to another zoo or to other settings."""
@@ -167,11 +217,11 @@ class LatentGenerator(Settings, Generator):
         write_json(path, claim)
 
     def _state(self) -> dict[str, Any]:
-        parts = {"codec": self.codec.state_dict(), "prior": self.prior.state_dict()}
+        parts = {"codec": self.autoencoder.state_dict(), "prior": self.prior.state_dict()}
         return {**parts, "mean": self.latent_mean, "deviation": self.latent_deviation}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        self.codec, self.prior = self._codec(), self._prior()
-        self.codec.load_state_dict(state["codec"])
+        self.autoencoder, self.prior = self._codec(), self._prior()
+        self.autoencoder.load_state_dict(state["codec"])
         self.prior.load_state_dict(state["prior"])
         self.latent_mean, self.latent_deviation = state["mean"], state["deviation"]

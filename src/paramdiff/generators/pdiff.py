@@ -1,20 +1,20 @@
-r"""p-diff: a convolutional autoencoder of parameter vectors, and diffusion over its latents.
+r"""p-diff: an autoencoder of parameter vectors, and diffusion over its latents.
 
 The generator of "Neural Network Parameter Diffusion" (arXiv 2402.13144): equations 4 and 5 for the codec
-(:mod:`paramdiff.generators.codec_conv`), equation 6 for the prior (:mod:`paramdiff.generators.diffusion`).
+(:mod:`paramdiff.generators.codec_neural`), equation 6 for the prior (:mod:`paramdiff.generators.diffusion`).
 """
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from paramdiff.generators.codec_conv import ConvCodec, ConvSettings
+from paramdiff.generators.codec_neural import NoisyCodec, NoisySettings
 from paramdiff.generators.diffusion import DiffusionSettings, LatentDiffusion
 from paramdiff.generators.latent import Codec, LatentGenerator, Prior
 
 
 @dataclass
-class ParameterDiffusion(LatentGenerator, ConvSettings, DiffusionSettings):
-    """p-diff. Fields are those of :class:`LatentGenerator` (gate), :class:`ConvSettings` (autoencoder) and
+class ParameterDiffusion(LatentGenerator, NoisySettings, DiffusionSettings):
+    """p-diff. Fields are those of :class:`LatentGenerator` (gate), :class:`NoisySettings` (autoencoder) and
     :class:`DiffusionSettings` (denoiser and sampling).
 
     Example::
@@ -26,7 +26,7 @@ class ParameterDiffusion(LatentGenerator, ConvSettings, DiffusionSettings):
     name: ClassVar[str] = "p-diff"
 
     def _codec(self) -> Codec:
-        return ConvCodec(self)
+        return NoisyCodec(self)
 
     def _prior(self) -> Prior:
         return LatentDiffusion(self)

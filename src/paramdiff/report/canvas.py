@@ -20,6 +20,7 @@ PNG_DPI = 200
 FONT = "'DejaVu Sans'"  # comes with matplotlib, so that text is measured alike everywhere
 INK, MUTED, GRID, PAPER = "#24292f", "#6a737d", "#e7e9ec", "#ffffff"
 GREY, VERMILLION = "#59626d", "#d55e00"
+DASHED, DOTTED = (0, (5, 2)), (0, (1, 1.6))
 COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 SCHEME = {
     INK: "ink",
@@ -53,12 +54,21 @@ class Plot:
         title: heading.
         caption: what is seen, with K, N, D and the seed; or why there is nothing to see.
         figure: a matplotlib figure, None where the run has not what it shows.
+        paper: the figure of the paper it answers to, e.g. ``"3b"``; empty if there is none.
     """
 
     name: str
     title: str
     caption: str
     figure: Any = None
+    paper: str = ""
+
+
+def plain_numbers() -> Any:
+    """Ticks with as many decimals as they need, without an offset to be added in one's head."""
+    from matplotlib.ticker import ScalarFormatter
+
+    return ScalarFormatter(useOffset=False)
 
 
 @contextmanager

@@ -1,26 +1,30 @@
 """A finished run folder as plain values, with every gap filled by ``None``.
 
-Reads ``results.json`` (required), ``config.yaml``, ``scores/<row>.safetensors`` and ``stats.jsonl``
-(each optional: what needs it is left out of the page, with one line saying why).
+Reads ``results.json`` (required), ``config.yaml``, ``scores/<row>.safetensors``, ``stats.jsonl``, and, once
+somebody asks for them, ``zoo/`` and the samples of every row (each optional: what needs it is left out
+of the page, with one line saying why).
 """
 
 import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from paramdiff.errors import ParamdiffError, RunFolderError
-from paramdiff.files import load_tensors, read_json
+from paramdiff.files import load_metadata, load_tensors, read_json
+from paramdiff.zoo.zoo import Zoo
 
 SCHEMA = 1
 ORIGINAL, PDIFF = "original", "p-diff"
 SPREAD = ("best", "mean", "median", "worst")
+ENSEMBLE = ("groups", "accuracy", "nll", "ece", "disagreement", "vs_original")
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Row:
             ``vs_original`` (``difference`` and ``ci95``, or None).
         similarity: error-IoU ``within``, ``to_zoo_mean``, ``to_zoo_max_mean``.
         distance: in parameters, ``nearest`` and ``residual_to_span``.
+        ensembles: by the number of networks together, what ``results.json`` says of them; may be empty.
         scores: per network ``train [n]``, ``test [n]``, and where known ``to_zoo_max [n]``, ``nearest [n]``.
     """
 
@@ -46,6 +51,7 @@ class Row:
     selected: dict[str, Any]
     similarity: dict[str, Any]
     distance: dict[str, Any]
+    ensembles: dict[int, dict[str, Any]]
     scores: dict[str, Tensor]
 
     @classmethod
@@ -57,6 +63,7 @@ class Row:
             selected=_filled(entry.get("selected"), ("index", "train", "test", "test_ci95", "vs_original")),
             similarity=_filled(entry.get("similarity"), ("within", "to_zoo_mean", "to_zoo_max_mean")),
             distance=_filled(entry.get("distance"), ("nearest", "residual_to_span")),
+            ensembles={one["m"]: _filled(one, ENSEMBLE) for one in entry.get("ensembles") or []},
             scores=_read_scores(folder / "scores" / f"{name}.safetensors"),
         )  # fmt: skip
 
@@ -135,6 +142,29 @@ class FinishedRun:
     def has_similarity(self) -> bool:
         """Whether the task has sets of mistakes to compare."""
         return any(row.similarity["to_zoo_max_mean"] is not None for row in self.rows)
+
+    @cached_property
+    def zoo(self) -> Zoo | None:
+        """The originals' parameters; they stay on disk until they are used."""
+        return Zoo.load(self.folder / "zoo") if (self.folder / "zoo" / "manifest.json").is_file() else None
+
+    def samples(self, row: Row) -> Float[Tensor, "n D"] | None:
+        """What a generator drew, memory-mapped; for the originals the zoo itself. None if it was not kept."""
+        if row.name == ORIGINAL:
+            return None if self.zoo is None else self.zoo.vectors
+        inside = self.folder if row.name == self.main.name else self.folder / "baselines" / row.name
+        path = inside / "samples" / "samples.safetensors"
+        return load_tensors(path)["samples"] if path.is_file() else None
+
+    def json(self, name: str) -> Any:
+        """A JSON file of the folder; None if there is none."""
+        path = self.folder / name
+        return read_json(path) if path.is_file() else None
+
+    def tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """A safetensors file of the folder and its header; both empty if there is none."""
+        path = self.folder / name
+        return (load_tensors(path), load_metadata(path)) if path.is_file() else ({}, {})
 
     def part(self, name: str, *keys: str) -> dict[str, Any]:
         """A block of ``results.json``, empty where it is missing or null; with at least these keys."""

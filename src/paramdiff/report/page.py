@@ -4,21 +4,39 @@
 request to anywhere. The same run folder always gives the same bytes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from paramdiff.errors import ParamdiffError
 from paramdiff.files import write_text
-from paramdiff.report import canvas, words
-from paramdiff.report.figures import draw_scores, draw_similarity
+from paramdiff.report import canvas, ensembles, words
+from paramdiff.report.figures.alike import draw_alike
+from paramdiff.report.figures.front import draw_front
+from paramdiff.report.figures.latents import draw_latents, draw_paths
+from paramdiff.report.figures.losses import draw_losses
+from paramdiff.report.figures.pace import draw_pace
+from paramdiff.report.figures.patterns import draw_patterns
+from paramdiff.report.figures.scores import draw_scores
+from paramdiff.report.figures.similarity import draw_similarity
+from paramdiff.report.figures.states import draw_states
+from paramdiff.report.figures.training import draw_training
 from paramdiff.report.finished import SPREAD, FinishedRun, Row
-from paramdiff.report.losses import draw_losses
 from paramdiff.report.words import Metric
 
 SIMILARITY = ("within", "to_zoo_mean", "to_zoo_max_mean")
 TEMPLATES = Path(__file__).parent / "templates"
+
+FIGURES: dict[str, tuple[Callable[[FinishedRun], canvas.Plot], ...]] = {
+    "": (draw_front, draw_scores, draw_similarity),
+    "Novelty": (draw_alike,),
+    "Parameters": (draw_training, draw_patterns, draw_states),
+    "Latents": (draw_latents, draw_paths),
+    "Training": (draw_losses, draw_pace),
+}
+"""Every figure, in the order of the page: those without a heading beside the main results, the first of them
+right below the table, the others under their headings in the section *More figures*."""
 
 
 def render(run_folder: Path) -> Path:
@@ -37,12 +55,16 @@ def render(run_folder: Path) -> Path:
     require_libraries()
     run = FinishedRun.read(Path(run_folder))
     with canvas.style():
-        plots = [draw_scores(run), draw_similarity(run), draw_losses(run)]
+        plots = {heading: [draw(run) for draw in figures] for heading, figures in FIGURES.items()}
     drawings = {
-        plot.name: canvas.save(plot, run.folder / "figures") for plot in plots if plot.figure is not None
+        plot.name: canvas.save(plot, run.folder / "figures")
+        for group in plots.values()
+        for plot in group
+        if plot.figure is not None
     }
     path = run.folder / "report.html"
-    write_text(path, _template().render(view(run), plots=plots, drawings=drawings))
+    main = plots.pop("")
+    write_text(path, template("report.html.j2").render(view(run), plots=main, more=plots, drawings=drawings))
     return path
 
 
@@ -55,7 +77,8 @@ def require_libraries(names: Iterable[str] = ("matplotlib", "jinja2")) -> None:
         )
 
 
-def _template() -> Any:
+def template(name: str) -> Any:
+    """A page of ``templates/`` with the filters that write numbers."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -63,7 +86,7 @@ def _template() -> Any:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"number": words.number, "duration": words.duration, "sentence": words.sentence}
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def view(run: FinishedRun) -> dict[str, Any]:
@@ -74,9 +97,11 @@ def view(run: FinishedRun) -> dict[str, Any]:
         "headline": words.headline(run), "cards": words.cards(run), "broken": words.broken(run),
         "verdict": run.part("verdict", "class", "why"),
         "gate": run.part("gate", "passed", "why") if run.results.get("gate") else None,
-        "gate_sentence": words.gate_sentence(run), "notes": list(run.results.get("notes") or []),
+        "gate_sentence": words.gate_sentence(run), "denoising": words.denoising_sentence(run),
+        "notes": list(run.results.get("notes") or []),
         "facts": facts(run), "times": times(run), "command": run.results.get("command"),
         "machine": machine(run), "rows": [cells(row, run) for row in run.rows],
+        "ensembles": ensembles.tables(run), "ensemble_sentence": ensembles.sentence(run),
         "has_similarity": run.has_similarity,
         "has_comparison": any(row.selected["vs_original"] for row in run.rows),
     }  # fmt: skip

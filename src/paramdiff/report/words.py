@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from paramdiff.report.finished import FinishedRun
-from paramdiff.study.verdict import WORKING
+from paramdiff.study.evidence import WORKING
+from paramdiff.study.verdict import GAP
 
 FRACTIONS = {"accuracy", "acc", "top1", "top5", "iou", "precision", "recall", "f1", "ap", "map"}
 NONE = "–"
@@ -42,7 +43,7 @@ class Metric:
         words = set(re.split(r"[^a-z0-9]+", name.lower().replace("-", "")))
         percent = higher and bool(words & FRACTIONS) and all(0 <= value <= 1 for value in known)
         items = run.part("n_items").get("test") or 0
-        digits = (2 if items >= 2000 else 1) if percent else _decimals(run.originals.test["mean"])
+        digits = (2 if items >= 2000 else 1) if percent else decimals(run.originals.test["mean"])
         return cls(name.replace("_", " "), higher, percent, digits, task.get("chance"))
 
     @property
@@ -81,7 +82,7 @@ class Metric:
         return " points" if self.percent else ""
 
 
-def _decimals(typical: float | None) -> int:
+def decimals(typical: float | None) -> int:
     """Decimals that leave about four significant digits of a typical value."""
     if not typical:
         return 3
@@ -196,11 +197,14 @@ def _against_original(metric: Metric, comparison: dict[str, Any] | None) -> str:
     text = f"Against the original chosen the same way: {metric.signed(difference)}{metric.points}"
     if not bounds or None in bounds:
         return f"{text}."
-    clear = bounds[0] > 0 or bounds[1] < 0
-    outcome = (
-        f"clearly {'better' if metric.better(difference, 0) else 'worse'}" if clear else "no clear difference"
-    )
-    return f"{text} ({interval(metric, bounds, signed=True)}), {outcome}."
+    return f"{text} ({interval(metric, bounds, signed=True)}), {outcome(metric, bounds)}."
+
+
+def outcome(metric: Metric, bounds: list[float]) -> str:
+    """What the interval of a difference says."""
+    if bounds[0] <= 0 <= bounds[1]:
+        return "no clear difference"
+    return f"clearly {'better' if metric.better(bounds[0], 0) else 'worse'}"
 
 
 def interval(metric: Metric, bounds: list[float], signed: bool = False) -> str:
@@ -255,6 +259,20 @@ def gate_sentence(run: FinishedRun) -> str:
     if gate.get("explained_variance") is not None:
         text += f"; {100 * gate['explained_variance']:.0f}% of their variance is explained"
     return f"{text}."
+
+
+def denoising_sentence(run: FinishedRun) -> str:
+    """Whether the denoiser knows its members by heart; empty if there is none, or nothing was kept out of its fit."""
+    gap = run.part("denoising", "gap")["gap"]
+    if gap is None:
+        return ""
+    times = f"{gap:.2g} times that on those it was fitted to"
+    text = f"On originals kept out of the fit, the loss of the denoiser is {times}"
+    if gap >= GAP:
+        return f"{text}: it knows these by heart."
+    if run.part("zoo").get("trajectory"):
+        return f"{text}, which says little here: their neighbours in time, nearly the same networks, were in the fit."
+    return f"{text}: it does not know single originals by heart."
 
 
 def sentence(text: str | None) -> str:

@@ -21,6 +21,26 @@ from paramdiff.run.options import list_options
 
 
 @dataclass
+class SweepConfig:
+    """What ``paramdiff sweep-temperature`` draws; read by no other command.
+
+    Attributes:
+        n: networks per point, at most N.
+        temperatures: values of every knob that is a factor: ``temperature``, ``scale``, ``amplitude``.
+        members: values of the knob ``k`` of means of k members; those above K are left out.
+    """
+
+    n: int = 25
+    temperatures: list[float] = field(default_factory=lambda: [0.0, 0.3, 0.5, 0.7, 0.85, 1.0, 1.3])
+    members: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16])
+
+    def __post_init__(self) -> None:
+        check_range("n", self.n, least=1)
+        check_range("temperatures", min(self.temperatures, default=-1), least=0)
+        check_range("members", min(self.members, default=0), least=1)
+
+
+@dataclass
 class RunConfig:
     """One run: a task, a zoo, a generator, and the generators it is compared with.
 
@@ -32,6 +52,7 @@ class RunConfig:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: of scoring, ``auto``, ``float32`` or ``bfloat16`` (:mod:`paramdiff.networks.precision`).
         force: redo stages whose settings changed in a run folder that holds other settings.
+        sweep: of ``paramdiff sweep-temperature``.
     """
 
     name: str | None = None
@@ -45,6 +66,7 @@ class RunConfig:
     zoo: Any = MISSING
     generator: Any = MISSING
     compare: dict[str, Any] = field(default_factory=dict)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
 
     def __post_init__(self) -> None:
         check_range("n", self.n, least=1)

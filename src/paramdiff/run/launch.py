@@ -1,8 +1,10 @@
 """From words on the command line to runs: Hydra composes and sweeps, a :class:`Pipeline` does the work."""
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from paramdiff.errors import ConfigError, ParamdiffError, near
+from paramdiff.progress import say
 from paramdiff.run.config import RunConfig, build, explain, register
 from paramdiff.run.options import list_options
 from paramdiff.run.pipeline import Pipeline
@@ -34,8 +37,8 @@ VALUE_FLAGS = (
 )
 """Hydra's flags that are followed by a value."""
 
-NAMELESS = ("experiment", "run_dir", "force", "device")
-"""Overrides that do not become part of a run folder's name."""
+NAMELESS = ("experiment", "run_dir", "force", "device", "sweep")
+"""Overrides that do not become part of a run folder's name, those of ``sweep.n`` and its like included."""
 
 
 class _Stopped(BaseException):
@@ -54,10 +57,11 @@ def launch(command: str, words: Sequence[str]) -> int:
     """
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us instead of printing and exiting
+    done: list[Path] = []
 
     def job(config: DictConfig) -> None:
         try:
-            Pipeline(*compose(config), command=_typed(command, words)).run(command)
+            done.append(Pipeline(*compose(config), command=_typed(command, words)).run(command))
         except ParamdiffError as error:
             raise _Stopped(error) from None
 
@@ -70,13 +74,26 @@ def launch(command: str, words: Sequence[str]) -> int:
         raise explain(error) from None
     finally:
         sys.argv = before
+    if len(done) > 1 and all((folder / "results.json").is_file() for folder in done):
+        say(f"compare them: {gathering(done)}")
     return 0
+
+
+def gathering(folders: Sequence[Path]) -> str:
+    """The command that puts these runs beside each other: by a glob if one means exactly them."""
+    names = [str(folder) for folder in folders]
+    parts = zip(*(name.split(",") for name in names))
+    shared = list(takewhile(lambda same: len(set(same)) == 1, parts))
+    pattern = ",".join([*(same[0] for same in shared), "*"])
+    exact = bool(shared) and {str(path) for path in Path().glob(pattern)} == set(names)
+    return shlex.join(["paramdiff", "compare", *([pattern] if exact else names)])
 
 
 def compose(config: DictConfig) -> tuple[RunConfig, str]:
     """The validated objects of a composed configuration, and its resolved YAML."""
     try:
         chosen = HydraConfig.get()
+        _require_sweep(chosen)
         config.name = config.name or recipe_name(chosen)
         config.run_dir = config.run_dir or str(default_run_dir(chosen))
         OmegaConf.resolve(config)
@@ -117,7 +134,16 @@ def arranged(words: Sequence[str]) -> list[str]:
 def _require_option(key: str, value: str) -> None:
     """Hydra raises a bare ValueError at ``compare=null``."""
     if value == "null" and (options := list_options(key)):
-        raise ConfigError(key, "null is no option", remedy=near(value, options))
+        raise ConfigError(key, "null is no option", remedy=near("", options))  # null is like full
+
+
+def _require_sweep(hydra_config: Any) -> None:
+    """An ablation is a sweep: without ``-m``, or as one value of several, none of its keys would be set."""
+    name = hydra_config.runtime.choices.get("ablation")
+    given = {word.partition("=")[0] for word in hydra_config.overrides.task}
+    if name is not None and not given.issuperset(hydra_config.sweeper.params or {}):
+        remedy = "add -m, and name one ablation at a time"
+        raise ConfigError("ablation", f"{name!r} is a sweep", remedy=remedy)
 
 
 def recipe_name(hydra_config: Any) -> str:
@@ -129,7 +155,7 @@ def recipe_name(hydra_config: Any) -> str:
 def default_run_dir(hydra_config: Any) -> Path:
     """``runs/<experiment>``, followed by the overrides, so that two settings never share a folder."""
     words = [w.lstrip("+~") for w in hydra_config.overrides.task]
-    kept = [w for w in words if w.partition("=")[0] not in NAMELESS]
+    kept = [w for w in words if w.partition("=")[0].partition(".")[0] not in NAMELESS]
     name = ",".join([recipe_name(hydra_config).replace("/", "-"), *sorted(kept)])
     safe = "".join(c if c.isalnum() or c in "=.,-_" else "_" for c in name)
     if len(safe) > 200:
@@ -140,6 +166,4 @@ def default_run_dir(hydra_config: Any) -> Path:
 
 
 def _typed(command: str, words: Sequence[str]) -> str:
-    import shlex
-
     return shlex.join(["paramdiff", command, *words])

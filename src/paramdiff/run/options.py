@@ -13,14 +13,15 @@ REGISTERED: dict[str, list[str]] = {
     ],
     "zoo": ["subset", "seeds", "import"],
     "generator": [
-        "pdiff", "pdiff_linear", "average", "average_of_k", "noised", "gaussian", "low_rank_gaussian",
+        "pdiff", "pdiff_linear", "average", "average_of_k", "noised", "matched_noise", "gaussian",
+        "low_rank_gaussian", "swag", "fine_tuned", "vae", "autoencoder_kde", "latent_noise",
     ],
 }  # fmt: skip
 """Options that are dataclasses, not files; ``tests/test_recipes.py`` compares this with the code."""
 
 
 def list_options(group: str) -> list[str]:
-    """Options of a configuration group, e.g. ``compare`` -> ``["none", "standard"]``."""
+    """Options of a configuration group, e.g. ``zoo`` -> ``["subset", ...]``."""
     folder = RECIPES / group
     files = (p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))
     return [*REGISTERED.get(group, []), *sorted(files)]
@@ -29,7 +30,7 @@ def list_options(group: str) -> list[str]:
 def describe_options() -> str:
     """All options of all groups, for ``--help``."""
     lines: list[str] = []
-    for group in ("experiment", "task", "model", "zoo", "generator", "compare"):
+    for group in ("experiment", "ablation", "task", "model", "zoo", "generator", "compare"):
         names = list_options(group)
         paragraphs = in_families(names) if group == "experiment" else [", ".join(names)]
         for number, paragraph in enumerate(paragraphs):

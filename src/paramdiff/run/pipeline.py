@@ -13,28 +13,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from paramdiff.collect.watching import CURVE, watched_items
 from paramdiff.devices import choose_device
 from paramdiff.errors import ConfigError
-from paramdiff.files import load_tensors, save_tensors, write_json, write_text
+from paramdiff.files import load_tensors, read_json, save_tensors, write_json, write_text
 from paramdiff.generators.base import Generator
+from paramdiff.generators.latent import LatentGenerator
 from paramdiff.generators.pdiff import ParameterDiffusion
 from paramdiff.progress import say
-from paramdiff.run.config import RunConfig, plain
+from paramdiff.run.config import RunConfig, option_name, plain
 from paramdiff.run.folder import RunFolder, Stage, machine
+from paramdiff.run.latents import FILE as LATENTS
+from paramdiff.run.latents import latent_points
 from paramdiff.run.results import (
     ORIGINAL,
     SCHEMA,
     Finding,
-    gate_of,
     judge,
     loss_lines,
     models,
+    note_of,
     task_facts,
     zoo_facts,
 )
-from paramdiff.run.table import print_summary
+from paramdiff.run.table import print_summary, print_sweep
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.study.comparison import Originals, Scored
+from paramdiff.study.ensembles import all_groups
 from paramdiff.study.summary import arrays
 from paramdiff.study.value import select_on_train
 from paramdiff.tasks import make_task
@@ -43,7 +48,14 @@ from paramdiff.zoo.aligning import align_zoo
 from paramdiff.zoo.zoo import Zoo
 
 ORDER = ("collect", "fit", "sample", "score", "compare", "report")
+SWEEP = "sweep"
+GROUPS = {"run": ORDER, "sweep-temperature": (*ORDER[:-1], SWEEP, "report")}
+"""Commands of several groups of stages; any other is one group."""
+
 BEST = "samples/best.safetensors"
+TRAINING = "study/training.json"
+"""The curve of the training of one network, if the run trained any (:mod:`paramdiff.collect.watching`)."""
+
 ORIGINALS = f"scores/{ORIGINAL}.safetensors"
 
 
@@ -80,7 +92,16 @@ def entries_of(config: RunConfig) -> list[Entry]:
     """The main generator and those it is compared with; p-diff itself is always among the rows.
 
     A baseline that repeats the main generator is left out; two of one name are numbered.
+
+    Raises:
+        ConfigError: the main generator is one that matches another.
     """
+    if config.generator.matches:
+        raise ConfigError(
+            "generator", f"{config.generator.name} matches the samples of the main generator",
+            expected="another main generator",
+            remedy=f"choose it as a baseline: +generator@compare.matched={option_name(config.generator.name)}",
+        )  # fmt: skip
     others = {f"compare.{key}": g for key, g in config.compare.items() if plain(g) != plain(config.generator)}
     if not any(
         isinstance(generator, ParameterDiffusion) for generator in [config.generator, *others.values()]
@@ -150,7 +171,7 @@ class Pipeline:
     def run(self, command: str = "run") -> Path:
         """Do one command (``run`` for all stages) and return the run folder."""
         say(f"{self.config.name} -> {self.folder.path}")
-        wanted = ORDER if command == "run" else (command,)
+        wanted = GROUPS.get(command, (command,))
         with self.folder.opened():
             self.folder.write_config(self.yaml)
             for group in wanted:
@@ -158,7 +179,9 @@ class Pipeline:
                     self.folder.run(stage)
                 if group == "compare" or command == "score":
                     self.folder.run(self._results())
-        if (self.folder.path / "results.json").exists() and {"score", "compare", "report"} & set(wanted):
+        if SWEEP in wanted:
+            print_sweep(self.folder.path)
+        elif (self.folder.path / "results.json").exists() and {"score", "compare", "report"} & set(wanted):
             print_summary(self.folder.path)
         return self.folder.path
 
@@ -168,6 +191,7 @@ class Pipeline:
             "collect": self._collect,
             "fit": lambda: [self._fit(self.main)], "sample": lambda: [self._sample(self.main)],
             "score": self._score_main, "compare": self._compare, "report": self._report,
+            SWEEP: self._sweep,
         }[group]()  # fmt: skip
 
     def _collect(self) -> list[Stage]:
@@ -176,6 +200,8 @@ class Pipeline:
             zoo.about["task"] = self.settings["task"]
             zoo.require_usable()
             self._aligned(zoo).save(self.folder.path / "zoo")
+            if (scratch / CURVE).exists():
+                write_json(self.folder.path / TRAINING, read_json(scratch / CURVE))
 
         return [Stage("collect", [self.settings["task"], self.settings["zoo"]], [], ["zoo"], work)]
 
@@ -222,7 +248,9 @@ class Pipeline:
             samples = generator.sample(self.config.n, self.config.seed, probe=probe)
             save_tensors(self.folder.path / entry.samples, {"samples": samples})
 
-        return Stage(group, [self.config.n, self.config.seed, now], [entry.fitted], [entry.samples], work)
+        asked = ["zoo"] if entry.generator.asks else []  # the zoo knows which task it is of
+        needs = [entry.fitted, *asked]
+        return Stage(group, [self.config.n, self.config.seed, now], needs, [entry.samples], work)
 
     def _score_originals(self) -> Stage:
         def work(scratch: Path) -> None:
@@ -248,7 +276,8 @@ class Pipeline:
 
     def _measure(self, vectors: Tensor, name: str) -> Scored:
         say(f"  scoring {name}")
-        return Scored.of(self.scorer.score(vectors, "train"), self.scorer.score(vectors, "test"))
+        train = self.scorer.score(vectors, "train")
+        return Scored.of(train, self.scorer.score(vectors, "test", all_groups(len(vectors))))
 
     def _score_main(self) -> list[Stage]:
         return [self._score_originals(), self._score(self.main), self._best()]
@@ -270,7 +299,31 @@ class Pipeline:
             stages.append(self._fit(entry, f"compare:{entry.name}:fit"))
             stages.append(self._sample(entry, f"compare:{entry.name}:sample"))
             stages.append(self._score(entry, "compare"))
-        return stages
+        return [*stages, self._latents()] if isinstance(self.main.generator, LatentGenerator) else stages
+
+    def _latents(self) -> Stage:
+        """Points to be drawn of the main generator's latents and of its way from noise to samples."""
+        now = {key: getattr(self.main.generator, key) for key in self.main.generator.sampling}
+
+        def work(scratch: Path) -> None:
+            generator = Generator.load(self.folder.path / self.main.fitted)
+            assert isinstance(generator, LatentGenerator)
+            vars(generator).update(now)
+            items = watched_items(self.task)
+            found, about = latent_points(
+                generator,
+                self.zoo,
+                self._vectors(self.main),
+                self.config.seed,
+                self.scorer.gauge(items),
+                items,
+            )
+            save_tensors(self.folder.path / LATENTS, found, about)
+
+        needs = ["zoo", self.main.fitted, self.main.samples]
+        return Stage(
+            "compare:latents:map", [self.settings["task"], self.config.seed, now], needs, [LATENTS], work
+        )
 
     def _results(self) -> Stage:
         """``results.json`` and ``stats.jsonl`` of the rows whose scores are up to date."""
@@ -305,10 +358,16 @@ class Pipeline:
             "n_items": {split: self.scorer.items(split) for split in ("train", "test")},
             "models": models(self.originals, findings),
             "verdict": judge(self.task, self.originals, main, others).to_json(),
-            "gate": gate_of(main.generator), "notes": list(self.zoo.about.get("notes", [])),
+            "gate": note_of(main.generator, "gate"), "denoising": note_of(main.generator, "denoising"),
+            "notes": list(self.zoo.about.get("notes", [])),
             "timings_s": {**seconds, "total": round(sum(seconds.values()), 3)},
             "peak_rss_bytes": self.folder.peak_rss_bytes(), "machine": machine(self.device),
         }  # fmt: skip
+
+    def _sweep(self) -> list[Stage]:
+        from paramdiff.run.sweep import sweep_stages  # it builds on this module
+
+        return sweep_stages(self)
 
     def _report(self) -> list[Stage]:
         def work(scratch: Path) -> None:
@@ -316,5 +375,6 @@ class Pipeline:
 
             render(self.folder.path)
 
-        needs = ["results.json", "stats.jsonl", "config.yaml"]
+        drawn = [name for name in ("sweep.json", LATENTS, TRAINING) if (self.folder.path / name).exists()]
+        needs = ["results.json", "stats.jsonl", "config.yaml", *drawn]
         return [Stage("report", [], needs, ["report.html"], work)]

@@ -8,8 +8,9 @@ from typing import Any
 
 from paramdiff.generators.base import Generator
 from paramdiff.study.comparison import Comparison, Originals
+from paramdiff.study.evidence import Evidence
 from paramdiff.study.summary import Row, summarise
-from paramdiff.study.verdict import Evidence, Verdict, verdict
+from paramdiff.study.verdict import Verdict, verdict
 from paramdiff.tasks.base import Task
 from paramdiff.zoo.zoo import Zoo
 
@@ -39,7 +40,8 @@ def judge(task: Task, originals: Originals, main: Finding, others: Sequence[Find
     averages = {
         _in_words(f.generator): f.comparison for f in others if f.generator.name.startswith("average")
     }
-    return verdict(Evidence.of(main.comparison, originals, averages, task.metric, task.chance))
+    gap = (note_of(main.generator, "denoising") or {}).get("gap")
+    return verdict(Evidence.of(main.comparison, originals, averages, task.metric, task.chance, gap))
 
 
 def _in_words(average: Generator) -> str:
@@ -47,10 +49,14 @@ def _in_words(average: Generator) -> str:
     return f"the average of {k} random members" if k else "the average of all members"
 
 
-def gate_of(generator: Generator) -> dict[str, Any] | None:
-    """The reconstruction gate's result, with None for what JSON cannot hold."""
-    gate = generator.notes.get("gate")
-    return None if gate is None else {key: _strict(value) for key, value in gate.items()}
+def note_of(generator: Generator, name: str) -> dict[str, Any] | None:
+    """What a generator found out while fitting, with None for what JSON cannot hold.
+
+    ``gate``: the reconstruction gate's result. ``denoising``: the loss on ``members`` and on ``held_out`` ones, and
+    their ``gap``.
+    """
+    note = generator.notes.get(name)
+    return None if note is None else {key: _strict(value) for key, value in note.items()}
 
 
 def zoo_facts(zoo: Zoo, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,15 +10,17 @@ task this makes scoring 5 to 9 times faster. Suffixes are computed one after ano
 ``torch.func.vmap`` was measured (one CPU core, stacks of 4 to 64) and left out: it doubles the speed of the
 MLP 64-50-25-10 at 128 items a batch and gives nothing from 256 items on; two convolutions with BatchNorm get
 15-30% faster at 128 items and 2 to 7 times slower at 512.
+
+Ensembles are scored in the same pass: the outputs of a group's networks for one batch are combined by the task
+and judged like those of a network (:mod:`paramdiff.scoring.groups`).
 """
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -27,7 +29,9 @@ from paramdiff.errors import TaskError
 from paramdiff.networks.precision import products
 from paramdiff.networks.prefix import SharedPrefix
 from paramdiff.progress import bar, say
-from paramdiff.scoring.batches import joined, random_subset
+from paramdiff.scoring.batches import random_subset
+from paramdiff.scoring.cache import Cache
+from paramdiff.scoring.groups import Group, Waiting, distinct, distinct_groups, order
 from paramdiff.seeds import seeded
 from paramdiff.tasks.base import Batch, Data, Task
 from paramdiff.tasks.data import ready
@@ -51,10 +55,14 @@ class Scores:
             returned NaN for an item is wrong there: ``correct`` is False, ``nll`` is infinite.
         metrics: by name, float64 [N], the task's first metric first. Where that one is NaN it is
             replaced by the worst infinity, so that such a network is never selected.
+        ensembles: the same of groups of these networks, one row a group; None if none were asked for or
+            the task has none. A group with a network that returned NaN for an item is wrong there too:
+            leaving the network out would favour generators whose samples break.
     """
 
     outcomes: dict[str, Tensor]
     metrics: dict[str, Tensor]
+    ensembles: "Scores | None" = None
 
     @property
     def metric(self) -> Float64[Tensor, "N"]:
@@ -62,7 +70,7 @@ class Scores:
         return next(iter(self.metrics.values()))
 
     def take(self, rows: Tensor) -> "Scores":
-        """The scores of these networks, in this order."""
+        """The scores of these networks, in this order, without ensembles."""
         outcomes = {name: value[rows] for name, value in self.outcomes.items()}
         return Scores(outcomes, {name: value[rows] for name, value in self.metrics.items()})
 
@@ -98,20 +106,27 @@ class Scorer:
         self._parameters = size(network)
         self._products = products(precision, self._parameters, self.device)
         self.shared = SharedPrefix(network, zoo.spec.keys)
-        self._cache = _Cache(cache_bytes)
+        self._cache = Cache(cache_bytes)
         self._splits: dict[str, Data] = {}
         self._announced = False
 
-    def score(self, vectors: Float[Tensor, "N D"], split: Split) -> Scores:
+    def score(
+        self, vectors: Float[Tensor, "N D"], split: Split, ensembles: Sequence[Sequence[int]] = ()
+    ) -> Scores:
         """Outcomes and metrics of N networks on the test data, or on the task's ``selection_items`` of training.
+
+        Args:
+            vectors: the networks.
+            split: ``train`` or ``test``.
+            ensembles: groups of them to score together as well; rows of ``vectors``.
 
         Raises:
             TaskError: the data is empty, or the task's outcomes are not one value per item.
         """
         if split == "train":
-            return self._score_training(vectors, self.task.selection_items)
+            return self._score_training(vectors, self.task.selection_items, ensembles)
         data = self._data("test")
-        return self._score(vectors, "test", data.batches, len(data))
+        return self._score(vectors, "test", data.batches, len(data), ensembles)
 
     def probe(self, items: int = PROBE_ITEMS) -> "TrainingProbe":
         """What a generator may ask; the data is read at the first use."""
@@ -141,12 +156,15 @@ class Scorer:
         n = len(self._data(split))
         return min(n, self.task.selection_items) if split == "train" else n
 
-    def _score_training(self, vectors: Float[Tensor, "N D"], items: int) -> Scores:
+    def _score_training(
+        self, vectors: Float[Tensor, "N D"], items: int, ensembles: Sequence[Sequence[int]] = ()
+    ) -> Scores:
         """On a fixed random subset of the training data; on all of it if there is no more."""
         data = self._data("train")
         if len(data) <= items:
-            return self._score(vectors, "train", data.batches, len(data))
-        return self._score(vectors, f"{items:,} of train", lambda: random_subset(data, items))
+            return self._score(vectors, "train", data.batches, len(data), ensembles)
+        subset = lambda: random_subset(data, items)
+        return self._score(vectors, f"{items:,} of train", subset, None, ensembles)
 
     def _data(self, split: str) -> Data:
         if split not in self._splits:
@@ -156,33 +174,57 @@ class Scorer:
 
     @torch.no_grad()
     def _score(
-        self, vectors: Tensor, key: str, batches: Callable[[], Iterable[Batch]], items: int | None = None
-    ) -> Scores:
+        self, vectors: Tensor, key: str, batches: Callable[[], Iterable[Batch]], items: int | None,
+        ensembles: Sequence[Sequence[int]],
+    ) -> Scores:  # fmt: skip
         """Score on ``batches()``; ``items`` is checked if given. ``key`` names them in the cache."""
-        first, again = _distinct(vectors)
+        first, again = distinct(vectors)
         vectors = vectors[first] if len(first) < len(vectors) else vectors
+        groups, which = distinct_groups(ensembles, again)
         if vectors.nbytes <= CACHE_BYTES:
             vectors = vectors.to(self.device)
         with suitable_threads(self._parameters):
-            scores = self._score_batches(vectors, key, batches, items)
-        return scores if len(first) == len(again) else scores.take(again)
+            scores = self._score_batches(vectors, key, batches, items, groups)
+        joint = None if scores.ensembles is None else scores.ensembles.take(which)
+        return replace(scores if len(first) == len(again) else scores.take(again), ensembles=joint)
 
     def _score_batches(
-        self, vectors: Tensor, key: str, batches: Callable[[], Iterable[Batch]], items: int | None
-    ) -> Scores:
+        self, vectors: Tensor, key: str, batches: Callable[[], Iterable[Batch]], items: int | None,
+        groups: Sequence[Group],
+    ) -> Scores:  # fmt: skip
         parts: list[dict[str, Tensor]] = []
+        parts_together: list[dict[str, Tensor]] = []
         with bar((), f"scoring on {key}", total=items and items * len(vectors), unit="item") as progress:
             for batch, boundary in self._cache.through(key, batches, self._prepare):
-                rows = [self._outcomes(boundary, v, batch) for v in vectors]
-                parts.append({name: torch.stack([row[name] for row in rows]) for name in rows[0]})
+                singly, together = self._score_batch(boundary, vectors, batch, groups)
+                parts.append(_stacked(singly))
+                parts_together += [_stacked(together)] if together else []
                 progress.update(next(iter(parts[-1].values())).numel())
         if not parts:
             raise TaskError(
                 f"the data of task {self.task.name!r} gives no batch", expected="at least one item"
             )
-        outcomes = {name: torch.cat([part[name] for part in parts], 1).cpu() for name in parts[0]}
+        outcomes = _joined(parts)
         self._check_items(outcomes, items)
-        return Scores(outcomes, self._metrics(outcomes))
+        joint = _joined(parts_together)
+        ensembles = Scores(joint, self._metrics(joint)) if joint else None
+        return Scores(outcomes, self._metrics(outcomes), ensembles)
+
+    def _score_batch(
+        self, boundary: Any, vectors: Tensor, batch: Batch, groups: Sequence[Group]
+    ) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
+        """Outcomes of every network and of every group for one batch; none of groups without ensembles."""
+        singly: dict[int, dict[str, Tensor]] = {}
+        together: dict[int, dict[str, Tensor]] = {}
+        waiting = Waiting(groups)
+        for network in order(groups, len(vectors)):
+            outputs = self._outputs(boundary, vectors[network])
+            singly[network] = self._outcomes(outputs, batch)
+            for group, members in waiting.add(network, outputs):
+                joint = self.task.ensemble(members)
+                if joint is not None:
+                    together[group] = self._outcomes(joint, batch)
+        return [singly[i] for i in range(len(singly))], [together[i] for i in range(len(together))]
 
     def _prepare(self, batch: Batch) -> tuple[Batch, Any]:
         """A batch with the part of its computation that all networks share."""
@@ -193,12 +235,14 @@ class Scorer:
             self._announced = True
         return batch, boundary
 
-    def _outcomes(self, boundary: Any, v: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Outcomes of one network for one batch, {name: [B]}, with NaN counted as wrong."""
+    def _outputs(self, boundary: Any, v: Tensor) -> Any:
         with self._products:
-            outputs = self.shared.suffix(boundary, self.spec.unflatten(v.to(self.device)))
+            return self.shared.suffix(boundary, self.spec.unflatten(v.to(self.device)))
+
+    def _outcomes(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
+        """Outcomes of one network for one batch, {name: [B]}, with NaN counted as wrong."""
         outcomes = {name: _compact(value) for name, value in self.task.predict(outputs, batch).items()}
-        size = _common_length(outcomes, self.task.name)
+        size = common_length(outcomes, self.task.name)
         broken = _broken_items(outputs, size, self.device)
         if "nll" in outcomes:
             broken = broken | outcomes["nll"].isnan()
@@ -260,54 +304,14 @@ class TrainingProbe:
         return self.scorer.gradients(vectors, batch)
 
 
-class _Cache:
-    """Batches with their boundaries, kept by key in order until the budget is spent."""
-
-    def __init__(self, budget: int) -> None:
-        self.left = budget
-        self.kept: dict[str, list[tuple[Batch, Any]]] = {}
-        self.complete: set[str] = set()
-
-    def through(
-        self, key: str, batches: Callable[[], Iterable[Batch]], prepare: Callable[[Batch], tuple[Batch, Any]]
-    ) -> Iterator[tuple[Batch, Any]]:
-        """All batches, prepared: kept ones from memory, the others anew."""
-        kept = self.kept.setdefault(key, [])
-        if key in self.complete:
-            yield from kept
-            return
-        count = 0
-        for index, batch in enumerate(joined(batches())):
-            if index < len(kept):
-                ready = kept[index]
-            else:
-                ready = prepare(batch)
-                self._keep(kept, index, ready)
-            yield ready
-            count += 1
-        if count == len(kept):
-            self.complete.add(key)
-
-    def _keep(self, kept: list[tuple[Batch, Any]], index: int, ready: tuple[Batch, Any]) -> None:
-        tensors = {leaf.data_ptr(): leaf.nbytes for leaf in tree_leaves(ready) if isinstance(leaf, Tensor)}
-        size = sum(tensors.values())
-        if index == len(kept) and size <= self.left:
-            kept.append(ready)
-            self.left -= size
+def _stacked(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Outcomes of all networks from those of each."""
+    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def _distinct(vectors: Float[Tensor, "N D"]) -> tuple[list[int], Int[Tensor, "N"]]:
-    """Rows with different bits, and for every row which of those it equals: a mean is drawn N times, scored once."""
-    seen: dict[bytes, int] = {}
-    first: list[int] = []
-    again: list[int] = []
-    for row, v in enumerate(vectors):
-        digest = hashlib.blake2b(v.contiguous().view(torch.uint8).cpu().numpy()).digest()
-        if digest not in seen:
-            seen[digest] = len(first)
-            first.append(row)
-        again.append(seen[digest])
-    return first, torch.tensor(again)
+def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Outcomes of all items from those of each batch; empty without a batch."""
+    return {name: torch.cat([part[name] for part in parts], 1).cpu() for name in (parts[0] if parts else ())}
 
 
 def _network(task: Task, zoo: Zoo) -> nn.Module:
@@ -327,7 +331,12 @@ def _compact(value: Tensor) -> Tensor:
     return value.float() if value.is_floating_point() else value
 
 
-def _common_length(outcomes: dict[str, Tensor], task: str) -> int:
+def common_length(outcomes: Mapping[str, Tensor], task: str) -> int:
+    """Items of a batch, from its outcomes.
+
+    Raises:
+        TaskError: they are not one value per item.
+    """
     shapes = {name: list(value.shape) for name, value in outcomes.items()}
     sizes = {tuple(shape) for shape in shapes.values()}
     if len(sizes) != 1 or len(next(iter(sizes))) != 1:

@@ -9,15 +9,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float, Float64, Real
+from jaxtyping import Bool, Float, Float64, Real, Shaped
 from torch import Tensor
 
 from paramdiff.parameters.normalise import Normaliser
 from paramdiff.scoring.scorer import Scores
+from paramdiff.study.ensembles import Ensembles, ensembles_of, from_tensors, to_tensors
 from paramdiff.study.novelty import Distances, Gram, neighbours
 from paramdiff.study.similarity import Behaviour
 from paramdiff.study.value import select_on_train
 from paramdiff.zoo.zoo import Zoo
+
+NO_SCORES = ("answer", "confidence")
+"""Outcomes that say what a network did, not how well: their mean is no metric, even where it equals one."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Scored:
         wrong_test: mistakes on the test data, if the task knows mistakes.
         items_test: per-item test values whose mean is the metric, where that is not the share of
             items that are not mistakes.
+        ensembles: of each size on the test data, single networks first; empty if the task has none.
     """
 
     train: Float64[Tensor, "N"]
@@ -38,14 +43,14 @@ class Scored:
     train_nll: Float64[Tensor, "N"] | None = None
     wrong_test: Bool[Tensor, "N items"] | None = None
     items_test: Real[Tensor, "N items"] | None = None
+    ensembles: tuple[Ensembles, ...] = ()
 
     @classmethod
     def of(cls, train: Scores, test: Scores) -> "Scored":
-        correct = test.outcomes.get("correct")
-        known = correct is not None and _is_mean(correct, test.metric)
-        others = (value for value in test.outcomes.values() if _is_mean(value, test.metric))
-        items = None if known else next(others, None)
-        return cls(train.metric, test.metric, train.nll, None if correct is None else ~correct, items)
+        correct, values = test.outcomes.get("correct"), per_item(test)
+        items = None if values is correct else values
+        wrong = None if correct is None else ~correct
+        return cls(train.metric, test.metric, train.nll, wrong, items, ensembles_of(test))
 
     @property
     def n(self) -> int:
@@ -61,13 +66,23 @@ class Scored:
 
     def tensors(self) -> dict[str, Tensor]:
         """What is known, by name, to store as safetensors."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        known = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return known | to_tensors(self.ensembles)
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Scored":
         """Inverse of :meth:`tensors`; other names are ignored."""
         known = ("train", "test", "train_nll", "wrong_test", "items_test")
-        return cls(**{name: tensors[name] for name in known if name in tensors})
+        found = {name: tensors[name] for name in known if name in tensors}
+        return cls(**found, ensembles=from_tensors(tensors))
+
+
+def per_item(scores: Scores) -> Shaped[Tensor, "N items"] | None:
+    """Values per network and item whose mean over the items is the metric: ``correct`` where it is an accuracy."""
+    correct = scores.outcomes.get("correct")
+    known = [] if correct is None else [correct]
+    others = [value for name, value in scores.outcomes.items() if name not in NO_SCORES]
+    return next((v for v in [*known, *others] if _is_mean(v, scores.metric)), None)
 
 
 def _is_mean(values: Tensor, metric: Tensor) -> bool:
@@ -125,7 +140,7 @@ class Originals:
         gram = Gram.of(vectors, self.vectors, self.normaliser, self._gram.members)
         wrong, originals = scored.wrong_test, self.scored.wrong_test
         behaviour = None if wrong is None or originals is None else Behaviour.of(wrong, originals)
-        return Comparison(scored, Distances.of(gram), behaviour, self._select(scored))
+        return Comparison(scored, Distances.of(gram, self.neighbours), behaviour, self._select(scored))
 
     def _select(self, scored: Scored) -> int:
         return select_on_train(scored.train, scored.train_nll, self.higher_is_better)

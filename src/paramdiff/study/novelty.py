@@ -18,10 +18,22 @@ D is streamed over once; no D x D matrix exists, and memory is that of one block
   out with k, the squared distance of :math:`z_k` to the affine span of all others is
   :math:`[(P_{WW})^{-1}]_{kk}`, because it is the minimum of :math:`w^T G w` over weights of sum 0 with
   :math:`w_k = 1` and 0 elsewhere in W.
+* a sample's distance to the span of a zoo that lacks members W: its squared distance to the whole span plus
+  :math:`\alpha_W^T (P_{WW})^{-1} \alpha_W` with the weights :math:`\alpha = P c_i + 1/K` of its projection. Where
+  W is a fifth of a trajectory, only this compares with the residual of members left out: with nearly as many
+  members as parameters, all of them span what four fifths do not.
 
 A member of a *trajectory* is nearly its neighbour of one step earlier, which says nothing about how far
 an independent network would lie. There a member is compared with those at least a tenth of the
-trajectory away (:func:`neighbours`).
+trajectory away (:func:`neighbours`), and the second neighbour of a network is the nearest member that is as
+far in time from its first one.
+
+Being near a member is not yet being a copy of it. With z the nearest member, a copy with whatever
+independent noise keeps all of its deviation from the mean, :math:`\langle x, z\rangle / |z|^2 = 1`, where a
+mixture :math:`w z + (1 - w)\bar z` with the others keeps w. And a copy sits *at* a step of a trajectory, where a
+point of the path lies anywhere between two: it is :math:`\langle x - z, z' - z\rangle / |z' - z|^2` steps
+away from z towards its neighbour in time, z'. Both are projections, so noise in other directions, however
+large, does not move them.
 """
 
 from dataclasses import dataclass
@@ -126,9 +138,24 @@ class Gram:
 
         A sample within AT_CENTRE of the mean has no direction, only rounding, and counts as inside.
         """
-        outside = self.squares - ((self.cross @ self._inverse) * self.cross).sum(1)
+        return self._share(self._outside, self.squares)
+
+    @cached_property
+    def _outside(self) -> Tensor:
+        return self.squares - ((self.cross @ self._inverse) * self.cross).sum(1)
+
+    def _share(self, outside: Tensor, deviation: Tensor) -> Tensor:
         least = AT_CENTRE**2 * self.members.diagonal().mean()
-        return (outside / self.squares.maximum(least)).nan_to_num(0.0).clamp(0, 1)
+        return (outside / deviation.maximum(least)).nan_to_num(0.0).clamp(0, 1)
+
+    def residuals_without(self, without: Bool[Tensor, "N K"]) -> Float64[Tensor, "N"]:
+        """The same of each sample for the mean and the span of a zoo that lacks these members."""
+        inverse, remaining = self._inverse, (~without).double()
+        weights = remaining / remaining.sum(1, keepdim=True)
+        deviation = self.squares + ((weights @ self.members - 2 * self.cross) * weights).sum(1)
+        alpha = self.cross @ inverse + 1 / len(self.members)
+        more = [a[w] @ torch.linalg.solve(inverse[w][:, w], a[w]) for a, w in zip(alpha, without)]
+        return self._share(self._outside + torch.stack(more), deviation)
 
     def left_out_residuals(self, leave_out: Bool[Tensor, "K K"]) -> Float64[Tensor, "K"]:
         """The same of each member for the span of those that are not left out with it."""
@@ -149,39 +176,86 @@ class Distances:
 
     Attributes:
         nearest: [N], RMS distance to the nearest member.
-        ratio: [N], that distance over the distance to the second nearest: near 0 for a copy; NaN where
-            there is no second member to compare with.
+        ratio: [N], that distance over the distance to the second nearest that is no temporal neighbour of
+            the first: near 0 for a copy; NaN where there is no second member to compare with.
         centre: [N], RMS distance to the zoo's mean.
         residual: [N], share of the squared deviation from the mean that lies outside the zoo's span.
+        outside: [N], the same for a zoo that lacks as many members as are left out with a member, so that
+            1 to 1 is what independent networks would have; differs from ``residual`` in trajectories only.
+        kept: [N], share of the nearest member's deviation from the mean that the network has in that
+            direction: 1 for a copy with whatever noise, w for a mixture of w of it with the mean.
+        offset: [N], distance along the trajectory to the nearest member, in steps: near 0 for a copy, 0.25 in
+            the median for points anywhere on the path; NaN if the zoo is no trajectory.
     """
 
     nearest: Float64[Tensor, "N"]
     ratio: Float64[Tensor, "N"]
     centre: Float64[Tensor, "N"]
     residual: Float64[Tensor, "N"]
+    outside: Float64[Tensor, "N"]
+    kept: Float64[Tensor, "N"]
+    offset: Float64[Tensor, "N"]
 
     @classmethod
-    def of(cls, gram: Gram) -> "Distances":
-        """The samples of a Gram matrix."""
+    def of(cls, gram: Gram, leave_out: Bool[Tensor, "K K"] | None = None) -> "Distances":
+        """The samples of a Gram matrix; ``leave_out`` says which members are temporal neighbours."""
+        k = len(gram.members)
+        alike = torch.eye(k, dtype=torch.bool) if leave_out is None else leave_out
         centre = (gram.squares / gram.dim).sqrt()
-        return cls(*_nearest_two(gram.distances), centre, gram.residuals)
+        nearest, ratio, first = _nearest_two(gram.distances, alike)
+        # any other part of the trajectory than the nearest: what a sample is made of may be there or not
+        elsewhere = (
+            gram.residuals_without(alike[(first + k // 2) % k]) if _trajectory(alike) else gram.residuals
+        )
+        kept, offset = _kept(gram.cross, gram.members, first), _offset(gram, first, alike)
+        return cls(nearest, ratio, centre, gram.residuals, elsewhere, kept, offset)
 
     @classmethod
     def of_members(cls, gram: Gram, leave_out: Bool[Tensor, "K K"]) -> "Distances":
         """Each member relative to the others, as if it had been left out of the zoo.
 
-        Temporal neighbours are left out of the nearest and of the span; the mean is that of all others.
+        Temporal neighbours are left out of the nearest and of the span; the mean is that of all others. They
+        have no offset: the nearest is another part of the trajectory.
         """
         k = len(gram.members)
         centre = (gram.members.diagonal() / gram.dim).sqrt() * k / (k - 1)
         apart = gram.member_distances.masked_fill(leave_out, torch.inf)
-        return cls(*_nearest_two(apart), centre, gram.left_out_residuals(leave_out))
+        nearest, ratio, first = _nearest_two(apart, leave_out)
+        kept, none = _kept(gram.members, gram.members, first), torch.full_like(nearest, torch.nan)
+        residuals = gram.left_out_residuals(leave_out)
+        return cls(nearest, ratio, centre, residuals, residuals, kept, none)
 
 
-def _nearest_two(distances: Tensor) -> tuple[Tensor, Tensor]:
-    """The nearest, and its distance over that of the second nearest."""
-    if distances.shape[1] < 2:
-        return distances[:, 0], torch.full_like(distances[:, 0], torch.nan)
-    first, second = distances.sort(1).values[:, :2].unbind(1)
-    ratio = torch.where(second > 0, first / second, 1.0)
-    return first, ratio.masked_fill(second.isinf(), torch.nan)
+def _trajectory(alike: Tensor) -> bool:
+    """Whether members have temporal neighbours."""
+    return int(alike.sum()) > len(alike)
+
+
+def _nearest_two(distances: Tensor, alike: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The nearest, its distance over that of the second nearest that is not like it, and which one it is."""
+    nearest, first = distances.min(1)
+    second = distances.masked_fill(alike[first], torch.inf).min(1).values
+    ratio = torch.where(second > 0, nearest / second, 1.0)
+    return nearest, ratio.masked_fill(second.isinf(), torch.nan), first
+
+
+def _kept(cross: Tensor, members: Tensor, first: Tensor) -> Tensor:
+    """Projection onto the nearest member's deviation; a member at the mean has none to keep."""
+    inner, squared = cross.gather(1, first[:, None])[:, 0], members.diagonal()[first]
+    return (inner / squared).where(squared > AT_CENTRE**2 * members.diagonal().mean(), 1.0)
+
+
+def _offset(gram: Gram, first: Tensor, alike: Tensor) -> Tensor:
+    """Steps from the nearest member towards the member before or after it, whichever is more."""
+    if not _trajectory(alike):
+        return torch.full(first.shape, torch.nan, dtype=torch.float64)
+    last = len(gram.members) - 1
+    return torch.maximum(*(_steps(gram, first, (first + by).clamp(0, last)) for by in (-1, 1)))
+
+
+def _steps(gram: Gram, first: Tensor, other: Tensor) -> Tensor:
+    """Projection of each sample onto the way from one member to another; 0 where these coincide."""
+    g, rows = gram.members, torch.arange(len(first))
+    along = gram.cross[rows, other] - gram.cross[rows, first] - g[first, other] + g[first, first]
+    way = g[first, first] + g[other, other] - 2 * g[first, other]
+    return (along / way).nan_to_num(0.0, 0.0, 0.0).abs()

@@ -1,32 +1,19 @@
 r"""How alike networks behave: the overlap of their mistakes.
 
-With :math:`P^{wrong}` the set of items a network gets wrong, the similarity of two networks is
-
-.. math:: \mathrm{IoU} = |P_1^{wrong} \cap P_2^{wrong}| \,/\, |P_1^{wrong} \cup P_2^{wrong}|
-
-(p-diff, eq. 7): 1 for the same mistakes, 0 for none in common. Two networks without any mistake have
-similarity 1. It is a similarity of *good* networks: two that are wrong nearly everywhere have a
-similarity near 1 however they differ, so compare only networks of similar accuracy.
+The similarity of two networks is the error-IoU of :mod:`paramdiff.mistakes` (p-diff, eq. 7). Here are the
+numbers that a comparison takes from its matrices: among a set, to a zoo, to the nearest member.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float16, Float64
 from torch import Tensor
 
-ITEMS_AT_ONCE = 1 << 16
-"""Items per matrix product: counts below 2**24 are exact in float32, and memory stays bounded."""
+from paramdiff.mistakes import error_iou
 
-
-def error_iou(wrong_a: Bool[Tensor, "N items"], wrong_b: Bool[Tensor, "M items"]) -> Float64[Tensor, "N M"]:
-    """Similarity of every pair (eq. 7), all intersections as one matrix product per block of items."""
-    both = torch.zeros(len(wrong_a), len(wrong_b), dtype=torch.float64)
-    for start in range(0, wrong_a.shape[1], ITEMS_AT_ONCE):
-        block = slice(start, start + ITEMS_AT_ONCE)
-        both += (wrong_a[:, block].float() @ wrong_b[:, block].float().T).double()
-    either = wrong_a.sum(1).double()[:, None] + wrong_b.sum(1).double() - both
-    return torch.where(either > 0, both / either.clamp_min(1), 1.0)
+KEPT = 200
+"""Networks whose similarities are kept pair by pair: 80 kB per matrix, and 20,000 pairs for a distribution."""
 
 
 def within(iou: Float64[Tensor, "N N"]) -> float | None:
@@ -51,6 +38,12 @@ def mean_and_max(
     return mean, iou.masked_fill(leave_out, -torch.inf).max(1).values
 
 
+def kept_pairs(iou: Float64[Tensor, "N K"], most: int = KEPT) -> Float16[Tensor, "n k"]:
+    """Rows and columns evenly spread over the matrix, at most ``most`` of each; a figure shows no more."""
+    rows, columns = (torch.linspace(0, size - 1, min(size, most)).round().long() for size in iou.shape)
+    return iou[rows][:, columns].half()
+
+
 @dataclass(frozen=True)
 class Behaviour:
     """Similarities of N networks to each other and to the K members of a zoo.
@@ -59,16 +52,21 @@ class Behaviour:
         within: mean similarity of different networks of the set; None for N = 1.
         mean: [N], mean similarity of each to the zoo.
         max: [N], similarity of each to the member it resembles most.
+        pairs: of some of the networks, to be drawn: ``iou_within`` to each other, ``iou_between`` to members
+            (:func:`kept_pairs`); without the latter for the zoo itself.
     """
 
     within: float | None
     mean: Float64[Tensor, "N"]
     max: Float64[Tensor, "N"]
+    pairs: dict[str, Float16[Tensor, "_ _"]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, wrong: Bool[Tensor, "N items"], wrong_zoo: Bool[Tensor, "K items"]) -> "Behaviour":
         """New networks against a zoo."""
-        return cls(within(error_iou(wrong, wrong)), *mean_and_max(error_iou(wrong, wrong_zoo)))
+        among, between = error_iou(wrong, wrong), error_iou(wrong, wrong_zoo)
+        pairs = {"iou_within": kept_pairs(among), "iou_between": kept_pairs(between)}
+        return cls(within(among), *mean_and_max(between), pairs)
 
     @classmethod
     def of_members(cls, wrong: Bool[Tensor, "K items"], neighbours: Bool[Tensor, "K K"]) -> "Behaviour":
@@ -77,4 +75,4 @@ class Behaviour:
         iou = error_iou(wrong, wrong)
         mean, _ = mean_and_max(iou, itself(len(iou)))
         _, most = mean_and_max(iou, neighbours)
-        return cls(within(iou), mean, most)
+        return cls(within(iou), mean, most, {"iou_within": kept_pairs(iou)})

@@ -1,18 +1,20 @@
 """One row of ``results.json`` per set of networks, and the arrays behind it.
 
 Distances and similarities of the originals are those of a member left out of the zoo: ``to_zoo`` never
-counts a member itself, and ``nearest``, ``to_zoo_max`` and ``residual_to_span`` also leave out its temporal
+counts a member itself, and ``nearest``, ``ratio``, ``to_zoo_max`` and ``residual_to_span`` also leave out its temporal
 neighbours in a trajectory. What does not exist (similarity within one network, similarity without
 mistakes, the interval of a metric that is no mean over items) is None, never NaN.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from jaxtyping import Float64
 from torch import Tensor
 
 from paramdiff.study.comparison import Comparison, Originals
+from paramdiff.study.ensembles import MEASURES, PAIRED, Ensembles
 from paramdiff.study.value import bootstrap_ci, paired_difference_ci
 
 Row = dict[str, Any]
@@ -30,25 +32,36 @@ def summarise(name: str, comparison: Comparison, originals: Originals, label: st
     Returns:
         The keys of the schema, and ``best_of`` (N, from which ``best`` and ``selected`` were chosen),
         ``label``, ``selected.vs_original`` (``difference`` of test scores and its paired ``ci95``, None
-        for the originals). Distances are medians over networks, similarities means.
+        for the originals), ``distance.ratio`` (nearest over second nearest that is no temporal neighbour of it;
+        near 0 for copies). Distances are medians over networks, similarities means. ``ensembles``, if
+        the task has any: one entry per size ``m``, 1 first.
     """
     scored, higher = comparison.scored, originals.higher_is_better
     versus = None if comparison is originals.own else _versus(comparison, originals.own)
-    return {
+    row = {
         "name": name, "label": label or name, "n": scored.n, "best_of": scored.n,
         "train": spread(scored.train, higher), "test": spread(scored.test, higher),
         "selected": {**_selected(comparison), "vs_original": versus},
         "similarity": _similarity(comparison), "distance": _distance(comparison),
     }  # fmt: skip
+    reference = () if comparison is originals.own else originals.own.scored.ensembles
+    together = [_ensembles(one, reference) for one in scored.ensembles]
+    return row | {"ensembles": together} if together else row
 
 
 def arrays(comparison: Comparison) -> dict[str, Tensor]:
-    """float64 [N] each: ``train``, ``test``, ``nearest``, and ``to_zoo_max`` if mistakes are known."""
+    """What figures need, to be stored with the scores.
+
+    float64 [N] each: ``train``, ``test``, ``nearest``; where mistakes are known ``to_zoo_max``, and float16
+    error-IoU pair by pair: ``iou_within`` [n, n] and, unless the networks are the zoo itself, ``iou_between``
+    [n, k], of at most 200 networks evenly chosen from either.
+    """
     found = {
         "train": comparison.scored.train, "test": comparison.scored.test,
         "nearest": comparison.distances.nearest,
     }  # fmt: skip
-    return found if comparison.behaviour is None else found | {"to_zoo_max": comparison.behaviour.max}
+    behaviour = comparison.behaviour
+    return found if behaviour is None else found | {"to_zoo_max": behaviour.max} | behaviour.pairs
 
 
 def spread(values: Float64[Tensor, "N"], higher_is_better: bool) -> dict[str, float | None]:
@@ -88,6 +101,30 @@ def _versus(comparison: Comparison, own: Comparison) -> Row:
     return {"difference": finite(difference), "ci95": interval}
 
 
+def _ensembles(mine: Ensembles, originals: Sequence[Ensembles]) -> Row:
+    """Means over the ensembles of one size, their deviation, and the paired difference to the originals' ones.
+
+    The interval is over items, for these networks; how far ensembles scatter is what ``std`` says.
+    """
+    theirs = next((one for one in originals if one.m == mine.m), None)
+    known = {name: mine.measures.get(name) for name in MEASURES}
+    versus = {name: _difference(mine, theirs, name) for name in PAIRED} if theirs else None
+    return {
+        "m": mine.m, "groups": mine.groups,
+        **{name: None if value is None else finite(value.mean()) for name, value in known.items()},
+        "std": {name: None if value is None else finite(value.std(correction=0)) for name, value in known.items()},
+        "vs_original": versus,
+    }  # fmt: skip
+
+
+def _difference(mine: Ensembles, theirs: Ensembles, name: str) -> Row:
+    if name not in mine.items or name not in theirs.items:
+        return {"difference": None, "ci95": None}
+    difference = mine.measures[name].mean() - theirs.measures[name].mean()
+    interval = paired_difference_ci(mine.items[name], theirs.items[name])
+    return {"difference": finite(difference), "ci95": _bounds(interval)}
+
+
 def _bounds(interval: tuple[float, float]) -> list[float] | None:
     return list(interval) if all(map(math.isfinite, interval)) else None
 
@@ -107,5 +144,6 @@ def _distance(comparison: Comparison) -> Row:
     distances = comparison.distances
     return {
         "nearest": finite(distances.nearest.quantile(0.5)),
+        "ratio": finite(distances.ratio.quantile(0.5)),
         "residual_to_span": finite(distances.residual.quantile(0.5)),
     }

@@ -22,6 +22,9 @@ LEVEL = 0.95
 ELEMENTS_AT_ONCE = 1 << 22
 """Counts that exist at once (32 MiB)."""
 
+COUNT_COST = 16
+"""Time to draw how often a value comes up, in times of drawing one item: measured, 14 at 10,000 items."""
+
 
 def bootstrap_ci(values: Shaped[Tensor, "items"], seed: int = 0) -> tuple[float, float]:
     """95% interval of the mean of per-item values: of an accuracy if they say ``correct``.
@@ -50,16 +53,27 @@ def bootstrap_means(values: Float64[Tensor, "items"], seed: int = 0) -> Float64[
 
     Items with the same value are interchangeable, so a resample is a row of multinomial counts of the
     distinct values (two for an accuracy, three for a difference of two), and the means are a matrix product.
+    Where nearly every item has its own value, as a loss has, the items themselves are drawn.
     """
     levels, sizes = values.unique(return_counts=True)
     items = len(values)
     draws = np.random.default_rng(mix("bootstrap", seed))
+    if len(levels) * COUNT_COST > items:
+        return _means_of_drawn(values, draws)
     rows = max(1, ELEMENTS_AT_ONCE // len(levels))
     means = []
     for start in range(0, RESAMPLES, rows):
         counts = draws.multinomial(items, (sizes.double() / items).numpy(), size=min(rows, RESAMPLES - start))
         means.append(torch.from_numpy(counts).double() @ levels / items)
     return torch.cat(means)
+
+
+def _means_of_drawn(values: Float64[Tensor, "items"], draws: np.random.Generator) -> Float64[Tensor, "R"]:
+    items, numbers = len(values), values.numpy()
+    rows = max(1, ELEMENTS_AT_ONCE // items)
+    sizes = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
+    means = [numbers[draws.integers(items, size=(size, items), dtype=np.int32)].mean(1) for size in sizes]
+    return torch.from_numpy(np.concatenate(means))
 
 
 def select_on_train(

@@ -6,7 +6,7 @@ items and their sets of mistakes can be intersected.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -82,9 +82,19 @@ class Task(ABC):
         """Per-item outcomes ``{name: [B]}``.
 
         A boolean outcome called ``correct`` switches on everything that needs sets of mistakes
-        (error similarity, paired intervals of accuracy); ``nll`` breaks ties in selection.
+        (error similarity, paired intervals of accuracy); ``nll`` breaks ties in selection. ``confidence``
+        (probability of the answer) and ``answer`` (an integer, the class) are what an ensemble is judged by
+        beyond these.
         """
 
     @abstractmethod
     def metrics(self, outcomes: Outcomes) -> dict[str, float]:
         """Scores from the outcomes of a whole data set; holds at least ``self.metric``."""
+
+    def ensemble(self, outputs: Sequence[Any]) -> Any | None:
+        """Outputs that stand for several networks together, for :meth:`predict`; None: there are no ensembles.
+
+        Args:
+            outputs: of each network for the same batch, at least one.
+        """
+        return None

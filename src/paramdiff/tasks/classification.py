@@ -1,8 +1,11 @@
-r"""Image classification: cross entropy for training; per item, whether the answer is right and its loss.
+r"""Image classification: cross entropy for training; per item, the answer, its probability and the loss.
 
-``nll`` is :math:`-\log p(y \mid x)`, without label smoothing, also where training smooths.
+``nll`` is :math:`-\log p(y \mid x)`, without label smoothing, also where training smooths. Several networks
+together answer with the mean of their probabilities.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -164,11 +167,18 @@ class ImageClassification(Task):
         return functional.cross_entropy(outputs, batch[-1], label_smoothing=self.settings.label_smoothing)
 
     def predict(self, outputs: Float[Tensor, "B classes"], batch: Batch) -> dict[str, Tensor]:
-        """``correct`` bool [B] and ``nll`` float [B]."""
+        """``correct`` bool [B], ``nll`` and ``confidence`` float [B], ``answer`` [B] in the smallest integers."""
         self._require_logits(outputs)
-        labels = batch[-1]
-        nll = functional.cross_entropy(outputs, labels, reduction="none")
-        return {"correct": outputs.argmax(-1) == labels, "nll": nll}
+        labels, answer, log_p = batch[-1], outputs.argmax(-1), outputs.log_softmax(-1)
+        return {
+            "correct": answer == labels, "nll": functional.nll_loss(log_p, labels, reduction="none"),
+            "confidence": log_p.gather(-1, answer[:, None])[:, 0].exp(),
+            "answer": answer.to(_smallest(self.source.classes)),
+        }  # fmt: skip
+
+    def ensemble(self, outputs: Sequence[Float[Tensor, "B classes"]]) -> Float[Tensor, "B classes"]:
+        r"""The logarithm of the mean probabilities, :math:`\log \frac1M \sum_m \mathrm{softmax}(o_m)`."""
+        return torch.stack(list(outputs)).log_softmax(-1).logsumexp(0) - math.log(len(outputs))
 
     def metrics(self, outcomes: Outcomes) -> dict[str, float]:
         """``accuracy`` and mean ``nll``, as fractions and nats."""
@@ -184,3 +194,9 @@ class ImageClassification(Task):
                 expected=f"{self.source.classes}, one for each class of {self.name}",
                 remedy="set the number of classes in task.model_options",
             )
+
+
+def _smallest(classes: int) -> torch.dtype:
+    """The smallest integers that hold a class."""
+    kinds = (torch.uint8, torch.int16, torch.int32)
+    return next(kind for kind in kinds if classes - 1 <= torch.iinfo(kind).max)

@@ -94,9 +94,10 @@ def _basin(facts: Inspection) -> list[str]:
         return []
     if basin.one_basin is None:
         return ["The members have no finite scores: check that the task fits the checkpoints."]
+    remedy = "use" if facts.aligned else "align their units, or use"
     return [f"Midpoints of members score {_score(basin.midpoints)} where members score "
-            f"{_score(basin.members)}: they lie in several basins, and what is mixed from them does not "
-            "work; align their units, or use checkpoints of one training."]  # fmt: skip
+            f"{_score(basin.members)}: they lie in several basins{' even with aligned units' * bool(facts.aligned)}, "
+            f"and what is mixed from them does not work; {remedy} checkpoints of one training."]  # fmt: skip
 
 
 def _spectrum(facts: Inspection) -> list[str]:

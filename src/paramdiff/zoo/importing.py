@@ -1,8 +1,9 @@
 """Anybody's checkpoints on disk -> a zoo: K files of one network become ``V [K, D]`` and a frozen rest.
 
 Files are read one at a time and only the selected tensors are kept, so memory is ``K x D`` plus one
-state dict. The frozen rest comes from the first file; where the files differ outside the selection,
-the zoo says so in ``about["notes"]``, because its members then are not quite the networks they came
+state dict. One file may also hold all members, stacked along a first axis that the network's tensors do not
+have (:mod:`paramdiff.zoo.stacked`). The frozen rest comes from the first file; where the files differ outside
+the selection, the zoo says so in ``about["notes"]``, because its members then are not quite the networks they came
 from.
 """
 
@@ -20,8 +21,9 @@ from paramdiff.files import read_json
 from paramdiff.networks.ties import tied_keys
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.progress import bar
-from paramdiff.zoo.reading import SUFFIXES, read_state
+from paramdiff.zoo.reading import SUFFIXES
 from paramdiff.zoo.records import is_trajectory, make_records, natural
+from paramdiff.zoo.stacked import Member, few, find_members
 from paramdiff.zoo.zoo import Record, Zoo, differing
 
 Paths = str | Path | Sequence[str | Path]
@@ -33,9 +35,6 @@ TRAINERS_OWN = ("optimizer", "scheduler", "scaler", "rng_state", "training_args"
 """Files that trainers keep beside a network under the same suffixes; passed over when searching."""
 
 SORT_THEM = "keep the checkpoints of each network in a folder of their own"
-
-FEW = 3
-"""How many names a message lists."""
 
 
 def open_zoo(path: str | Path, model: nn.Module | None = None, select: Select | None = None) -> Zoo:
@@ -72,13 +71,14 @@ def read_checkpoints(paths: Paths, model: nn.Module | None = None, select: Selec
     Args:
         paths: a glob, a folder, one file, or a list of files. A folder gives the checkpoints directly
             in it, or all below it if there are none; globs and folders are sorted so that
-            ``step_2`` comes before ``step_10``, a list keeps its order.
+            ``step_2`` comes before ``step_10``, a list keeps its order. A single file may be a stack
+            of members, if a model tells what a member looks like.
         model: the network they belong to; needed for selections by module kind or order.
         select: which tensors are generated. Default: ``last_norms:2`` with a model, ``all`` without.
 
     Returns:
-        ``V`` [K, D], its spec, a complete state dict (the first file, completed by the model), a
-        record per file and the facts for ``Zoo.about``.
+        ``V`` [K, D], its spec, a complete state dict (the first member, completed by the model), a
+        record per member and the facts for ``Zoo.about``.
 
     Raises:
         CheckpointError: a file is missing, truncated, unsafe, holds NaN, or does not fit the others
@@ -86,17 +86,19 @@ def read_checkpoints(paths: Paths, model: nn.Module | None = None, select: Selec
         SelectionError: the selection matches nothing.
     """
     files = find_checkpoints(paths)
-    records = make_records(files)
-    names = None if model is None else _tensors(model)
-    first = read_state(files[0], names)
+    own = None if model is None else _tensors(model)
+    members = find_members(files, own)
+    stacked = len(members) > len(files)
+    records = [Record(source=m.name) for m in members] if stacked else make_records(files)
+    first = members[0].read(own)
     notes: list[str] = []
     if model is not None:
         spec = ParameterSpec.from_model(model, "last_norms:2" if select is None else select)
-        first = _complete(first, model, spec, files[0], notes)
+        first = _complete(first, model, spec, members[0], notes)
     else:
         spec = ParameterSpec.from_state_dict(first, "all" if select is None else select)
     base = {name: tensor.clone() for name, tensor in first.items()}  # no longer tied to the file
-    vectors = _read_vectors(files, spec, base, notes)
+    vectors = _read_vectors(members, spec, base, notes)
     about = {"way": "import", "trajectory": is_trajectory(records), "source": _source(paths), "notes": notes}
     return vectors, spec, base, records, about
 
@@ -152,8 +154,8 @@ def _tensors(model: nn.Module) -> State:
     return {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
 
 
-def _complete(state: State, model: nn.Module, spec: ParameterSpec, file: Path, notes: list[str]) -> State:
-    """The first file in the order of the model's state dict, what it lacks taken from the model.
+def _complete(state: State, model: nn.Module, spec: ParameterSpec, file: Member, notes: list[str]) -> State:
+    """The first member in the order of the model's state dict, what it lacks taken from the model.
 
     Raises:
         CheckpointError: the file does not fit the model, or lacks selected tensors.
@@ -162,8 +164,8 @@ def _complete(state: State, model: nn.Module, spec: ParameterSpec, file: Path, n
     strange = [name for name in state if name not in own]
     if strange:
         raise CheckpointError(
-            f"{file} holds {len(strange)} tensors that the model does not have ({_few(strange)})",
-            expected=f"the model's names ({_few(list(own))})", remedy=near(strange[0], own),
+            f"{file} holds {len(strange)} tensors that the model does not have ({few(strange)})",
+            expected=f"the model's names ({few(list(own))})", remedy=near(strange[0], own),
         )  # fmt: skip
     _check_like(state, own, file, "the model")
     whole = dict(state)
@@ -173,40 +175,40 @@ def _complete(state: State, model: nn.Module, spec: ParameterSpec, file: Path, n
     lost = [name for name in spec.names if name not in whole]
     if lost:
         raise CheckpointError(
-            f"{file} lacks {len(lost)} selected tensors ({_few(lost)})", expected="all that are selected",
+            f"{file} lacks {len(lost)} selected tensors ({few(lost)})", expected="all that are selected",
             remedy="select tensors that the checkpoints hold",
         )  # fmt: skip
     missing = [name for name in own if name not in whole]
     if missing:
-        notes.append(f"{file.name} lacks {len(missing)} tensors ({_few(missing)}); they are the model's own")
+        notes.append(f"{file.name} lacks {len(missing)} tensors ({few(missing)}); they are the model's own")
     return {name: whole.get(name, own[name].cpu()) for name in own}
 
 
 def _read_vectors(
-    files: Sequence[Path], spec: ParameterSpec, base: State, notes: list[str]
+    members: Sequence[Member], spec: ParameterSpec, base: State, notes: list[str]
 ) -> Float[Tensor, "K D"]:
-    """The selected tensors of every file, one row a file; appends a note if the rest differs."""
-    vectors = torch.empty(len(files), spec.dim, dtype=spec.dtype)
+    """The selected tensors of every member, one row each; appends a note if the rest differs."""
+    vectors = torch.empty(len(members), spec.dim, dtype=spec.dtype)
     generated = set(spec.keys)
     frozen = [name for name in base if name not in generated]
     different: set[str] = set()
-    for file, row in zip(bar(files, "reading checkpoints", unit="file"), vectors):
-        state = read_state(file, base)
-        _check_like(state, base, file, str(files[0]))
-        row.copy_(spec.flatten(state, str(file)))
-        _check_finite(row, spec, file)
+    for member, row in zip(bar(members, "reading checkpoints", unit="network"), vectors):
+        state = member.read(base)
+        _check_like(state, base, member, str(members[0]))
+        row.copy_(spec.flatten(state, str(member)))
+        _check_finite(row, spec, member)
         held = [name for name in frozen if name in state and name not in different]
         different |= set(differing(state, base, held))
     if different:
         notes.append(
             f"the checkpoints differ outside the selection in "
-            f"{_few([name for name in frozen if name in different])}; "
-            f"the frozen rest is taken from {files[0].name}"
+            f"{few([name for name in frozen if name in different])}; "
+            f"the frozen rest is taken from {members[0].name}"
         )
     return vectors
 
 
-def _check_like(state: State, other: State, file: Path, where: str) -> None:
+def _check_like(state: State, other: State, file: Member, where: str) -> None:
     """Raise unless every tensor of ``file`` is also in ``other``, in the same shape."""
     for name, tensor in state.items():
         if name not in other:
@@ -218,17 +220,12 @@ def _check_like(state: State, other: State, file: Path, where: str) -> None:
                                   remedy=SORT_THEM)  # fmt: skip
 
 
-def _check_finite(v: Float[Tensor, "D"], spec: ParameterSpec, file: Path) -> None:
+def _check_finite(v: Float[Tensor, "D"], spec: ParameterSpec, file: Member) -> None:
     if bool(v.isfinite().all()):
         return
     bad = [name for name, part in spec.slices.items() if not bool(v[part].isfinite().all())]
-    raise CheckpointError(f"{file} holds NaN or Inf in {_few(bad)}", expected="finite numbers",
+    raise CheckpointError(f"{file} holds NaN or Inf in {few(bad)}", expected="finite numbers",
                           remedy="remove that checkpoint")  # fmt: skip
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
-    return ", ".join(names[:FEW]) + more
 
 
 def _source(paths: Paths) -> str:

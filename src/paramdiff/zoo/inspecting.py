@@ -70,7 +70,7 @@ def inspect(
         duplicates=_duplicates(zoo.vectors, rows), nonfinite=nonfinite, constant=constant,
         spectrum=_spectrum(gram, rows, zoo.trajectory), scores=_scores(zoo),
         basin=measure_basin(zoo, midpoint, pairs, seed, higher_is_better) if midpoint else None,
-        notes=list(zoo.about.get("notes", ())),
+        notes=list(zoo.about.get("notes", ())), aligned=zoo.about.get("aligned"),
     )  # fmt: skip
     facts.advice = advise(facts)
     return facts

@@ -153,6 +153,11 @@ def _without(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor] | No
     return shorter if shorter.keys() != state.keys() and len(shorter) == len(state) else None
 
 
+def load_file(model: nn.Module, path: str | Path) -> None:
+    """Load a checkpoint file that holds a complete state dict; see :func:`load_weights`."""
+    load_weights(model, read_state(Path(path).expanduser(), model.state_dict()), str(path))
+
+
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load a complete state dict; of tied tensors one is enough.
 

@@ -43,11 +43,13 @@ class ConvAutoencoder(nn.Module):
         channels: channels of each encoder layer; the decoder mirrors them.
         strides: stride of each layer; made smaller where a vector is too short for them.
         norm: one of :data:`NORMS`.
+        code: E, length of what :meth:`encode` returns; L by default.
     """
 
     def __init__(
-        self, dim: int, latent: int, channels: Sequence[int], strides: Sequence[int], norm: str
-    ) -> None:
+        self, dim: int, latent: int, channels: Sequence[int], strides: Sequence[int], norm: str,
+        code: int | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         strides = fitting_strides(strides, dim)
         total = math.prod(strides)
@@ -56,12 +58,12 @@ class ConvAutoencoder(nn.Module):
         widths = [1, *channels[:-1]]
         down = list(zip(widths, channels, strides, strict=True))
         self.encoder = nn.Sequential(*(_encoder_layer(a, b, stride, norm) for a, b, stride in down))
-        self.to_latent = nn.Linear(features, latent)
+        self.to_latent = nn.Linear(features, code or latent)
         self.from_latent = nn.Linear(latent, features)
         self.unflatten = nn.Unflatten(1, (channels[-1], -1))
         self.decoder = nn.Sequential(*(_decoder_layer(b, a, stride, norm) for a, b, stride in reversed(down)))
 
-    def encode(self, x: Float[Tensor, "n D"]) -> Float[Tensor, "n L"]:
+    def encode(self, x: Float[Tensor, "n D"]) -> Float[Tensor, "n E"]:
         return self.to_latent(self.encoder(pad(x, (0, self.padding)).unsqueeze(1)).flatten(1))
 
     def decode(self, z: Float[Tensor, "n L"]) -> Float[Tensor, "n D"]:
@@ -69,23 +71,26 @@ class ConvAutoencoder(nn.Module):
 
 
 class Residual(nn.Module):
-    """``h + act(norm(conv(h)))``."""
+    """``h + act(norm(layer(h)))``."""
 
-    def __init__(self, channels: int, norm: str) -> None:
+    def __init__(self, layer: nn.Module, norm: nn.Module) -> None:
         super().__init__()
-        conv = nn.Conv1d(channels, channels, 3, padding=1)
-        self.body = nn.Sequential(conv, make_norm(norm, channels), nn.SiLU())
+        self.body = nn.Sequential(layer, norm, nn.SiLU())
 
-    def forward(self, h: Float[Tensor, "n C M"]) -> Float[Tensor, "n C M"]:
+    def forward(self, h: Float[Tensor, "n C *M"]) -> Float[Tensor, "n C *M"]:
         return h + self.body(h)
 
 
 def _encoder_layer(came: int, goes: int, stride: int, norm: str) -> nn.Module:
-    return nn.Sequential(nn.Conv1d(came, goes, *_resample(stride)), Residual(goes, norm))
+    return nn.Sequential(nn.Conv1d(came, goes, *_resample(stride)), _residual(goes, norm))
 
 
 def _decoder_layer(came: int, goes: int, stride: int, norm: str) -> nn.Module:
-    return nn.Sequential(Residual(came, norm), nn.ConvTranspose1d(came, goes, *_resample(stride)))
+    return nn.Sequential(_residual(came, norm), nn.ConvTranspose1d(came, goes, *_resample(stride)))
+
+
+def _residual(channels: int, norm: str) -> Residual:
+    return Residual(nn.Conv1d(channels, channels, 3, padding=1), make_norm(norm, channels))
 
 
 def _resample(stride: int) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-r"""Convolutional codec: the paper's noise-augmented parameter autoencoder.
+r"""Neural codec: the paper's noise-augmented parameter autoencoder, convolutional or fully connected.
 
 ``z = enc(x + xi_V)``, ``x' = dec(z + xi_Z)``, loss = mean squared error of ``x'`` (equations 4 and 5), with
 Gaussian ``xi_V``, ``xi_Z`` in training only. What the amplitudes are relative to:
@@ -10,6 +10,7 @@ Gaussian ``xi_V``, ``xi_Z`` in training only. What the amplitudes are relative t
   it is used for the noise alone, so encoding a vector never depends on the others in its batch.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +20,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from paramdiff.devices import size
 from paramdiff.errors import ConfigError, check_choice, check_range
 from paramdiff.generators.base import CHUNK
 from paramdiff.generators.latent import AUTOENCODER, Codec
 from paramdiff.generators.learning import Plateau, learn
 from paramdiff.generators.nets.conv import NORMS, ConvAutoencoder
+from paramdiff.generators.nets.fc import DenseAutoencoder, matching_width
 from paramdiff.generators.settings import Settings
 from paramdiff.seeds import generator, seeded
 
@@ -40,28 +43,30 @@ CHECKED = 64
 WEIGHT_DECAY = 2e-6
 EMA_DECAY = 0.98
 
+CODECS = ("conv", "fc")
+
+Autoencoder = ConvAutoencoder | DenseAutoencoder
+
 
 @dataclass
-class ConvSettings(Settings):
+class AutoencoderSettings(Settings):
     """
     Attributes:
+        codec: ``conv`` (1-D convolutions) or ``fc`` (fully connected, with as many layers and parameters).
         latent: L, length of a latent.
         channels: channels of each encoder layer; the decoder mirrors them.
         strides: stride of each layer; shortened for vectors that are too short for them.
         norm: ``none``, ``batch``, ``group`` or ``instance``.
-        parameter_noise: amplitude of ``xi_V``, in between-checkpoint deviations.
-        latent_noise: amplitude of ``xi_Z``, in deviations of the latent.
         autoencoder_steps: training steps at most; it ends earlier when they no longer help.
         autoencoder_batch: members per step.
         autoencoder_lr: learning rate.
     """
 
+    codec: str = "conv"
     latent: int = 128
     channels: list[int] = field(default_factory=lambda: [16, 16, 16, 16])
     strides: list[int] = field(default_factory=lambda: [8, 1, 1, 1])
     norm: str = "group"
-    parameter_noise: float = 0.001
-    latent_noise: float = 0.1
     autoencoder_steps: int = 600
     autoencoder_batch: int = 25
     autoencoder_lr: float = 3e-3
@@ -75,54 +80,76 @@ class ConvSettings(Settings):
         if len(self.strides) != len(self.channels):
             raise ConfigError("strides", f"{len(self.strides)} strides for {len(self.channels)} channels",
                               expected="one stride per layer")  # fmt: skip
+        check_choice("codec", self.codec, CODECS)
         check_choice("norm", self.norm, NORMS)
-        check_range("parameter_noise", self.parameter_noise, least=0)
-        check_range("latent_noise", self.latent_noise, least=0)
         check_range("autoencoder_lr", self.autoencoder_lr, above=0)
 
 
-class ConvCodec(Codec):
-    """A trained :class:`ConvAutoencoder`."""
+@dataclass
+class NoisySettings(AutoencoderSettings):
+    """
+    Attributes:
+        parameter_noise: amplitude of ``xi_V``, in between-checkpoint deviations; 0 adds none.
+        latent_noise: amplitude of ``xi_Z``, in deviations of the latent; 0 adds none.
+    """
+
+    parameter_noise: float = 0.001
+    latent_noise: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("parameter_noise", self.parameter_noise, least=0)
+        check_range("latent_noise", self.latent_noise, least=0)
+
+
+class NeuralCodec(Codec):
+    """A trained autoencoder. Subclasses say with which objective, and what a latent is."""
 
     remedy: ClassVar[str] = "raise autoencoder_steps, latent or channels"
 
-    def __init__(self, settings: ConvSettings) -> None:
+    settings: AutoencoderSettings
+
+    def __init__(self, settings: AutoencoderSettings) -> None:
         self.settings, self.losses = settings, []
 
-    def _build(self, dim: int) -> ConvAutoencoder:
+    def _build(self, dim: int) -> Autoencoder:
         own = self.settings
         with seeded("autoencoder", own.seed):
-            net = ConvAutoencoder(dim, own.latent, own.channels, own.strides, own.norm)
+            net = make_autoencoder(own, dim, self._code_size())
         return net.to(own.torch_device)
+
+    def _code_size(self) -> int:
+        """Numbers the encoder returns for a vector."""
+        return self.settings.latent
+
+    @abstractmethod
+    def _objective(self, net: Autoencoder, batch: Float[Tensor, "n D"], draw: torch.Generator) -> Tensor:
+        """The loss on a batch, with noise from ``draw``."""
+
+    @abstractmethod
+    def _criterion(self, net: Autoencoder, seen: Float[Tensor, "n D"]) -> float:
+        """What should fall while training helps, in parts of the variance."""
 
     def fit(self, x: Float[Tensor, "K D"], folder: Path | None = None) -> None:
         own = self.settings
         self.net, self.losses = learn(
             "autoencoder", self._build(x.shape[1]), lambda net, step: self._loss(net, x, step),
-            lambda net: self._error(net, x), Plateau(ENOUGH, patience=2, every=25) if own.early_stop else None,
+            lambda net: self._check(net, x), Plateau(ENOUGH, patience=2, every=25) if own.early_stop else None,
             steps=own.autoencoder_steps, lr=own.autoencoder_lr, weight_decay=WEIGHT_DECAY, ema=EMA_DECAY,
             path=folder / AUTOENCODER if folder else None,
         )  # fmt: skip
 
-    def _loss(self, net: ConvAutoencoder, x: Float[Tensor, "K D"], step: int) -> Float[Tensor, ""]:
-        """Equation 5 on the batch of this step."""
+    def _loss(self, net: Autoencoder, x: Float[Tensor, "K D"], step: int) -> Float[Tensor, ""]:
+        """The objective on the batch of this step."""
         own, draw = self.settings, generator("autoencoder", self.settings.seed, step)
         rows = torch.randperm(len(x), generator=draw)[: self._rows(x.shape[1], own.autoencoder_batch)]
-        batch = x[rows].to(own.torch_device)
-        noise = torch.randn(batch.shape, generator=draw).to(batch.device)
-        z = net.encode(batch + own.parameter_noise * noise)
-        deviation = (z.var(0, correction=0) + 1e-12).sqrt()  # the root of 0 has no gradient
-        noise = torch.randn(z.shape, generator=draw).to(z.device)
-        again = net.decode(z + own.latent_noise * deviation * noise)
-        return (again - batch).square().mean()
+        return self._objective(net, x[rows].to(own.torch_device), draw)
 
-    def _error(self, net: ConvAutoencoder, x: Float[Tensor, "K D"]) -> float:
-        """Part of the variance that reconstructions of some members lose, without noise."""
+    @torch.no_grad()
+    def _check(self, net: Autoencoder, x: Float[Tensor, "K D"]) -> float:
+        """The criterion on some members, always the same."""
         some = torch.randperm(len(x), generator=generator("autoencoder check", self.settings.seed))
-        seen = x[some[: self._rows(x.shape[1], CHECKED)]].to(self.settings.torch_device)
-        with torch.no_grad():
-            error = (net.decode(net.encode(seen)) - seen).square().mean()
-        return float(error / seen.square().mean())
+        return self._criterion(net, x[some[: self._rows(x.shape[1], CHECKED)]].to(self.settings.torch_device))
 
     @staticmethod
     def _rows(dim: int, most: int) -> int:
@@ -149,3 +176,45 @@ class ConvCodec(Codec):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.net = self._build(state["dim"]).eval().requires_grad_(False)
         self.net.load_state_dict(state["net"])
+
+
+class NoisyCodec(NeuralCodec):
+    """p-diff's autoencoder."""
+
+    settings: NoisySettings
+
+    def _objective(self, net: Autoencoder, batch: Float[Tensor, "n D"], draw: torch.Generator) -> Tensor:
+        """Equation 5."""
+        own = self.settings
+        noise = torch.randn(batch.shape, generator=draw).to(batch.device)
+        z = net.encode(batch + own.parameter_noise * noise)
+        deviation = (z.var(0, correction=0) + 1e-12).sqrt()  # the root of 0 has no gradient
+        noise = torch.randn(z.shape, generator=draw).to(z.device)
+        again = net.decode(z + own.latent_noise * deviation * noise)
+        return (again - batch).square().mean()
+
+    def _criterion(self, net: Autoencoder, seen: Float[Tensor, "n D"]) -> float:
+        """Part of the variance that reconstructions lose, without noise."""
+        error = (net.decode(net.encode(seen)) - seen).square().mean()
+        return float(error / seen.square().mean())
+
+
+def make_autoencoder(settings: AutoencoderSettings, dim: int, code: int) -> Autoencoder:
+    """An untrained network for vectors of length D.
+
+    The fully connected one has as many layers as there are ``channels``, and the width that gives it as many
+    parameters as the convolutional one would have. Both have most of them at the bottleneck: 4 D L at the
+    default channels and strides, 1 GB with gradients, moments and averages for D = 100,000 and L = 128.
+    """
+    own = settings
+
+    def convolutional() -> ConvAutoencoder:
+        return ConvAutoencoder(dim, own.latent, own.channels, own.strides, own.norm, code)
+
+    if own.codec == "conv":
+        return convolutional()
+    with torch.device("meta"):
+        budget = size(convolutional())
+    depth = len(own.channels)
+    width = matching_width(budget, dim, own.latent + code, depth)
+    return DenseAutoencoder(dim, own.latent, width, depth, own.norm, code)

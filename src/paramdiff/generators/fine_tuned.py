@@ -1,0 +1,72 @@
+r"""Members trained a little further: the paper's "fine-tuned models" of figure 3b.
+
+A random member takes ``steps`` steps of Adam down the task's training loss, in normalised coordinates: one
+rate then means the same for every coordinate, and Adam moves each by at most about ``lr`` between-checkpoint
+deviations a step. Whoever can generate networks must show that this does not give the same ones for less.
+
+Batch ``step`` is the same for all samples of one seed. They differ in the member they start from, and the part
+of a batch's computation that all networks share is done once for a chunk.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from paramdiff.errors import check_range
+from paramdiff.generators.base import Generator
+from paramdiff.generators.probe import Probe, require_feedback
+from paramdiff.progress import bar
+from paramdiff.seeds import mix, sample_generators
+
+TINY = 1e-12
+"""Adam's eps. Gradients by a coordinate that hardly varies in the zoo are smaller than the usual 1e-8."""
+
+
+@dataclass
+class FineTuned(Generator):
+    """A random member, trained further.
+
+    Attributes:
+        steps: optimiser steps.
+        lr: learning rate, in units of the zoo's between-checkpoint deviation.
+    """
+
+    name: ClassVar[str] = "fine-tuned"
+    chunk: ClassVar[int] = 20
+    sampling: ClassVar[tuple[str, ...]] = ("steps", "lr")
+    asks: ClassVar[bool] = True
+    steps: int = 20
+    lr: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_range("steps", self.steps, least=1)
+        check_range("lr", self.lr, above=0)
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}-{self.steps}"
+
+    def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
+        self.members = x
+
+    def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
+        feedback = require_feedback(probe, self.name)
+        draws = sample_generators(indices, self.name, seed)
+        rows = [int(torch.randint(len(self.members), (), generator=draw)) for draw in draws]
+        x = self.members[rows].clone()
+        optimiser = torch.optim.Adam([x], lr=self.lr, eps=TINY)
+        for step in bar(range(self.steps), f"{self.label} from {indices[0]} on"):
+            x.grad = feedback.gradients(x, mix(self.name, seed, step))
+            optimiser.step()
+        return x
+
+    def _state(self) -> dict[str, Any]:
+        return {"members": self.members}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self.members = state["members"]

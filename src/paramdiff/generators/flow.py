@@ -1,0 +1,68 @@
+r"""Flow matching (Lipman et al. 2023; rectified flow, Liu et al. 2023): the straight way between noise and latents.
+
+``z_tau = (1 - tau) z + tau eps`` with ``tau = t / T`` for t = 1..T. Sampling follows the velocity
+
+.. math:: \frac{dz_\tau}{d\tau} = E[\epsilon - z \mid z_\tau] = \frac{z_\tau - E[z \mid z_\tau]}{\tau}
+
+from noise at tau = 1 to tau = 0. Own solvers, in place of diffusers' schedulers: those for flows take noise
+levels between the T that were learnt. Euler's method shrinks the variance (with the exact velocity of a
+Gaussian, 20 evaluations lose 13% of it, Heun's 2%), so Heun's is the default.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from paramdiff.training import require_finite
+
+Velocity = Callable[[Tensor, Tensor], Tensor]
+"""``(z_tau [n, L], t [n]) -> velocity [n, L]``, with t = 0..T-1 for tau = 1/T..1, as in a diffusion."""
+
+SOLVERS = ("heun", "euler")
+
+
+def noise_levels(timesteps: int) -> Float[Tensor, "T"]:
+    """``tau`` for t = 0..T-1."""
+    return torch.arange(1, timesteps + 1) / timesteps
+
+
+def follow(
+    velocity: Velocity, z: Float[Tensor, "n L"], *, solver: str, timesteps: int, sample_steps: int,
+    trace: list[Tensor] | None = None,
+) -> Float[Tensor, "n L"]:  # fmt: skip
+    """The latents that the velocity leads noise ``z`` to.
+
+    Args:
+        velocity: at the T noise levels.
+        z: standard normal.
+        solver: one of :data:`SOLVERS`. Heun's method corrects every step but the last, where there is no noise.
+        timesteps: T.
+        sample_steps: evaluations of the velocity; the noise levels that are visited are evenly spaced.
+        trace: is filled with the latents before every step and after the last one.
+
+    Raises:
+        NumericalError: NaN or Inf in some step.
+    """
+
+    def at(z: Tensor, level: int) -> Tensor:
+        return velocity(z, torch.full((len(z),), level - 1, device=z.device))
+
+    trace = [] if trace is None else trace
+    trace.append(z)
+    for step, (level, after) in enumerate(pairwise(visited(solver, timesteps, sample_steps).tolist())):
+        slope, size = at(z, level), (after - level) / timesteps
+        if solver == "heun" and after > 0:
+            slope = (slope + at(z + size * slope, after)) / 2
+        z = z + size * slope
+        require_finite(z, f"flow, step {step + 1} (t = {level})")
+        trace.append(z)
+    return z
+
+
+def visited(solver: str, timesteps: int, sample_steps: int) -> Int[Tensor, "S"]:
+    """Noise levels as multiples of 1/T, from T down to 0, that take at most ``sample_steps`` evaluations."""
+    steps = min(timesteps, (sample_steps + 1) // 2 if solver == "heun" else sample_steps)
+    return (torch.arange(steps, -1, -1) * timesteps / steps).round().long()

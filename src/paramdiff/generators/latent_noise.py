@@ -1,0 +1,45 @@
+r"""Noise around members in latent space: ``z = z_k + amplitude * sigma * N(0, I)`` for a random member k, decoded.
+
+The baseline of the paper's figure 3c, which asks whether diffusion does more than blur its training latents.
+sigma is the deviation of each latent between members, so an amplitude means the same for every autoencoder;
+the paper's is 0.1. Members are those that the autoencoder was fitted on, and with the same settings it is p-diff's
+own, to the bit: both generators then draw from one latent space.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from paramdiff.errors import check_range
+from paramdiff.generators.autoencoder_kde import Kernel, Kernels
+from paramdiff.generators.codec_neural import NoisyCodec, NoisySettings
+from paramdiff.generators.latent import Codec, LatentGenerator, Prior
+
+
+@dataclass
+class LatentNoise(LatentGenerator, NoisySettings):
+    """An encoded member with Gaussian noise. Fields are those of :class:`LatentGenerator` (gate) and
+    :class:`NoisySettings` (autoencoder; its ``latent_noise`` is that of training).
+
+    Attributes:
+        amplitude: deviation of the noise, in deviations of a latent between members.
+    """
+
+    sampling: ClassVar[tuple[str, ...]] = ("temperature", "amplitude")
+    name: ClassVar[str] = "latent-noise"
+    knob: ClassVar[str | None] = "amplitude"
+    amplitude: float = 0.1
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("amplitude", self.amplitude, least=0)
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}-{self.amplitude:g}"
+
+    def _codec(self) -> Codec:
+        return NoisyCodec(self)
+
+    def _prior(self) -> Prior:
+        return Kernels(lambda k, size: Kernel(self.amplitude, joint=True))

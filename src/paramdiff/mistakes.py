@@ -1,0 +1,27 @@
+r"""Sets of mistakes and their overlap.
+
+With :math:`P^{wrong}` the set of items a network gets wrong, the similarity of two networks is
+
+.. math:: \mathrm{IoU} = |P_1^{wrong} \cap P_2^{wrong}| \,/\, |P_1^{wrong} \cup P_2^{wrong}|
+
+(p-diff, eq. 7): 1 for the same mistakes, 0 for none in common. Two networks without any mistake have
+similarity 1. It is a similarity of *good* networks: two that are wrong nearly everywhere have a
+similarity near 1 however they differ, so compare only networks of similar accuracy.
+"""
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+ITEMS_AT_ONCE = 1 << 16
+"""Items per matrix product: counts below 2**24 are exact in float32, and memory stays bounded."""
+
+
+def error_iou(wrong_a: Bool[Tensor, "N items"], wrong_b: Bool[Tensor, "M items"]) -> Float64[Tensor, "N M"]:
+    """Similarity of every pair (eq. 7), all intersections as one matrix product per block of items."""
+    both = torch.zeros(len(wrong_a), len(wrong_b), dtype=torch.float64)
+    for start in range(0, wrong_a.shape[1], ITEMS_AT_ONCE):
+        block = slice(start, start + ITEMS_AT_ONCE)
+        both += (wrong_a[:, block].float() @ wrong_b[:, block].float().T).double()
+    either = wrong_a.sum(1).double()[:, None] + wrong_b.sum(1).double() - both
+    return torch.where(either > 0, both / either.clamp_min(1), 1.0)

@@ -1,0 +1,93 @@
+"""``paramdiff sweep-temperature``: every generator's trade of accuracy against diversity, as a curve.
+
+A generator with a *knob* (``temperature`` of latent generators, ``scale`` of Gaussians, ``amplitude`` of noise,
+``k`` of means) is sampled at several of its values, without fitting again, and its samples are scored on the test
+data. Every value is a stage of its own, so that a sweep that was killed goes on at the next value.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from paramdiff.files import read_json, write_json
+from paramdiff.generators.base import Generator
+from paramdiff.progress import say
+from paramdiff.run.config import SweepConfig
+from paramdiff.run.folder import Stage
+from paramdiff.run.pipeline import ORIGINALS, SWEEP, Entry, Pipeline
+from paramdiff.study.tradeoff import point
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One generator at several values of its knob.
+
+    Attributes:
+        entry: the generator and its place in the run.
+        label: its name without a value of the knob.
+        knob: name of the setting that is turned.
+        values: what it is set to.
+    """
+
+    entry: Entry
+    label: str
+    knob: str
+    values: Sequence[float]
+
+    def file(self, value: float) -> str:
+        return f"sweep/{self.entry.name}/{value:g}.json"
+
+
+def curves_of(entries: Sequence[Entry], sweep: SweepConfig, k: int) -> list[Curve]:
+    """The generators that have a knob; ``k`` is the size of the zoo, of which no mean has more members."""
+    members = [value for value in sweep.members if value <= k]
+    names = [entry.generator.name for entry in entries]
+    return [
+        Curve(
+            entry, entry.name if names.count(entry.generator.name) > 1 else entry.generator.name, knob,
+            members if knob == "k" else sweep.temperatures,
+        )
+        for entry in entries
+        if (knob := entry.generator.knob) is not None
+    ]  # fmt: skip
+
+
+def sweep_stages(run: Pipeline) -> list[Stage]:
+    """A stage for every value of every curve, and one that puts them together in ``sweep.json``."""
+    curves = curves_of([run.main, *run.baselines], run.config.sweep, run.zoo.k)
+    points = [_point(run, curve, value) for curve in curves for value in curve.values]
+    return [*points, _gather(run, curves)]
+
+
+def _point(run: Pipeline, curve: Curve, value: float) -> Stage:
+    entry, seed, n = curve.entry, run.config.seed, min(run.config.sweep.n, run.config.n)
+    settings = {key: getattr(entry.generator, key) for key in entry.generator.sampling} | {curve.knob: value}
+
+    def work(scratch: Path) -> None:
+        say(f"  {curve.label} at {curve.knob} {value:g}")
+        generator = Generator.load(run.folder.path / entry.fitted)
+        vars(generator).update(settings)
+        samples = generator.sample(n, seed, probe=run.scorer.probe() if generator.asks else None)
+        wrong, higher = run.originals.scored.wrong_test, run.task.higher_is_better
+        found = point(run.scorer.score(samples, "test"), wrong, higher)
+        write_json(run.folder.path / curve.file(value), {"value": value, **found})
+
+    return Stage(
+        f"{SWEEP}:{entry.name}:{value:g}", [n, seed, settings, run.settings["task"]],
+        ["zoo", entry.fitted, ORIGINALS], [curve.file(value)], work,
+    )  # fmt: skip
+
+
+def _gather(run: Pipeline, curves: Sequence[Curve]) -> Stage:
+    facts = [{"name": c.entry.name, "label": c.label, "knob": c.knob} for c in curves]
+    n = min(run.config.sweep.n, run.config.n)
+
+    def work(scratch: Path) -> None:
+        points = [[read_json(run.folder.path / c.file(value)) for value in c.values] for c in curves]
+        found = [{**about, "points": own} for about, own in zip(facts, points, strict=True)]
+        write_json(run.folder.path / "sweep.json", {"schema": SCHEMA, "n": n, "curves": found})
+
+    needs = [c.file(value) for c in curves for value in c.values]
+    return Stage(SWEEP, [n, facts], needs, ["sweep.json"], work)
