@@ -88,7 +88,9 @@ def test_recipe_composes_and_has_the_papers_dimension(experiment: str):
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_zoos_are_made_as_the_paper_says(experiment: str):
     made = config(experiment)
-    entire = experiment.endswith(("mlp3", "hyper_cnn")) or "convnet3" in experiment and "cifar" in experiment
+    entire = experiment.endswith(("mlp3", "hyper_cnn")) or (
+        "convnet3" in experiment and "cifar" in experiment
+    )
     pretrained = bool(made.task.model_options.get("pretrained"))
     if not experiment.startswith(("digits", "reference")):
         assert made.zoo.k == 200 and isinstance(made.zoo, Seeds if entire else Subset)
