@@ -78,7 +78,7 @@ def test_bandwidth_and_kind_change_without_fitting_again():
     default = generator.sample(5)
     vars(generator).update(joint=True, bandwidth=0.01)
     assert torch.equal(generator.sample(5), fresh.sample(5)) and not torch.equal(generator.sample(5), default)
-    assert set(AutoencoderKde.sampling) == {"temperature", "bandwidth", "joint"}
+    assert set(AutoencoderKde.sampling) == {"temperature", "spread", "bandwidth", "joint"}
 
 
 def test_latents_are_p_diffs_and_temperature_scales_draws():

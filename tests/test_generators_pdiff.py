@@ -155,3 +155,14 @@ def test_a_sample_does_not_depend_on_those_drawn_with_it(norm: str, codec: str, 
     assert torch.allclose(together, alone, atol=1e-4)
     generator.save(tmp_path / "g")
     assert torch.equal(Generator.load(tmp_path / "g").sample(3), generator.sample(3))
+
+
+def test_spread_adds_independent_noise_on_every_coordinate():
+    zoo = toy_zoo(curve(20, 12))
+    generator = make("p-diff-linear", components=4, steps=60).fit(zoo)
+    without = generator.sample(200, seed=3)
+    generator.spread = 0.5
+    added = (generator.sample(200, seed=3) - without) / zoo.vectors.std(0, correction=0)
+    assert torch.allclose(added.std(0), torch.tensor(0.5), rtol=0.25)
+    assert torch.corrcoef(added.T).fill_diagonal_(0).abs().max() < 0.35
+    assert torch.equal(generator.sample(3, seed=3), generator.sample(200, seed=3)[:3])

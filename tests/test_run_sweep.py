@@ -42,7 +42,7 @@ def test_every_generator_with_a_knob_gets_a_curve(swept: Path):
     ]  # fmt: skip
     assert [[p["value"] for p in c["points"]] for c in sweep["curves"]] == [[0, 0.7], [0, 0.7], [1, 2, 4, 8]]
     keys = {"value", "n", "test_mean", "test_median", "test_std", "test_ci95", "within", "to_zoo_mean",
-            "to_zoo_max_mean"}  # fmt: skip
+            "to_zoo_max_mean", "ensembles"}  # fmt: skip
     for curve in sweep["curves"]:
         for point in curve["points"]:
             assert set(point) == keys and point["n"] == 5

@@ -30,6 +30,16 @@ def test_what_a_point_holds():
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
+def test_ensembles_are_summed_up_by_size():
+    alone, together = scores(10), scores(3, seed=2)
+    both = Scores(alone.outcomes, alone.metrics, together)
+    found = point(both, None, True)["ensembles"]
+    assert list(found) == ["1", "5", "10"], "ten networks make two ensembles of 5 and one of 10"
+    assert found["1"]["accuracy"] == pytest.approx(float(alone.metric.mean()))
+    assert found["5"]["accuracy"] == pytest.approx(float(together.metric[:2].mean()))
+    assert point(alone, None, True)["ensembles"] == {}
+
+
 def test_the_interval_is_over_items():
     """For copies of one network it is that network's own, however many there are."""
     one = scores(1)

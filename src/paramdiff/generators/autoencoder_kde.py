@@ -89,7 +89,7 @@ class AutoencoderKde(LatentGenerator, NoisySettings):
         joint: one density over all dimensions of a latent, in place of one for each.
     """
 
-    sampling: ClassVar[tuple[str, ...]] = ("temperature", "bandwidth", "joint")
+    sampling: ClassVar[tuple[str, ...]] = (*LatentGenerator.sampling, "bandwidth", "joint")
     name: ClassVar[str] = "autoencoder-kde"
     bandwidth: float | None = None
     joint: bool = False

@@ -27,6 +27,7 @@ from paramdiff.generators.probe import Probe
 from paramdiff.generators.settings import Settings
 from paramdiff.parameters.normalise import Normaliser
 from paramdiff.progress import say
+from paramdiff.seeds import sample_normal
 
 AUTOENCODER, DENOISER, CLAIM = "autoencoder.safetensors", "denoiser.safetensors", "fit.json"
 
@@ -105,21 +106,26 @@ class LatentGenerator(Settings, Generator):
             can be changed without fitting again. 1 gives the distribution as it was learnt. Below 1 samples
             are more accurate and more alike: averaging is what makes them better than the originals, and
             this is the knob for how much of it (``docs/decisions.md``).
+        spread: deviation of independent noise on every coordinate of a sample, in units of the zoo's
+            between-checkpoint deviation; used when sampling. Latents vary in few directions, those in which
+            the members differ; this noise nearly always points out of their span.
     """
 
-    sampling: ClassVar[tuple[str, ...]] = ("temperature",)
+    sampling: ClassVar[tuple[str, ...]] = ("temperature", "spread")
     knob: ClassVar[str | None] = "temperature"
 
     gate: str = "warn"
     tolerance: float = 0.02
     held_out: float = 0.1
     temperature: float = 0.7
+    spread: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("gate", self.gate, ("warn", "stop", "off"))
         check_range("tolerance", self.tolerance, least=0)
         check_range("temperature", self.temperature, least=0)
+        check_range("spread", self.spread, least=0)
         check_range("held_out", self.held_out, least=0, most=0.5)
 
     @abstractmethod
@@ -170,7 +176,10 @@ class LatentGenerator(Settings, Generator):
         return result.passed
 
     def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
-        return self._decode(self.prior.sample(indices, seed))
+        x = self._decode(self.prior.sample(indices, seed))
+        if self.spread > 0:
+            x += self.spread * sample_normal(indices, x.shape[1], "spread", seed)
+        return x
 
     def _decode(self, z: Float[Tensor, "n L"]) -> Float[Tensor, "n D"]:
         """Normalised vectors of standardised latents, at this temperature."""

@@ -24,7 +24,7 @@ class LatentNoise(LatentGenerator, NoisySettings):
         amplitude: deviation of the noise, in deviations of a latent between members.
     """
 
-    sampling: ClassVar[tuple[str, ...]] = ("temperature", "amplitude")
+    sampling: ClassVar[tuple[str, ...]] = (*LatentGenerator.sampling, "amplitude")
     name: ClassVar[str] = "latent-noise"
     knob: ClassVar[str | None] = "amplitude"
     amplitude: float = 0.1

@@ -15,6 +15,7 @@ from paramdiff.progress import say
 from paramdiff.run.config import SweepConfig
 from paramdiff.run.folder import Stage
 from paramdiff.run.pipeline import ORIGINALS, SWEEP, Entry, Pipeline
+from paramdiff.study.ensembles import all_groups
 from paramdiff.study.tradeoff import point
 
 SCHEMA = 1
@@ -71,7 +72,7 @@ def _point(run: Pipeline, curve: Curve, value: float) -> Stage:
         vars(generator).update(settings)
         samples = generator.sample(n, seed, probe=run.scorer.probe() if generator.asks else None)
         wrong, higher = run.originals.scored.wrong_test, run.task.higher_is_better
-        found = point(run.scorer.score(samples, "test"), wrong, higher)
+        found = point(run.scorer.score(samples, "test", all_groups(n)), wrong, higher)
         write_json(run.folder.path / curve.file(value), {"value": value, **found})
 
     return Stage(

@@ -84,6 +84,11 @@ class Ensembles:
         """How many ensembles."""
         return len(next(iter(self.measures.values())))
 
+    @property
+    def means(self) -> dict[str, float]:
+        """Each measure's mean over the ensembles."""
+        return {name: float(values.mean()) for name, values in self.measures.items()}
+
     @classmethod
     def of(cls, m: int, scores: Scores, members: Sequence[Integer[Tensor, "M items"]]) -> Self:
         """From the scores of the ensembles, and the answers of their members where these are known."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from paramdiff.scoring.scorer import Scores
 from paramdiff.study.comparison import per_item
+from paramdiff.study.ensembles import ensembles_of
 from paramdiff.study.similarity import Behaviour
 from paramdiff.study.summary import finite, spread
 from paramdiff.study.value import bootstrap_ci
@@ -27,11 +28,18 @@ def point(test: Scores, wrong_zoo: Bool[Tensor, "K items"] | None, higher_is_bet
 
     Returns:
         ``n``; ``test_mean``, ``test_median``, ``test_std`` over networks; ``test_ci95``, the interval over test
-        items of the networks' mean score; ``within``, ``to_zoo_mean``, ``to_zoo_max_mean`` (eq. 7).
+        items of the networks' mean score; ``within``, ``to_zoo_mean``, ``to_zoo_max_mean`` (eq. 7);
+        ``ensembles``, by M as text: the means over ensembles of M networks of accuracy, nll, ece, disagreement.
     """
     over = spread(test.metric, higher_is_better)
     scores = {f"test_{key}": over[key] for key in ("mean", "median", "std")}
-    return {"n": len(test.metric), **scores, "test_ci95": _interval(test), **_similarity(test, wrong_zoo)}
+    together = {
+        str(e.m): {name: finite(value) for name, value in e.means.items()} for e in ensembles_of(test)
+    }
+    return {
+        "n": len(test.metric), **scores, "test_ci95": _interval(test), **_similarity(test, wrong_zoo),
+        "ensembles": together,
+    }  # fmt: skip
 
 
 def _interval(test: Scores) -> list[float] | None:
