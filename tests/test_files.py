@@ -9,6 +9,7 @@ import torch
 
 from paramdiff.errors import CheckpointError, DiskError
 from paramdiff.files import (
+    copy,
     load_state,
     load_tensors,
     read_json,
@@ -124,3 +125,18 @@ def test_a_kill_during_a_write_leaves_the_old_file(tmp_path: Path):
     done = subprocess.run([sys.executable, "-c", code, str(target)], env=os.environ, check=False)
     assert done.returncode == -9
     assert read_json(target) == {"kept": 1}
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_copies_of_files_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool):
+    def refuse(*given: object) -> None:
+        raise OSError(errno.EXDEV, "another file system")
+
+    if not linked:
+        monkeypatch.setattr("os.link", refuse)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c").write_text("text")
+    copy(tmp_path / "a", tmp_path / "new" / "a")
+    copy(tmp_path / "a" / "b" / "c", tmp_path / "new" / "c")
+    assert (tmp_path / "new" / "a" / "b" / "c").read_text() == "text"
+    assert (tmp_path / "new" / "c").samefile(tmp_path / "a" / "b" / "c") == linked

@@ -41,6 +41,29 @@ def test_unchanged_stages_are_skipped_and_changed_inputs_redo_what_follows(tmp_p
     assert r.done[4:] == ["a"], "b's input has the same content, so b is kept"
 
 
+def test_what_a_sibling_has_done_is_copied(tmp_path: Path):
+    first, second = Recorder(tmp_path / "1"), Recorder(tmp_path / "2")
+    run(first.path, first.stage("a"), first.stage("b", 1, needs=("a",)))
+    with RunFolder(second.path, {"k": 2}, siblings=[first.path]).opened() as folder:
+        folder.run(second.stage("a"))
+        folder.run(second.stage("b", 2, needs=("a",)))
+    assert second.done == ["b"], "a has the same settings, b has others"
+    assert (second.path / "a").read_text() == "a"
+    stages = [json.loads((r.path / "manifest.json").read_text())["stages"]["a"] for r in (first, second)]
+    assert stages[0] == stages[1], "with the time that it took"
+    run(second.path, second.stage("a"), settings={"k": 2})
+    assert second.done == ["b"], "and kept from then on"
+
+
+def test_a_damaged_sibling_is_not_copied(tmp_path: Path):
+    first, second = Recorder(tmp_path / "1"), Recorder(tmp_path / "2")
+    run(first.path, first.stage("a"))
+    (first.path / "a").write_text("damaged")
+    with RunFolder(second.path, {}, siblings=[first.path]).opened() as folder:
+        folder.run(second.stage("a"))
+    assert second.done == ["a"]
+
+
 def test_a_damaged_or_missing_file_is_made_again(tmp_path: Path):
     r = Recorder(tmp_path)
     run(tmp_path, r.stage("a"))

@@ -47,6 +47,28 @@ def writing(path: Path) -> Iterator[Path]:
         _remove(partial)
 
 
+def copy(source: Path, path: Path) -> None:
+    """A file or folder under another name, in no more room where the file system has links.
+
+    Files here are only ever replaced, never changed, so links are safe.
+
+    Raises:
+        DiskError: as :func:`writing`.
+    """
+    with writing(path) as partial:
+        if source.is_dir():
+            shutil.copytree(source, partial, copy_function=_link)
+        else:
+            _link(source, partial)
+
+
+def _link(source: Path | str, path: Path | str) -> None:
+    try:
+        os.link(source, path)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, path)
+
+
 def _replace(partial: Path, path: Path) -> None:
     """Rename over ``path``; a folder that is replaced is moved away first and then removed."""
     if partial.is_dir() and path.exists():

@@ -4,6 +4,9 @@
 from, with the hashes of the files it made. A stage whose fingerprint is unchanged and whose files are
 there is skipped; anything else is done again. Stages write atomically, so a kill leaves either all of
 a stage's files or none, and its resumable state.
+
+Runs of one sweep share what they have in common: a stage that an earlier run of it did with the same
+fingerprint is copied (linked where the file system can), with the time it took there.
 """
 
 import hashlib
@@ -23,7 +26,7 @@ from typing import Any
 
 from paramdiff import __version__
 from paramdiff.errors import RunFolderError
-from paramdiff.files import disk_error, read_json, sha256, write_json, write_text
+from paramdiff.files import copy, disk_error, read_json, sha256, write_json, write_text
 from paramdiff.progress import say
 
 
@@ -53,13 +56,16 @@ class RunFolder:
         path: the folder; made if it does not exist.
         settings: the whole configuration, JSON-able.
         force: allow other settings than those the folder was made with.
+        siblings: folders of earlier runs whose stages may be copied: made by the same code with the same data.
 
     Raises:
         RunFolderError: the folder holds a run with other settings; names the keys that differ.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], force: bool = False) -> None:
-        self.path, self.settings = Path(path), dict(settings)
+    def __init__(
+        self, path: Path, settings: Mapping[str, Any], force: bool = False, siblings: Sequence[Path] = ()
+    ) -> None:
+        self.path, self.settings, self.siblings = Path(path), dict(settings), list(siblings)
         if self.path.exists() and not self.path.is_dir():
             raise RunFolderError(
                 f"run_dir {path} is a file", expected="a folder", remedy="choose another run_dir"
@@ -125,6 +131,8 @@ class RunFolder:
             say(f"  {stage.name}: unchanged, kept")
             return
         fingerprint = self._fingerprint(stage)
+        if self._copied(stage, fingerprint):
+            return
         # The state's folder carries the fingerprint: other settings never resume from it.
         scratch = self.path / ".state" / f"{stage.name.replace(':', '-')}-{fingerprint[:12]}"
         start = time.monotonic()
@@ -139,6 +147,23 @@ class RunFolder:
         self._write_manifest()
         for state in scratch.parent.glob(f"{scratch.name[:-12]}{'?' * 12}"):  # of earlier settings too
             shutil.rmtree(state, ignore_errors=True)
+
+    def _copied(self, stage: Stage, fingerprint: str) -> bool:
+        """Whether a sibling had done this stage and its files are now here too."""
+        for sibling in self.siblings:
+            done = read_json(sibling / "manifest.json")["stages"].get(stage.name, {})
+            if done.get("fingerprint") != fingerprint:
+                continue
+            if any(sha256(sibling / name) != digest for name, digest in done["makes"].items()):
+                continue
+            for name in stage.makes:
+                copy(sibling / name, self.path / name)
+                self._hashes[name] = done["makes"][name]
+            self.manifest["stages"][stage.name] = done
+            self._write_manifest()
+            say(f"  {stage.name}: the same as in {sibling}, copied")
+            return True
+        return False
 
     def is_current(self, stage: Stage) -> bool:
         """Whether a stage was done with these settings and inputs and its files are as it left them."""

@@ -61,7 +61,8 @@ def launch(command: str, words: Sequence[str]) -> int:
 
     def job(config: DictConfig) -> None:
         try:
-            done.append(Pipeline(*compose(config), command=_typed(command, words)).run(command))
+            run = Pipeline(*compose(config), command=_typed(command, words), siblings=done)
+            done.append(run.run(command))
         except ParamdiffError as error:
             raise _Stopped(error) from None
 

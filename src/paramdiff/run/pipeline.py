@@ -5,6 +5,7 @@ here only carry what several stages need. Every generator, the main one and the 
 the same three steps: fit, sample, score.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -122,16 +123,19 @@ class Pipeline:
         config: validated configuration objects.
         yaml: the same, resolved, as text for ``config.yaml``.
         command: what was typed, for the report.
+        siblings: run folders of the same sweep that are finished.
     """
 
-    def __init__(self, config: RunConfig, yaml: str, command: str = "") -> None:
+    def __init__(
+        self, config: RunConfig, yaml: str, command: str = "", siblings: Sequence[Path] = ()
+    ) -> None:
         self.config, self.yaml, self.command = config, yaml, command
         settings = {
             key: plain(getattr(config, key))
             for key in ("name", "seed", "n", "task", "zoo", "generator", "compare")
         }
         assert config.run_dir is not None
-        self.folder = RunFolder(Path(config.run_dir), settings, config.force)
+        self.folder = RunFolder(Path(config.run_dir), settings, config.force, siblings)
         self.settings = settings
         self.main, *self.baselines = entries_of(config)
 
