@@ -180,7 +180,7 @@ def test_what_the_checkpoints_lack_comes_from_the_model(tmp_path):
     zoo = Zoo.from_checkpoints(tmp_path, model, "bn.weight")
     assert torch.equal(zoo.base["fc.weight"], model.fc.weight) and list(zoo.base) == list(model.state_dict())
     assert zoo.about["notes"] == [
-        "0.pt lacks 8 tensors (conv.weight, conv.bias, bn.bias and 5 more); they are the model's own"
+        "0.pt lacks 8 tensors (conv.weight, conv.bias, bn.bias and 5 more); they are taken from the model"
     ]
 
 
