@@ -180,7 +180,9 @@ def _complete(state: State, model: nn.Module, spec: ParameterSpec, file: Member,
         )  # fmt: skip
     missing = [name for name in own if name not in whole]
     if missing:
-        notes.append(f"{file.name} lacks {len(missing)} tensors ({few(missing)}); they are taken from the model")
+        notes.append(
+            f"{file.name} lacks {len(missing)} tensors ({few(missing)}); they are taken from the model"
+        )
     return {name: whole.get(name, own[name].cpu()) for name in own}
 
 
