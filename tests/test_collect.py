@@ -93,6 +93,16 @@ def doomed(lives: int) -> Doomed:
     return new
 
 
+def killed_until_done(way: Way, folder: Path) -> tuple[Zoo, int]:
+    """The zoo that is there in the end, and how many kills that took."""
+    kills = 0
+    while True:
+        try:
+            return way.collect(doomed(lives=3), folder), kills
+        except Killed:
+            kills += 1
+
+
 @pytest.fixture
 def saves_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     def eager(*args, **kwargs) -> Training:
@@ -106,13 +116,7 @@ def saves_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("way", WAYS_TO_TRAIN.values(), ids=WAYS_TO_TRAIN)
 def test_killed_again_and_again_ends_with_the_same_bits(way: Way, tmp_path: Path):
     whole = way.collect(task(), tmp_path / "whole")
-    kills = 0
-    while True:
-        try:
-            broken = way.collect(doomed(lives=3), tmp_path / "broken")
-            break
-        except Killed:
-            kills += 1
+    broken, kills = killed_until_done(way, tmp_path / "broken")
     assert kills >= 4
     assert equal(broken, whole)
 
@@ -159,13 +163,7 @@ def test_seeds_have_the_same_bits_in_processes(tmp_path: Path):
 @pytest.mark.usefixtures("two_threads", "saves_every_step")
 def test_processes_that_are_killed_end_with_the_same_bits(tmp_path: Path):
     whole = SEEDS.collect(task(), tmp_path / "whole")
-    kills = 0
-    while True:
-        try:
-            broken = SEEDS.collect(doomed(lives=3), tmp_path / "broken")
-            break
-        except Killed:
-            kills += 1
+    broken, kills = killed_until_done(SEEDS, tmp_path / "broken")
     assert kills >= 1
     assert equal(broken, whole)
 

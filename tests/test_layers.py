@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "paramdiff"
 
 LAYERS = [
     {"errors"},
-    {"progress", "seeds", "files", "devices", "mistakes"},
+    {"progress", "seeds", "files", "devices", "mistakes", "thinning"},
     {"training"},
     {"networks"},
     {"parameters"},

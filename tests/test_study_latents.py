@@ -6,7 +6,8 @@ from torch import Tensor
 
 from paramdiff.parameters.normalise import Normaliser
 from paramdiff.seeds import generator
-from paramdiff.study.latents import Paths, latent_map, noised, some
+from paramdiff.study.latents import Paths, latent_map, noised
+from paramdiff.thinning import evenly
 from toy_zoos import curve, scattered
 
 
@@ -45,8 +46,8 @@ def test_noise_has_its_amplitude_and_belongs_to_its_row():
 
 
 def test_some_rows_reach_from_end_to_end():
-    assert some(5, 200).tolist() == [0, 1, 2, 3, 4]
-    assert some(1000, 3).tolist() == [0, 500, 999] and len(some(301, 200).unique()) == 200
+    assert evenly(5, 200).tolist() == [0, 1, 2, 3, 4]
+    assert evenly(1000, 3).tolist() == [0, 500, 999] and len(evenly(301, 200).unique()) == 200
 
 
 def seen(zoo: Tensor, networks: Tensor) -> tuple[Paths, Tensor, Tensor]:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from paramdiff.files import write_json
+from paramdiff.networks.trace import evaluating
 from paramdiff.scoring.batches import joined, random_subset
 from paramdiff.scoring.scorer import common_length
 from paramdiff.tasks.base import Batch, Data, Task
@@ -59,15 +60,10 @@ class Watch:
     @torch.no_grad()
     def _score(self) -> float:
         """Of the network as it is, in eval mode."""
-        training = {module: module.training for module in self.model.modules()}
-        self.model.eval()
-        try:
-            if self._batches is None:
-                self._batches = list(joined(random_subset(self.data, watched_items(self.task))))
+        if self._batches is None:
+            self._batches = list(joined(random_subset(self.data, watched_items(self.task))))
+        with evaluating(self.model.modules()):
             found = [self.task.predict(self.model(*self.task.inputs(b)), b) for b in self._batches]
-        finally:
-            for module, was in training.items():
-                module.training = was
         for part in found:
             common_length(part, self.task.name)
         outcomes = {name: torch.cat([part[name] for part in found]).cpu() for name in found[0]}

@@ -33,6 +33,7 @@ from paramdiff.generators.learning import Plateau, learn
 from paramdiff.generators.nets.denoisers import DENOISERS, make_denoiser
 from paramdiff.generators.settings import Settings
 from paramdiff.seeds import generator, sample_generators, sample_normal, seeded
+from paramdiff.thinning import evenly
 
 SAMPLERS = {"ddpm": tuple(SCHEDULERS), "flow": SOLVERS}
 """Ways to sample from each process; ``auto`` takes the first."""
@@ -205,7 +206,7 @@ class LatentDiffusion(Prior):
     @torch.no_grad()
     def _denoising(self, z: Float[Tensor, "K L"]) -> float:
         """The loss on latents, as a geometric mean over evenly spaced times."""
-        z = z[torch.linspace(0, len(z) - 1, min(JUDGED, len(z))).round().long()]
+        z = z[evenly(len(z), JUDGED)]
         noise = torch.randn(DRAWS, self.latent, generator=generator("denoising", self.settings.seed))
         times = (torch.arange(DRAWS) + 0.5) * self.settings.timesteps / DRAWS
         losses = [

@@ -28,6 +28,7 @@ from paramdiff.generators.settings import Settings
 from paramdiff.parameters.normalise import Normaliser
 from paramdiff.progress import say
 from paramdiff.seeds import sample_normal
+from paramdiff.thinning import evenly
 
 AUTOENCODER, DENOISER, CLAIM = "autoencoder.safetensors", "denoiser.safetensors", "fit.json"
 
@@ -196,7 +197,7 @@ class LatentGenerator(Settings, Generator):
             return self._standardise(self.autoencoder.encode(normaliser.normalise(vectors)))
 
     def path(self, n: int, seed: int = 0, points: int = 11) -> Float[Tensor, "S n D"]:
-        """Raw vectors on the way from noise to samples 0..n-1, which are the last of S <= ``points``.
+        """Raw vectors on the way from noise to samples 0..n-1, which are the last of S <= ``points``, without spread.
 
         S = 1 for a prior that draws without steps.
 
@@ -206,7 +207,7 @@ class LatentGenerator(Settings, Generator):
         normaliser = self._fitted()
         with suitable_threads(len(normaliser.mean)):
             latents = self.prior.path(range(n), seed)
-            kept = torch.linspace(0, len(latents) - 1, min(points, len(latents))).round().int().tolist()
+            kept = evenly(len(latents), points).tolist()
             return torch.stack([normaliser.denormalise(self._decode(latents[step])) for step in kept])
 
     def _fitted(self) -> Normaliser:

@@ -27,6 +27,7 @@ from paramdiff.generators.probe import Feedback, Probe, require_feedback
 from paramdiff.mistakes import error_iou
 from paramdiff.progress import say
 from paramdiff.seeds import sample_generators
+from paramdiff.thinning import evenly
 
 LEAST, MOST = 1e-3, 10.0
 """Amplitudes between which the matching one is sought; 0 is known without trying."""
@@ -112,7 +113,7 @@ class MatchedNoise(Generator):
                 remedy="pass reference=generator.sample(20), or use `paramdiff run`",
             )  # fmt: skip
         feedback = require_feedback(probe, self.name)
-        spaced = torch.linspace(0, len(x) - 1, min(MEMBERS, len(x))).round().long()
+        spaced = evenly(len(x), MEMBERS)
         found = self._match(x[spaced], self._reference[:SAMPLES], feedback)
         self.members, self.amplitude, self.notes["matched"] = x, found["amplitude"], found
         say(f"  {self.name}: amplitude {found['amplitude']:.3g}, {found['by']} {found['own']:.4g} "

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from paramdiff.generators.latent import LatentGenerator
 from paramdiff.parameters.normalise import Normaliser
-from paramdiff.study.latents import AMPLITUDE, Paths, latent_map, noised, some
+from paramdiff.study.latents import AMPLITUDE, MOST, Paths, latent_map, noised
+from paramdiff.thinning import evenly
 from paramdiff.zoo.zoo import Zoo
 
 FILE = "study/latents.safetensors"
@@ -33,9 +34,13 @@ def latent_points(
         samples: drawn from it with ``seed``.
         score: of raw vectors, on ``items`` items.
     """
-    kept = some(zoo.k)
+    kept = evenly(zoo.k, MOST)
     z = generator.encode(zoo.vectors[kept])
-    groups = {"originals": z, "samples": generator.encode(samples[some(len(samples))]), "noised": noised(z)}
+    groups = {
+        "originals": z,
+        "samples": generator.encode(samples[evenly(len(samples), MOST)]),
+        "noised": noised(z),
+    }
     found = {f"map.{name}": points for name, points in latent_map(groups).items()}
     networks = generator.path(STARTS, seed)
     if len(networks) > 1:

@@ -5,7 +5,7 @@ here only carry what several stages need. Every generator, the main one and the 
 the same three steps: fit, sample, score.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -75,6 +75,11 @@ class Entry:
     generator: Generator
     key: str = "generator"
     prefix: str = ""
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """The settings that only sampling reads, as they are now."""
+        return {key: getattr(self.generator, key) for key in self.generator.sampling}
 
     @property
     def fitted(self) -> str:
@@ -243,18 +248,26 @@ class Pipeline:
         return self._vectors(self.main) if entry.generator.matches else None
 
     def _sample(self, entry: Entry, group: str = "sample") -> Stage:
-        now = {key: getattr(entry.generator, key) for key in entry.generator.sampling}
+        now = entry.sampling
 
         def work(scratch: Path) -> None:
-            generator = Generator.load(self.folder.path / entry.fitted)
-            vars(generator).update(now)
-            probe = self.scorer.probe() if generator.asks else None
-            samples = generator.sample(self.config.n, self.config.seed, probe=probe)
+            samples = self.draw(entry, self.config.n, now)
             save_tensors(self.folder.path / entry.samples, {"samples": samples})
 
         asked = ["zoo"] if entry.generator.asks else []  # the zoo knows which task it is of
         needs = [entry.fitted, *asked]
         return Stage(group, [self.config.n, self.config.seed, now], needs, [entry.samples], work)
+
+    def draw(self, entry: Entry, n: int, settings: Mapping[str, Any]) -> Tensor:
+        """``n`` samples of a fitted generator with these settings of sampling."""
+        generator = self._fitted(entry, settings)
+        probe = self.scorer.probe() if generator.asks else None
+        return generator.sample(n, self.config.seed, probe=probe)
+
+    def _fitted(self, entry: Entry, settings: Mapping[str, Any]) -> Generator:
+        generator = Generator.load(self.folder.path / entry.fitted)
+        vars(generator).update(settings)
+        return generator
 
     def _score_originals(self) -> Stage:
         def work(scratch: Path) -> None:
@@ -307,12 +320,11 @@ class Pipeline:
 
     def _latents(self) -> Stage:
         """Points to be drawn of the main generator's latents and of its way from noise to samples."""
-        now = {key: getattr(self.main.generator, key) for key in self.main.generator.sampling}
+        now = self.main.sampling
 
         def work(scratch: Path) -> None:
-            generator = Generator.load(self.folder.path / self.main.fitted)
+            generator = self._fitted(self.main, now)
             assert isinstance(generator, LatentGenerator)
-            vars(generator).update(now)
             items = watched_items(self.task)
             found, about = latent_points(
                 generator,

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paramdiff.files import read_json, write_json
-from paramdiff.generators.base import Generator
 from paramdiff.progress import say
 from paramdiff.run.config import SweepConfig
 from paramdiff.run.folder import Stage
@@ -64,13 +63,11 @@ def sweep_stages(run: Pipeline) -> list[Stage]:
 
 def _point(run: Pipeline, curve: Curve, value: float) -> Stage:
     entry, seed, n = curve.entry, run.config.seed, min(run.config.sweep.n, run.config.n)
-    settings = {key: getattr(entry.generator, key) for key in entry.generator.sampling} | {curve.knob: value}
+    settings = entry.sampling | {curve.knob: value}
 
     def work(scratch: Path) -> None:
         say(f"  {curve.label} at {curve.knob} {value:g}")
-        generator = Generator.load(run.folder.path / entry.fitted)
-        vars(generator).update(settings)
-        samples = generator.sample(n, seed, probe=run.scorer.probe() if generator.asks else None)
+        samples = run.draw(entry, n, settings)
         wrong, higher = run.originals.scored.wrong_test, run.task.higher_is_better
         found = point(run.scorer.score(samples, "test", all_groups(n)), wrong, higher)
         write_json(run.folder.path / curve.file(value), {"value": value, **found})

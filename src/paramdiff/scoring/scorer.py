@@ -146,8 +146,7 @@ class Scorer:
     def _gradient(self, v: Float[Tensor, "D"], batch: Batch, boundary: Any) -> Float[Tensor, "D"]:
         with torch.enable_grad():
             v = v.to(self.device).requires_grad_()
-            with self._products:
-                outputs = self.shared.suffix(boundary, self.spec.unflatten(v))
+            outputs = self._outputs(boundary, v)
             (gradient,) = torch.autograd.grad(self.task.loss(outputs, batch), v)
         return gradient.cpu()
 

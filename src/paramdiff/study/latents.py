@@ -32,11 +32,6 @@ MOST = 200
 PERPLEXITY = 30.0
 
 
-def some(n: int, most: int = MOST) -> Tensor:
-    """At most ``most`` of n rows, evenly spread, so that a trajectory is shown from end to end."""
-    return torch.linspace(0, n - 1, min(n, most)).round().long()
-
-
 def noised(z: Float[Tensor, "n L"], amplitude: float = AMPLITUDE, seed: int = 0) -> Float[Tensor, "n L"]:
     """Latents with noise of this deviation; row i's depends only on i and the seed."""
     return z + amplitude * sample_normal(range(len(z)), z.shape[1], "noised latents", seed)

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float16, Float64
 from torch import Tensor
 
 from paramdiff.mistakes import error_iou
+from paramdiff.thinning import evenly
 
 KEPT = 200
 """Networks whose similarities are kept pair by pair: 80 kB per matrix, and 20,000 pairs for a distribution."""
@@ -40,7 +41,7 @@ def mean_and_max(
 
 def kept_pairs(iou: Float64[Tensor, "N K"], most: int = KEPT) -> Float16[Tensor, "n k"]:
     """Rows and columns evenly spread over the matrix, at most ``most`` of each; a figure shows no more."""
-    rows, columns = (torch.linspace(0, size - 1, min(size, most)).round().long() for size in iou.shape)
+    rows, columns = (evenly(size, most) for size in iou.shape)
     return iou[rows][:, columns].half()
 
 
