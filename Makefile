@@ -25,6 +25,9 @@ $(READY): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,dev]'
 	@touch $(READY)
 
+bench: $(READY)  ## time every stage against the plain way, on PARAMDIFF_DATA=ROOT or random data
+	@$(BIN)/python -m benchmarks
+
 clean:  ## remove the environment and caches, keep runs/
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 

@@ -1,0 +1,1 @@
+"""One module per case; each says what the plain way is."""
