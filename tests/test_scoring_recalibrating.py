@@ -165,7 +165,11 @@ def test_evened_batches_hold_the_same_items_in_nearly_equal_parts(n, size, least
     x, y = (torch.cat(column) for column in zip(*found, strict=True))
     assert torch.equal(x, torch.arange(n)) and torch.equal(y, 2 * x)
     sizes = [len(batch[0]) for batch in found]
-    assert max(sizes) - min(sizes) <= 1 and min(sizes) >= min(n, least) and max(sizes) < 2 * max(least, n / 2) + 1
+    assert (
+        max(sizes) - min(sizes) <= 1
+        and min(sizes) >= min(n, least)
+        and max(sizes) < 2 * max(least, n / 2) + 1
+    )
 
 
 def test_batches_that_cannot_be_cut_or_joined_stay():
