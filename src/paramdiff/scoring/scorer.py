@@ -15,7 +15,7 @@ Ensembles are scored in the same pass: the outputs of a group's networks for one
 and judged like those of a network (:mod:`paramdiff.scoring.groups`).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -152,8 +152,15 @@ class Scorer:
 
     def items(self, split: Split) -> int:
         """How many items :meth:`score` looks at."""
-        n = len(self._data(split))
-        return min(n, self.task.selection_items) if split == "train" else n
+        return self.training_items(self.task.selection_items) if split == "train" else len(self._data(split))
+
+    def training_items(self, most: int) -> int:
+        """How many items of training data there are, up to ``most``."""
+        return min(most, len(self._data("train")))
+
+    def training_subset(self, items: int) -> Iterator[Batch]:
+        """A fixed random subset of the training data, all of it if there is no more; not augmented."""
+        return random_subset(self._data("train"), items)
 
     def _score_training(
         self, vectors: Float[Tensor, "N D"], items: int, ensembles: Sequence[Sequence[int]] = ()
@@ -162,7 +169,7 @@ class Scorer:
         data = self._data("train")
         if len(data) <= items:
             return self._score(vectors, "train", data.batches, len(data), ensembles)
-        subset = lambda: random_subset(data, items)
+        subset = lambda: self.training_subset(items)
         return self._score(vectors, f"{items:,} of train", subset, None, ensembles)
 
     def _data(self, split: str) -> Data:
