@@ -171,11 +171,11 @@ def test_one_at_a_time_draws_the_same_vectors():
     fitted = ParameterDiffusion(**SMALL, steps=2, width=16, scheduler="ddpm", sample_steps=4).fit(
         plain_zoo(12, 64)
     )
-    single = sample.changed(fitted, chunk=1)
+    single = sample.changed(fitted, drawn_at_once=1)
     drawn = []
     single._sample = lambda rows, *others, own=single._sample: drawn.append(len(rows)) or own(rows, *others)
     assert torch.allclose(single.sample(3), fitted.sample(3), atol=1e-5)
-    assert drawn == [1, 1, 1] and Generator.chunk == fitted.chunk == 100
+    assert drawn == [1, 1, 1] and Generator.drawn_at_once == fitted.drawn_at_once == 100
 
 
 def test_paper_is_scaled_to_all_of_its_steps(rows):

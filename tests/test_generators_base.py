@@ -31,6 +31,13 @@ def test_the_registry_knows_what_is_built_in():
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
+def test_settings_hide_no_class_attribute(name: str):
+    """A setting called ``chunk`` once became the number of samples that are drawn at once."""
+    settings = OmegaConf.structured(registry()[name]).keys()
+    assert not set(settings) & {key for key in vars(Generator) if not key.startswith("_")}
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_sample_i_has_the_same_bits_for_every_n(name: str, fitted: dict[str, Generator]):
     many = drawn_from(fitted[name], 150, seed=3)
     assert many.shape == (150, 33)

@@ -106,6 +106,6 @@ def _paper_seconds(sizes: Sizes, zoo: Zoo) -> Estimate:
     fixed, fitted = fit(1, 1)
     autoencoder = max(0.0, fit(1 + sizes.autoencoder_steps, 1)[0] - fixed) / sizes.autoencoder_steps
     denoiser = max(0.0, fit(1, 1 + sizes.steps)[0] - fixed) / sizes.steps
-    one_by_one = changed(fitted, chunk=1)
+    one_by_one = changed(fitted, drawn_at_once=1)
     sample = timed(lambda: one_by_one.sample(sizes.plain_n), sizes.device)[0] / sizes.plain_n
     return Estimate(fixed + whole.autoencoder_steps * autoencoder + whole.steps * denoiser + sizes.n * sample)

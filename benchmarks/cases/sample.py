@@ -38,7 +38,7 @@ QUICK = {"plain_n": 1}
 def run(sizes: Sizes) -> Iterator[Row]:
     zoo = reference(sizes).zoo
     fitted = recipe_generator(sizes.fit, sizes.device).fit(zoo)
-    plain = changed(fitted, scheduler="ddpm", sample_steps=sizes.plain_steps, chunk=1)
+    plain = changed(fitted, scheduler="ddpm", sample_steps=sizes.plain_steps, drawn_at_once=1)
     ways, _ = measured(
         Candidate("ours", lambda: fitted.sample(sizes.n)),
         Candidate(
@@ -51,7 +51,7 @@ def run(sizes: Sizes) -> Iterator[Row]:
 
 
 def changed(fitted: Generator, **settings: Any) -> Generator:
-    """A fitted generator with other settings of sampling; ``chunk`` is how many it draws at once."""
+    """A fitted generator with other settings of sampling, ``drawn_at_once`` among them."""
     with tempfile.TemporaryDirectory() as folder:
         fitted.save(f"{folder}/generator")
         again = Generator.load(f"{folder}/generator")

@@ -47,11 +47,11 @@ class Generator(ABC):
 
     Class attributes:
         name: the row name in ``results.json``, and the key under which it is registered.
-        chunk: samples drawn at once; 1 where drawing one is expensive.
+        drawn_at_once: samples of one call of :meth:`_sample`; fewer where drawing one is expensive.
     """
 
     name: ClassVar[str] = ""
-    chunk: ClassVar[int] = CHUNK
+    drawn_at_once: ClassVar[int] = CHUNK
     sampling: ClassVar[tuple[str, ...]] = ()
     """Names of the settings that only :meth:`sample` reads: they may change without fitting again."""
     knob: ClassVar[str | None] = None
@@ -123,7 +123,7 @@ class Generator(ABC):
             raise GeneratorError(f"n = {n} samples", expected="at least 1")
         own_probe = normalised(probe, self.normaliser)
         dim = len(self.normaliser.mean)
-        size = max(1, min(self.chunk, ELEMENTS // dim))
+        size = max(1, min(self.drawn_at_once, ELEMENTS // dim))
         v = torch.empty(n, dim)
         for start in range(0, n, size):
             with suitable_threads(dim):

@@ -37,7 +37,7 @@ class FineTuned(Generator):
     """
 
     name: ClassVar[str] = "fine-tuned"
-    chunk: ClassVar[int] = 20
+    drawn_at_once: ClassVar[int] = 20
     sampling: ClassVar[tuple[str, ...]] = ("steps", "lr")
     asks: ClassVar[bool] = True
     steps: int = 20
