@@ -152,7 +152,8 @@ class LatentDiffusion(Prior):
         self, net: nn.Module, z: Float[Tensor, "n L"], t: Int[Tensor, "n"], eps: Float[Tensor, "n L"]
     ) -> Float[Tensor, ""]:
         """Equation 6: mean squared error of the prediction at times ``t`` with noise ``eps``."""
-        z, t, eps = (part.to(self.settings.torch_device) for part in (z, t, eps))
+        device = self.settings.torch_device
+        z, t, eps = (part.to(device, non_blocking=True) for part in (z, t, eps))  # the host goes on
         noisy = self.signal[t].unsqueeze(1) * z + self.noise[t].unsqueeze(1) * eps
         c, d = TARGETS[self.settings.prediction]
         return (self.predict(net, noisy, t) - (c * z + d * eps)).square().mean()
@@ -221,7 +222,7 @@ class LatentDiffusion(Prior):
     def path(self, indices: Sequence[int], seed: int) -> list[Float[Tensor, "n L"]]:
         trace: list[Tensor] = []
         self._reverse(indices, seed, trace)
-        return [z.cpu() for z in trace]
+        return list(torch.stack(trace).cpu())
 
     @torch.no_grad()
     def _reverse(self, indices: Sequence[int], seed: int, trace: list[Tensor] | None = None) -> Tensor:

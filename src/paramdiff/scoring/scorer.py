@@ -141,14 +141,14 @@ class Scorer:
         data = self._data("train")
         with suitable_threads(self._parameters):
             seen, boundary = self._prepare(next(iter(data.shuffled(batch))))
-            return torch.stack([self._gradient(v, seen, boundary) for v in vectors])
+            return torch.stack([self._gradient(v, seen, boundary) for v in vectors]).cpu()
 
     def _gradient(self, v: Float[Tensor, "D"], batch: Batch, boundary: Any) -> Float[Tensor, "D"]:
         with torch.enable_grad():
-            v = v.to(self.device).requires_grad_()
+            v = v.to(self.device, non_blocking=True).requires_grad_()
             outputs = self._outputs(boundary, v)
             (gradient,) = torch.autograd.grad(self.task.loss(outputs, batch), v)
-        return gradient.cpu()
+        return gradient
 
     def items(self, split: Split) -> int:
         """How many items :meth:`score` looks at."""
@@ -236,7 +236,7 @@ class Scorer:
 
     def _outputs(self, boundary: Any, v: Tensor) -> Any:
         with self._products:
-            return self.shared.suffix(boundary, self.spec.unflatten(v.to(self.device)))
+            return self.shared.suffix(boundary, self.spec.unflatten(v.to(self.device, non_blocking=True)))
 
     def _outcomes(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
         """Outcomes of one network for one batch, {name: [B]}, with NaN counted as wrong."""
