@@ -22,7 +22,6 @@ by at most ``VARIANCE``, and the energy is at most ``ENERGY`` above that at 1,00
 """
 
 import argparse
-import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -36,11 +35,12 @@ from torch import Tensor
 from paramdiff.files import write_json
 from paramdiff.generators.diffusion import SAMPLERS
 from paramdiff.generators.pdiff import ParameterDiffusion
+from paramdiff.mistakes import error_iou
 from paramdiff.run.config import build
 from paramdiff.run.launch import composed
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.seeds import generator
-from paramdiff.study.similarity import Behaviour
+from paramdiff.study.similarity import within
 from paramdiff.tasks.base import Task
 from paramdiff.zoo.importing import open_zoo
 from paramdiff.zoo.reading import load_file
@@ -156,9 +156,9 @@ class Scores:
     def of(self, vectors: Tensor) -> tuple[float, float]:
         scores = self.scorer.score(vectors, "test")
         wrong = ~scores.outcomes["correct"]
-        within = Behaviour.of(wrong, wrong[:1]).within
-        assert within is not None
-        return float(scores.metric.mean()), within
+        similarity = within(error_iou(wrong, wrong))
+        assert similarity is not None
+        return float(scores.metric.mean()), similarity
 
 
 def run(
@@ -186,8 +186,8 @@ def run(
         found["floors"][f"{process} {prediction}"] = members.floor
         for solver in SAMPLERS[process]:
             cells = measured(fitted, members, solver, steps, n)
-            for cell in cells if scores is not None else ():
-                if cell.steps in SCORED_STEPS:
+            for cell in cells:
+                if scores is not None and cell.steps in SCORED_STEPS:
                     fitted.scheduler, fitted.sample_steps = solver, cell.steps
                     cell.accuracy, cell.similarity = scores.of(fitted.sample(SCORED))
             found["enough"][f"{process} {prediction} {solver}"] = enough(cells)
@@ -196,15 +196,14 @@ def run(
 
 
 def table(found: dict[str, Any]) -> str:
-    """Rows are numbers of steps; a cell holds distance, variance and energy (in thousandths)."""
-    lines = []
+    """A row a solver: distance, variance and energy (in thousandths) for each number of steps; accuracy, similarity."""
+    steps = sorted({cell["steps"] for cell in found["cells"]})
+    lines = [_row(("", *steps, "enough")), _row(["---"] * (len(steps) + 2))]
     for name, count in found["enough"].items():
         cells = [c for c in found["cells"] if f"{c['process']} {c['prediction']} {c['solver']}" == name]
-        lines += [_row((name, *(c["steps"] for c in cells), "enough"))] if not lines else []
-        lines += [_row(["---"] * (len(cells) + 2))] if len(lines) == 1 else []
-        lines.append(_row((name, *(_cell(c) for c in cells), count)))
+        lines.append(_row((name, *map(_cell, cells), count)))
     floors = ", ".join(f"{name} {1000 * floor:.1f}" for name, floor in found["floors"].items())
-    return "\n".join([*lines, f"energy between halves of the members: {floors}"])
+    return "\n".join([*lines, "", f"energy between halves of the members: {floors}"])
 
 
 def _cell(cell: dict[str, Any]) -> str:
@@ -239,7 +238,8 @@ def main() -> None:
     found = run(zoo, task if words.score else None, n=words.n)
     write_json(words.out, found)
     print(table(found))
-    print(json.dumps(found["enough"]))
+    if "originals" in found:
+        print("originals: accuracy {accuracy:.4f}, similarity {similarity:.3f}".format(**found["originals"]))
 
 
 if __name__ == "__main__":
