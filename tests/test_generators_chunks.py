@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from paramdiff.generators import chunks
 from paramdiff.generators.chunks import Chunks, Whole, restored
 from paramdiff.generators.members import Members
 from paramdiff.parameters.normalise import Normaliser
@@ -15,21 +16,21 @@ def centred(x: torch.Tensor) -> torch.Tensor:
 def test_members_come_back_exactly_where_components_suffice(dim: int):
     """Also with a last chunk that is shorter, or shorter than it has components."""
     x = centred(scattered(9, dim))
-    chunks = Chunks.fit(x, 32, 20)
-    assert len(chunks.basis) == 8  # nine members span no more
-    y = chunks.project(x)
-    assert y.shape == (9, chunks.dim) and chunks.dim == 8 * -(-dim // 32)
-    assert torch.allclose(chunks.expand(y), x, atol=1e-5)
+    cut = Chunks.fit(x, 32, 20)
+    assert len(cut.basis) == 8  # nine members span no more
+    y = cut.project(x)
+    assert y.shape == (9, cut.dim) and cut.dim == 8 * -(-dim // 32)
+    assert torch.allclose(cut.expand(y), x, atol=1e-5)
 
 
 def test_errors_mean_the_same_in_both():
     """A mean square over the sequence is the mean square over the vector that it decodes to."""
     x = centred(scattered(40, 200))
-    chunks = Chunks.fit(x, 50, 5)
-    noise = torch.randn(40, chunks.dim, generator=torch.Generator().manual_seed(0))
-    moved = chunks.expand(chunks.project(x) + noise) - chunks.expand(chunks.project(x))
+    cut = Chunks.fit(x, 50, 5)
+    noise = torch.randn(40, cut.dim, generator=torch.Generator().manual_seed(0))
+    moved = cut.expand(cut.project(x) + noise) - cut.expand(cut.project(x))
     assert moved.square().mean().item() == pytest.approx(noise.square().mean().item(), rel=1e-4)
-    assert chunks.scale == pytest.approx((20 / 200) ** 0.5)
+    assert cut.scale == pytest.approx((20 / 200) ** 0.5)
 
 
 def test_each_chunk_has_components_of_its_own():
@@ -47,9 +48,18 @@ def test_each_chunk_has_components_of_its_own():
 def test_a_chunk_without_variation_is_its_mean():
     x = centred(scattered(6, 96))
     x[:, 32:64] = 3.0
-    chunks = Chunks.fit(x, 32, 4)
-    assert torch.equal(chunks.expand(torch.randn(2, chunks.dim))[:, 32:64], torch.full((2, 32), 3.0))
-    assert bool((chunks.basis[:, 32:64] == 0).all())
+    cut = Chunks.fit(x, 32, 4)
+    assert torch.equal(cut.expand(torch.randn(2, cut.dim))[:, 32:64], torch.full((2, 32), 3.0))
+    assert bool((cut.basis[:, 32:64] == 0).all())
+
+
+def test_there_are_never_more_than_so_many_chunks(monkeypatch: pytest.MonkeyPatch):
+    """So the network behind them does not grow with D."""
+    monkeypatch.setattr(chunks, "MOST", 4)
+    x = centred(scattered(6, 103))
+    cut = Chunks.fit(x, 10, 8)
+    assert cut.length == 26 and cut.dim == 4 * 5
+    assert torch.allclose(cut.expand(cut.project(x)), x, atol=1e-5)
 
 
 def test_a_view_of_raw_vectors_gives_the_same():

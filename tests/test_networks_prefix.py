@@ -350,6 +350,18 @@ def test_gradients_reach_the_state_and_nothing_else():
         torch.testing.assert_close(tensor.grad, network.get_parameter(name).grad)
 
 
+def test_frozen_parameters_in_the_boundary_take_no_gradients():
+    class Scaled(Module):
+        def forward(self, x):
+            return self.b(self.a(x)) * self.c.bias.reshape(1, -1)
+
+    network = Scaled()
+    split = SharedPrefix(network, ["b.weight"])
+    boundary = split.prefix(X)
+    assert not any(value.requires_grad for value in boundary)
+    check(network, "b", X)
+
+
 def test_stacked_states_under_vmap():
     network = mlp()
     spec = ParameterSpec.from_model(network, "2,3")

@@ -19,7 +19,7 @@ ITEMS_AT_ONCE = 1 << 16
 
 def error_iou(wrong_a: Bool[Tensor, "N items"], wrong_b: Bool[Tensor, "M items"]) -> Float64[Tensor, "N M"]:
     """Similarity of every pair (eq. 7), all intersections as one matrix product per block of items."""
-    both = torch.zeros(len(wrong_a), len(wrong_b), dtype=torch.float64)
+    both = torch.zeros(len(wrong_a), len(wrong_b), dtype=torch.float64, device=wrong_a.device)
     for start in range(0, wrong_a.shape[1], ITEMS_AT_ONCE):
         block = slice(start, start + ITEMS_AT_ONCE)
         both += (wrong_a[:, block].float() @ wrong_b[:, block].float().T).double()

@@ -7,12 +7,13 @@ modules, optimisers and losses, and every random draw is keyed by its step (:mod
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from paramdiff.errors import NumericalError
@@ -135,6 +136,22 @@ def require_finite(value: Any, where: str, hint: str = "", path: str = "") -> No
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             require_finite(item, where, hint, f"{path}/{index}")
+
+
+def require_finite_steps(finite: Sequence[Bool[Tensor, ""]], where: Callable[[int], str]) -> None:
+    """Raise :class:`NumericalError` for the first step whose flag is False.
+
+    For loops that keep ``isfinite(z).all()`` of every step: a device is stopped once, not in each of them.
+
+    Args:
+        where: from the index of a step to what it is called.
+    """
+    flags = torch.stack(list(finite)).tolist()
+    if not all(flags):
+        raise NumericalError(
+            f"{where(flags.index(False))}: NaN or Inf in the result",
+            remedy="lower the learning rate, or run `paramdiff inspect` on the zoo",
+        )
 
 
 class Ema:

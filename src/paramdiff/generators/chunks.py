@@ -12,7 +12,8 @@ heart. Because the components are orthonormal, an error in y is the error in x i
 *mean* squares of both equal, so objectives mean the same), plus what r components leave out.
 
 Memory: the components, ``r D <= K D`` numbers, never more than the zoo; fitting them streams over chunks. The
-network has ``D r / S`` inputs instead of D.
+network has ``C r`` inputs instead of D, and chunks get longer where there would be more than 256 of them, so that it
+never grows beyond that.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,9 @@ from torch import Tensor
 
 from paramdiff.generators.members import Matrix
 from paramdiff.generators.principal import PrincipalComponents
+
+MOST = 256
+"""Chunks of a vector, at most."""
 
 
 class Chunks:
@@ -40,8 +44,10 @@ class Chunks:
 
     @classmethod
     def fit(cls, x: Matrix, length: int, components: int) -> Self:
-        """At most ``components`` a chunk, and no more than K - 1: members span no more."""
+        """Chunks of ``length`` or, of long vectors, more; at most ``components`` each, and no more than K - 1:
+        members span no more."""
         k, dim = x.shape
+        length = max(length, -(-dim // MOST))
         rank = max(1, min(components, k - 1))
         mean, basis = torch.empty(dim), torch.zeros(rank, dim)
         for columns in _chunks(dim, length):

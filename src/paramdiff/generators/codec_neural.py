@@ -57,7 +57,7 @@ class AutoencoderSettings(Settings):
     Attributes:
         codec: ``conv`` (1-D convolutions) or ``fc`` (fully connected, with as many layers and parameters).
         chunk: S, coordinates of a chunk; vectors longer than one are cut (:mod:`paramdiff.generators.chunks`).
-            0 never cuts: time and memory then grow with D L.
+            Where that would be more than 256 chunks they get longer. 0 never cuts: time and memory grow with D L.
         components: principal components of a chunk that are kept; fewer if the members span fewer.
         latent: L, length of a latent.
         channels: channels of each encoder layer; the decoder mirrors them.
@@ -161,7 +161,7 @@ class NeuralCodec(Codec):
         own, draw = self.settings, generator("autoencoder", self.settings.seed, step)
         rows = torch.randperm(len(y), generator=draw)[: own.autoencoder_batch]
         for part in rows.chunk(-(-len(rows) // self._rows(y.shape[1], len(rows)))):
-            batch = y[part].to(own.torch_device)
+            batch = y[part].to(own.torch_device, non_blocking=True)
             yield self._objective(net, batch, draw) * (len(part) / len(rows))
 
     @torch.no_grad()
@@ -210,10 +210,10 @@ class NoisyCodec(NeuralCodec):
     def _objective(self, net: Autoencoder, batch: Float[Tensor, "n M"], draw: torch.Generator) -> Tensor:
         """Equation 5."""
         own = self.settings
-        noise = torch.randn(batch.shape, generator=draw).to(batch.device)
+        noise = torch.randn(batch.shape, generator=draw).to(batch.device, non_blocking=True)
         z = net.encode(batch + own.parameter_noise * self.sequences.scale * noise)
         deviation = (z.var(0, correction=0) + 1e-12).sqrt()  # the root of 0 has no gradient
-        noise = torch.randn(z.shape, generator=draw).to(z.device)
+        noise = torch.randn(z.shape, generator=draw).to(z.device, non_blocking=True)
         again = net.decode(z + own.latent_noise * deviation * noise)
         return (again - batch).square().mean()
 

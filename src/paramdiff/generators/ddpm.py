@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from paramdiff.training import require_finite
+from paramdiff.training import require_finite_steps
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """``(z_t [n, L], t [n]) -> prediction [n, L]``."""
@@ -68,7 +68,7 @@ def reverse(
         trace: is filled with the latents before every step and after the last one.
 
     Raises:
-        NumericalError: NaN or Inf in some step.
+        NumericalError: NaN or Inf in some step, the first of which is named when all are done.
     """
     kind = scheduler_class(scheduler)
     own = {} if scheduler == "dpm-solver++" else {"clip_sample": False}  # that one never clips
@@ -79,10 +79,12 @@ def reverse(
     process.set_timesteps(min(sample_steps, timesteps))
     if trace is not None:
         trace.append(z)
-    for step, t in enumerate(process.timesteps.tolist()):
+    times, finite = process.timesteps.tolist(), []
+    for t in times:
         predicted = denoise(z, torch.full((len(z),), t, device=z.device))
         z = process.step(predicted, t, z, generator=generators).prev_sample
-        require_finite(z, f"reverse diffusion, step {step + 1} (t = {t})")
+        finite.append(z.isfinite().all())
         if trace is not None:
             trace.append(z)
+    require_finite_steps(finite, lambda step: f"reverse diffusion, step {step + 1} (t = {times[step]})")
     return z

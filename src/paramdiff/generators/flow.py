@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from paramdiff.training import require_finite
+from paramdiff.training import require_finite_steps
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """``(z_tau [n, L], t [n]) -> velocity [n, L]``, with t = 0..T-1 for tau = 1/T..1, as in a diffusion."""
@@ -44,7 +44,7 @@ def follow(
         trace: is filled with the latents before every step and after the last one.
 
     Raises:
-        NumericalError: NaN or Inf in some step.
+        NumericalError: NaN or Inf in some step, the first of which is named when all are done.
     """
 
     def at(z: Tensor, level: int) -> Tensor:
@@ -52,13 +52,15 @@ def follow(
 
     trace = [] if trace is None else trace
     trace.append(z)
-    for step, (level, after) in enumerate(pairwise(visited(solver, timesteps, sample_steps).tolist())):
+    levels, finite = visited(solver, timesteps, sample_steps).tolist(), []
+    for level, after in pairwise(levels):
         slope, size = at(z, level), (after - level) / timesteps
         if solver == "heun" and after > 0:
             slope = (slope + at(z + size * slope, after)) / 2
         z = z + size * slope
-        require_finite(z, f"flow, step {step + 1} (t = {level})")
+        finite.append(z.isfinite().all())
         trace.append(z)
+    require_finite_steps(finite, lambda step: f"flow, step {step + 1} (t = {levels[step]})")
     return z
 
 

@@ -74,7 +74,7 @@ class VariationalCodec(NeuralCodec):
     def _objective(self, net: Autoencoder, batch: Float[Tensor, "n D"], draw: torch.Generator) -> Tensor:
         mean, code = net.encode(batch).chunk(2, 1)
         log_variance = logsigmoid(code)
-        noise = torch.randn(mean.shape, generator=draw).to(mean.device)
+        noise = torch.randn(mean.shape, generator=draw).to(mean.device, non_blocking=True)
         again = net.decode(mean + (log_variance / 2).exp() * noise)
         divergence = twice_divergence(mean, log_variance).mean() * self.sequences.scale**2 / batch.shape[1]
         return (again - batch).square().mean() + self.settings.beta * divergence

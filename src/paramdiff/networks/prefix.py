@@ -129,7 +129,8 @@ class SharedPrefix:
         if self._prefix is None:
             return inputs
         with torch.no_grad(), evaluating(self._modules):
-            return self._prefix(*inputs)
+            boundary = self._prefix(*inputs)
+        return tree_map_only(Tensor, Tensor.detach, boundary)  # a view of a parameter still takes gradients
 
     @torch.no_grad()
     def _verify(self, inputs: tuple[Any, ...]) -> None:

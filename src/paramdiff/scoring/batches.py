@@ -55,10 +55,10 @@ def random_subset(data: Data, items: int) -> Iterator[Batch]:
             if index == 0 or float(torch.rand((), generator=draws)) < items / len(data):
                 yield batch
             continue
-        mask = chosen[start : start + size]
+        kept = chosen[start : start + size].nonzero()[:, 0]  # on the CPU: a mask would stop the device
         start += size
-        if bool(mask.any()):
-            yield tree_map(lambda leaf, mask=mask: leaf[mask.to(leaf.device)], batch)
+        if len(kept):
+            yield tree_map(lambda leaf, kept=kept: leaf[kept.to(leaf.device, non_blocking=True)], batch)
 
 
 def evened(batches: Iterable[Batch], least: int) -> list[Batch]:

@@ -66,8 +66,8 @@ def distinct(vectors: Float[Tensor, "N D"]) -> tuple[list[int], Int[Tensor, "N"]
     seen: dict[bytes, int] = {}
     first: list[int] = []
     again: list[int] = []
-    for row, v in enumerate(vectors):
-        digest = hashlib.blake2b(v.contiguous().view(torch.uint8).cpu().numpy()).digest()
+    for row, v in enumerate(vectors.cpu()):
+        digest = hashlib.blake2b(v.contiguous().view(torch.uint8).numpy()).digest()
         if digest not in seen:
             seen[digest] = len(first)
             first.append(row)

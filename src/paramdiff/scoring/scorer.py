@@ -6,10 +6,10 @@ for the next call (:class:`paramdiff.networks.prefix.SharedPrefix`). The rest, t
 computed once per network.
 
 Small batches are joined first (:mod:`paramdiff.scoring.batches`): with the 32 items a batch of the digits
-task this makes scoring 5 to 9 times faster. Suffixes are computed one after another. Stacking them with
-``torch.func.vmap`` was measured (one CPU core, stacks of 4 to 64) and left out: it doubles the speed of the
+task this makes scoring 5 to 9 times faster. On a CPU suffixes are computed one after another. Stacking them
+(:mod:`paramdiff.scoring.stacking`) was measured there (one core, stacks of 4 to 64): it doubles the speed of the
 MLP 64-50-25-10 at 128 items a batch and gives nothing from 256 items on; two convolutions with BatchNorm get
-15-30% faster at 128 items and 2 to 7 times slower at 512.
+15-30% faster at 128 items and 2 to 7 times slower at 512. On other devices they are stacked.
 
 Ensembles are scored in the same pass: the outputs of a group's networks for one batch are combined by the task
 and judged like those of a network (:mod:`paramdiff.scoring.groups`).
@@ -32,6 +32,7 @@ from paramdiff.progress import bar, say
 from paramdiff.scoring.batches import random_subset
 from paramdiff.scoring.cache import Cache
 from paramdiff.scoring.groups import Group, Waiting, distinct, distinct_groups, order
+from paramdiff.scoring.stacking import Stack
 from paramdiff.seeds import seeded
 from paramdiff.tasks.base import Batch, Data, Task
 from paramdiff.tasks.data import ready
@@ -92,20 +93,24 @@ class Scorer:
         device: where the networks run.
         cache_bytes: memory for what is kept between calls, on that device.
         precision: of the networks' products (:mod:`paramdiff.networks.precision`).
+        stack: networks whose suffixes run at once; by default one on a CPU, and on other devices as many as fit
+            into a part of the free memory.
 
     Raises:
+        ConfigError: an unknown precision, or a stack below 1.
         TaskError: the zoo belongs to another network than the task's.
     """
 
     def __init__(
         self, task: Task, zoo: Zoo, device: str | torch.device = "cpu", cache_bytes: int = CACHE_BYTES,
-        precision: str = "auto",
+        precision: str = "auto", stack: int | None = None,
     ) -> None:  # fmt: skip
         self.task, self.spec, self.device = task, zoo.spec, torch.device(device)
         network = _network(task, zoo).to(self.device)
         self._parameters = size(network)
         self._products = products(precision, self._parameters, self.device)
         self.shared = SharedPrefix(network, zoo.spec.keys)
+        self._stack = Stack(self._outputs, self.device, stack)
         self._cache = Cache(cache_bytes)
         self._splits: dict[str, Data] = {}
         self._announced = False
@@ -141,14 +146,14 @@ class Scorer:
         data = self._data("train")
         with suitable_threads(self._parameters):
             seen, boundary = self._prepare(next(iter(data.shuffled(batch))))
-            return torch.stack([self._gradient(v, seen, boundary) for v in vectors])
+            return torch.stack([self._gradient(v, seen, boundary) for v in vectors]).cpu()
 
     def _gradient(self, v: Float[Tensor, "D"], batch: Batch, boundary: Any) -> Float[Tensor, "D"]:
         with torch.enable_grad():
-            v = v.to(self.device).requires_grad_()
+            v = v.to(self.device, non_blocking=True).requires_grad_()
             outputs = self._outputs(boundary, v)
             (gradient,) = torch.autograd.grad(self.task.loss(outputs, batch), v)
-        return gradient.cpu()
+        return gradient
 
     def items(self, split: Split) -> int:
         """How many items :meth:`score` looks at."""
@@ -223,8 +228,7 @@ class Scorer:
         singly: dict[int, dict[str, Tensor]] = {}
         together: dict[int, dict[str, Tensor]] = {}
         waiting = Waiting(groups)
-        for network in order(groups, len(vectors)):
-            outputs = self._outputs(boundary, vectors[network])
+        for network, outputs in self._stack.outputs(boundary, vectors, order(groups, len(vectors))):
             singly[network] = self._outcomes(outputs, batch)
             for group, members in waiting.add(network, outputs):
                 joint = self.task.ensemble(members)
@@ -243,7 +247,7 @@ class Scorer:
 
     def _outputs(self, boundary: Any, v: Tensor) -> Any:
         with self._products:
-            return self.shared.suffix(boundary, self.spec.unflatten(v.to(self.device)))
+            return self.shared.suffix(boundary, self.spec.unflatten(v.to(self.device, non_blocking=True)))
 
     def _outcomes(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
         """Outcomes of one network for one batch, {name: [B]}, with NaN counted as wrong."""

@@ -114,7 +114,7 @@ class ImageData:
         if not isinstance(images, Tensor):
             return images.read(orders)
         # index_select copies whole images; indexing with [...] would go byte by byte
-        return (images.index_select(0, order.to(images.device)) for order in orders)
+        return (images.index_select(0, order.to(images.device, non_blocking=True)) for order in orders)
 
     def batches(self) -> Iterator[tuple[Float[Tensor, "B C H W"], Int[Tensor, "B"]]]:
         size, labels = self.scoring_batch_size, self.labels.split(self.scoring_batch_size)
@@ -128,7 +128,7 @@ class ImageData:
         drawn = self.augment.draw(len(self), self.shape, seed).to(self.device)
         orders = epoch_order(len(self), self.batch_size, seed)
         for order, pixels in zip(orders, self.read(orders), strict=True):
-            items, images = order.to(self.device), self._here(pixels)
+            items, images = order.to(self.device, non_blocking=True), self._here(pixels)
             if self.augment:
                 images = self.augment.apply(images, drawn[:, items])
             yield self._normalise(images), self.labels[items]
