@@ -10,7 +10,7 @@ similarity near 1 however they differ, so compare only networks of similar accur
 """
 
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Shaped
 from torch import Tensor
 
 ITEMS_AT_ONCE = 1 << 16
@@ -22,6 +22,14 @@ def error_iou(wrong_a: Bool[Tensor, "N items"], wrong_b: Bool[Tensor, "M items"]
     both = torch.zeros(len(wrong_a), len(wrong_b), dtype=torch.float64, device=wrong_a.device)
     for start in range(0, wrong_a.shape[1], ITEMS_AT_ONCE):
         block = slice(start, start + ITEMS_AT_ONCE)
-        both += (wrong_a[:, block].float() @ wrong_b[:, block].float().T).double()
+        both += _in_common(wrong_a[:, block], wrong_b[:, block])
     either = wrong_a.sum(1).double()[:, None] + wrong_b.sum(1).double() - both
     return torch.where(either > 0, both / either.clamp_min(1), 1.0)
+
+
+def _in_common(wrong_a: Bool[Tensor, "N items"], wrong_b: Bool[Tensor, "M items"]) -> Shaped[Tensor, "N M"]:
+    """Sizes of all intersections, exact: eight-bit factors where the processor's library takes them, which is
+    several times as fast as float32."""
+    if wrong_a.device.type == "cpu" and torch.backends.mkldnn.is_available() and min(wrong_a.shape) > 0:
+        return torch._int_mm(wrong_a.to(torch.int8), wrong_b.to(torch.int8).T)
+    return wrong_a.float() @ wrong_b.float().T
