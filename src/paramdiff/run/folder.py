@@ -7,6 +7,9 @@ a stage's files or none, and its resumable state.
 
 Runs of one sweep share what they have in common: a stage that an earlier run of it did with the same
 fingerprint is copied (linked where the file system can), with the time it took there.
+
+Of several ranks (:mod:`paramdiff.ranks`) the first decides what is to be done, writes the folder and keeps its
+manifest; the others only take part in the work of stages that are shared.
 """
 
 import hashlib
@@ -19,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ from paramdiff import __version__
 from paramdiff.errors import RunFolderError
 from paramdiff.files import copy, disk_error, read_json, sha256, write_json, write_text
 from paramdiff.progress import say
+from paramdiff.ranks import by_main
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Stage:
         needs: files or folders of earlier stages, relative to the run folder.
         makes: files or folders it writes.
         work: does it, given a folder for state that lets it resume after a kill.
+        shared: whether all ranks do it together (and the first alone writes what it makes), else the first alone.
     """
 
     name: str
@@ -47,6 +52,7 @@ class Stage:
     needs: Sequence[str]
     makes: Sequence[str]
     work: Callable[[Path], None]
+    shared: bool = False
 
 
 class RunFolder:
@@ -108,15 +114,19 @@ class RunFolder:
             RunFolderError: another process holds it.
             DiskError: it cannot be made or written.
         """
+        with ExitStack() as held:
+            by_main(lambda: self._hold(held))
+            yield self
+
+    def _hold(self, held: ExitStack) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / ".lock").touch()
         except OSError as error:
             raise disk_error(error, self.path) from error
-        with _lock(self.path / ".lock"):
-            self.manifest |= {"settings": self.settings, **environment()}
-            self._write_manifest()
-            yield self
+        held.enter_context(_lock(self.path / ".lock"))
+        self.manifest |= {"settings": self.settings, **environment()}
+        self._write_manifest()
 
     def _write_manifest(self) -> None:
         write_json(self.path / "manifest.json", self.manifest)
@@ -127,17 +137,28 @@ class RunFolder:
         Raises:
             RunFolderError: a file of an earlier stage is missing.
         """
-        if self.is_current(stage):
-            say(f"  {stage.name}: unchanged, kept")
-            return
-        fingerprint = self._fingerprint(stage)
-        if self._copied(stage, fingerprint):
+        fingerprint = by_main(lambda: self._due(stage))
+        if fingerprint is None:
             return
         # The state's folder carries the fingerprint: other settings never resume from it.
         scratch = self.path / ".state" / f"{stage.name.replace(':', '-')}-{fingerprint[:12]}"
         start = time.monotonic()
-        stage.work(scratch)
-        seconds = round(time.monotonic() - start, 3)
+        if stage.shared:
+            stage.work(scratch)
+        else:
+            by_main(lambda: stage.work(scratch))
+        by_main(lambda: self._finish(stage, fingerprint, scratch, round(time.monotonic() - start, 3)))
+
+    def _due(self, stage: Stage) -> str | None:
+        """The fingerprint of a stage that is to be done; None if it is already, or a sibling did it."""
+        if self._is_current(stage):
+            say(f"  {stage.name}: unchanged, kept")
+            return None
+        fingerprint = self._fingerprint(stage)
+        return None if self._copied(stage, fingerprint) else fingerprint
+
+    def _finish(self, stage: Stage, fingerprint: str, scratch: Path, seconds: float) -> None:
+        """Record what was done, and remove the state that is no longer needed."""
         for name in stage.makes:
             self._hashes.pop(name, None)
         self.manifest["stages"][stage.name] = {
@@ -167,6 +188,9 @@ class RunFolder:
 
     def is_current(self, stage: Stage) -> bool:
         """Whether a stage was done with these settings and inputs and its files are as it left them."""
+        return by_main(lambda: self._is_current(stage))
+
+    def _is_current(self, stage: Stage) -> bool:
         done = self.manifest["stages"].get(stage.name)
         if done is None or not all((self.path / name).exists() for name in stage.needs):
             return False

@@ -5,7 +5,7 @@ here only carry what several stages need. Every generator, the main one and the 
 the same three steps: fit, sample, score.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from paramdiff.generators.base import Generator
 from paramdiff.generators.latent import LatentGenerator
 from paramdiff.generators.pdiff import ParameterDiffusion
 from paramdiff.progress import say
+from paramdiff.ranks import by_main
 from paramdiff.run.config import RunConfig, option_name, plain
 from paramdiff.run.folder import RunFolder, Stage, machine
 from paramdiff.run.latents import FILE as LATENTS
@@ -39,7 +40,7 @@ from paramdiff.run.results import (
 )
 from paramdiff.run.table import print_summary, print_sweep
 from paramdiff.scoring.scorer import Scorer
-from paramdiff.study.comparison import Originals, Scored
+from paramdiff.study.comparison import Comparison, Originals, Scored
 from paramdiff.study.ensembles import all_groups
 from paramdiff.study.summary import arrays
 from paramdiff.study.value import select_on_train
@@ -182,7 +183,7 @@ class Pipeline:
         say(f"{self.config.name} -> {self.folder.path}")
         wanted = GROUPS.get(command, (command,))
         with self.folder.opened():
-            self.folder.write_config(self.yaml)
+            by_main(lambda: self.folder.write_config(self.yaml))
             for group in wanted:
                 for stage in self.stages(group):
                     self.folder.run(stage)
@@ -208,11 +209,16 @@ class Pipeline:
             zoo = self.config.zoo.collect(self.task, scratch, self.device)
             zoo.about["task"] = self.settings["task"]
             zoo.require_usable()
-            self._aligned(zoo).save(self.folder.path / "zoo")
-            if (scratch / CURVE).exists():
-                write_json(self.folder.path / TRAINING, read_json(scratch / CURVE))
+            zoo = self._aligned(zoo)
+            by_main(lambda: self._keep_zoo(zoo, scratch / CURVE))
 
-        return [Stage("collect", [self.settings["task"], self.settings["zoo"]], [], ["zoo"], work)]
+        settings = [self.settings["task"], self.settings["zoo"]]
+        return [Stage("collect", settings, [], ["zoo"], work, shared=True)]
+
+    def _keep_zoo(self, zoo: Zoo, curve: Path) -> None:
+        zoo.save(self.folder.path / "zoo")
+        if curve.exists():
+            write_json(self.folder.path / TRAINING, read_json(curve))
 
     def _aligned(self, zoo: Zoo) -> Zoo:
         """The zoo with its hidden units in a common order, where ``zoo.align`` asks for it and it helps."""
@@ -272,29 +278,29 @@ class Pipeline:
     def _score_originals(self) -> Stage:
         def work(scratch: Path) -> None:
             scored = self._measure(self.zoo.vectors, ORIGINAL)
-            own = Originals(self.zoo, scored, self.task.higher_is_better).own
-            save_tensors(self.folder.path / ORIGINALS, scored.tensors() | arrays(own))
+            own = lambda: Originals(self.zoo, scored, self.task.higher_is_better).own
+            self._keep_scores(ORIGINALS, scored, own)
 
-        return Stage(f"score:{ORIGINAL}", self.settings["task"], ["zoo"], [ORIGINALS], work)
+        return Stage(f"score:{ORIGINAL}", self.settings["task"], ["zoo"], [ORIGINALS], work, shared=True)
 
     def _score(self, entry: Entry, group: str = "score") -> Stage:
         def work(scratch: Path) -> None:
-            scored = self._measure(self._vectors(entry), entry.name)
-            seen = arrays(self.originals.compare(self._vectors(entry), scored))
-            save_tensors(self.folder.path / entry.scores, scored.tensors() | seen)
+            vectors = self._vectors(entry)
+            scored = self._measure(vectors, entry.name)
+            self._keep_scores(entry.scores, scored, lambda: self.originals.compare(vectors, scored))
 
-        return Stage(
-            f"{group}:{entry.name}",
-            self.settings["task"],
-            ["zoo", entry.samples, ORIGINALS],
-            [entry.scores],
-            work,
-        )
+        needs = ["zoo", entry.samples, ORIGINALS]
+        return Stage(f"{group}:{entry.name}", self.settings["task"], needs, [entry.scores], work, shared=True)
 
     def _measure(self, vectors: Tensor, name: str) -> Scored:
         say(f"  scoring {name}")
         train = self.scorer.score(vectors, "train")
         return Scored.of(train, self.scorer.score(vectors, "test", all_groups(len(vectors))))
+
+    def _keep_scores(self, file: str, scored: Scored, compared: Callable[[], Comparison]) -> None:
+        """The scores on disk, with what a comparison with the originals shows."""
+        path = self.folder.path / file
+        by_main(lambda: save_tensors(path, scored.tensors() | arrays(compared())))
 
     def _score_main(self) -> list[Stage]:
         return [self._score_originals(), self._score(self.main), self._best()]
