@@ -24,9 +24,10 @@ from paramdiff.generators.pdiff import ParameterDiffusion
 from paramdiff.progress import say
 from paramdiff.ranks import by_main
 from paramdiff.run.config import RunConfig, option_name, plain
-from paramdiff.run.folder import RunFolder, Stage, machine
+from paramdiff.run.folder import RunFolder, Stage
 from paramdiff.run.latents import FILE as LATENTS
 from paramdiff.run.latents import latent_points
+from paramdiff.run.machine import machine
 from paramdiff.run.results import (
     ORIGINAL,
     SCHEMA,
@@ -185,6 +186,8 @@ class Pipeline:
         with self.folder.opened():
             by_main(lambda: self.folder.write_config(self.yaml))
             for group in wanted:
+                if group == "compare":
+                    self.folder.run_apart([self._drawn(entry) for entry in self.baselines])
                 for stage in self.stages(group):
                     self.folder.run(stage)
                 if group == "compare" or command == "score":
@@ -317,12 +320,13 @@ class Pipeline:
         return Stage("score:best", [], ["zoo", self.main.scores, self.main.samples], [BEST], work)
 
     def _compare(self) -> list[Stage]:
-        stages = []
-        for entry in self.baselines:
-            stages.append(self._fit(entry, f"compare:{entry.name}:fit"))
-            stages.append(self._sample(entry, f"compare:{entry.name}:sample"))
-            stages.append(self._score(entry, "compare"))
+        stages = [self._score(entry, "compare") for entry in self.baselines]
         return [*stages, self._latents()] if isinstance(self.main.generator, LatentGenerator) else stages
+
+    def _drawn(self, entry: Entry) -> list[Stage]:
+        """A baseline's stages up to its samples, which need nothing of the other baselines."""
+        fit = self._fit(entry, f"compare:{entry.name}:fit")
+        return [fit, self._sample(entry, f"compare:{entry.name}:sample")]
 
     def _latents(self) -> Stage:
         """Points to be drawn of the main generator's latents and of its way from noise to samples."""
