@@ -227,7 +227,9 @@ def _exchange(value: Any, failure: tuple[str, int] | None = None) -> list[Any]:
     try:
         dist.all_gather_object(messages, (failure, on_cpu))
     except RuntimeError as error:
-        raise ElsewhereError(f"another process of this run has ended ({error})", 1) from None
+        raise ElsewhereError(
+            "another process of this run has ended; what it said last stands above", 1
+        ) from error
     for failed, _ in messages:
         if failed is not None:
             raise ElsewhereError(*failed)
