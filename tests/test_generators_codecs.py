@@ -6,8 +6,15 @@ import torch
 from paramdiff.devices import size
 from paramdiff.errors import ConfigError
 from paramdiff.generators import codec_neural
+from paramdiff.generators.chunks import Whole
 from paramdiff.generators.codec_linear import LinearCodec, LinearSettings
-from paramdiff.generators.codec_neural import CODECS, NoisyCodec, NoisySettings, make_autoencoder
+from paramdiff.generators.codec_neural import (
+    CODECS,
+    Autoencoder,
+    NoisyCodec,
+    NoisySettings,
+    make_autoencoder,
+)
 from paramdiff.generators.gate import explained_variance
 from paramdiff.generators.nets.conv import NORMS
 from toy_zoos import curve, scattered
@@ -54,19 +61,23 @@ def test_the_fully_connected_codec_has_as_many_parameters_as_the_convolutional_o
     assert dim < 100_000 or fc < 60e6
 
 
+def untrained(dim: int, **settings: object) -> tuple[NoisyCodec, Autoencoder]:
+    codec = NoisyCodec(replace(SMALL, **settings))  # type: ignore[arg-type]
+    codec.sequences = Whole(dim)
+    return codec, codec._build(dim)
+
+
 def test_noise_of_zero_is_no_noise():
     x, draw = normalised(curve(20, 16)), torch.Generator()
-    codec = NoisyCodec(replace(SMALL, latent_noise=0.0, parameter_noise=0.0))
-    net = codec._build(16)
+    codec, net = untrained(16, latent_noise=0.0, parameter_noise=0.0)
     clean = (net.decode(net.encode(x)) - x).square().mean()
     assert codec._objective(net, x, draw).item() == pytest.approx(clean.item(), rel=1e-6)
 
 
 def test_latent_noise_is_relative_to_the_latents():
     """Latents a thousand times larger meet noise a thousand times larger: there is nothing to be gained."""
-    x, codec = normalised(curve(20, 16)), NoisyCodec(replace(SMALL, latent_noise=0.5))
-    net = codec._build(16)
-    loss = codec._loss(net, x, step=0)
+    x, (codec, net) = normalised(curve(20, 16)), untrained(16, latent_noise=0.5)
+    loss = sum(codec._parts(net, x, step=0))
     loss.backward()
     up, down = [net.to_latent.weight, net.to_latent.bias], [net.from_latent.weight]
     gains = [(p.grad * p).sum().item() * sign for ps, sign in ((up, 1), (down, -1)) for p in ps]
@@ -74,15 +85,14 @@ def test_latent_noise_is_relative_to_the_latents():
     for parameters, factor in ((up, 1e3), (down, 1e-3)):
         for parameter in parameters:
             parameter.data.mul_(factor)
-    assert codec._loss(net, x, step=0).item() == pytest.approx(loss.item(), rel=1e-4)
+    assert sum(codec._parts(net, x, step=0)).item() == pytest.approx(loss.item(), rel=1e-4)
 
 
 def test_noise_is_added_in_training_only():
     x = normalised(curve(20, 16))
-    codec = NoisyCodec(replace(SMALL, latent_noise=0.5, parameter_noise=0.5))
-    net = codec._build(16)
+    codec, net = untrained(16, latent_noise=0.5, parameter_noise=0.5)
     clean = (net.decode(net.encode(x)) - x).square().mean().item()
-    noisy = [codec._loss(net, x, step).item() for step in (0, 0, 1)]
+    noisy = [sum(codec._parts(net, x, step)).item() for step in (0, 0, 1)]
     assert noisy[0] == noisy[1] != noisy[2] and noisy[0] > clean
     codec.net = net.eval()
     assert torch.equal(codec.encode(x), codec.encode(x))
@@ -90,9 +100,8 @@ def test_noise_is_added_in_training_only():
 
 def test_members_that_are_equal_give_finite_gradients():
     x = torch.ones(4, 16)
-    codec = NoisyCodec(SMALL)
-    net = codec._build(16)
-    codec._loss(net, x, step=0).backward()
+    codec, net = untrained(16)
+    sum(codec._parts(net, x, step=0)).backward()
     assert all(bool(p.grad.isfinite().all()) for p in net.parameters())
 
 
@@ -105,12 +114,45 @@ def test_long_vectors_are_processed_in_small_batches(monkeypatch: pytest.MonkeyP
     assert torch.allclose(codec.decode(codec.encode(x)), whole, atol=1e-5)
 
 
+def test_the_gradient_of_a_batch_is_accumulated_over_parts(monkeypatch: pytest.MonkeyPatch):
+    x = normalised(curve(20, 32))
+    codec, net = untrained(32, latent_noise=0.0, parameter_noise=0.0, autoencoder_batch=10)
+
+    def gradient() -> tuple[int, torch.Tensor]:
+        net.zero_grad()
+        parts = list(codec._parts(net, x, step=3))
+        sum(parts).backward()
+        return len(parts), torch.cat([p.grad.flatten() for p in net.parameters()])
+
+    count, whole = gradient()
+    monkeypatch.setattr(codec_neural, "ELEMENTS_AT_ONCE", 3 * 32)
+    more, accumulated = gradient()
+    assert (count, more) == (1, 4)  # 3, 3, 2 and 2 members
+    assert torch.allclose(accumulated, whole, atol=1e-6) and whole.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", CODECS)
+def test_long_vectors_are_cut_and_learnt(kind: str):
+    x = normalised(curve(60, 500))
+    held, seen = x[::10], x[torch.arange(60) % 10 != 0]
+    codec = fitted(seen, chunk=64, components=8, codec=kind)
+    assert codec.net.dim == 8 * 8
+    assert explained_variance(held, codec.decode(codec.encode(held)), seen.mean(0)) > 0.9
+    again = NoisyCodec(codec.settings)
+    again.load_state_dict(codec.state_dict())
+    assert torch.equal(again.decode(again.encode(x)), codec.decode(codec.encode(x)))
+    assert isinstance(fitted(seen, chunk=500, autoencoder_steps=1).sequences, Whole)
+    assert isinstance(fitted(seen, chunk=0, autoencoder_steps=1).sequences, Whole)
+
+
 def test_settings_are_checked():
     for wrong, text in [
         ({"strides": [4]}, "strides: 1 strides for 2 channels; expected one stride per layer"),
         ({"channels": []}, "channels: 0 is out of range"),
         ({"codec": "linear"}, "codec: 'linear' is not known; expected one of conv, fc"),
         ({"norm": "layer"}, "norm: 'layer' is not known"),
+        ({"chunk": -1}, "chunk: -1 is out of range"),
+        ({"components": 0}, "components: 0 is out of range"),
         ({"latent": 0}, "latent: 0 is out of range"),
         ({"latent_noise": -1.0}, "latent_noise: -1.0 is out of range"),
         ({"autoencoder_lr": 0.0}, "autoencoder_lr: 0.0 is out of range; expected more than 0"),

@@ -1,3 +1,5 @@
+import weakref
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -7,6 +9,7 @@ from torch import Tensor, nn
 
 from paramdiff.generators import learning, make
 from paramdiff.generators.learning import Plateau, learn
+from paramdiff.seeds import seeded
 from paramdiff.training import Training
 from toy_zoos import curve, toy_zoo
 
@@ -35,10 +38,10 @@ def train(
     net = nn.Linear(1, 1, bias=False)
     nn.init.ones_(net.weight)
 
-    def loss(net: nn.Linear, step: int) -> Tensor:
+    def loss(net: nn.Linear, step: int) -> list[Tensor]:
         if step == kill_at:
             raise KilledError
-        return net.weight.square().sum()
+        return [net.weight.square().sum()]
 
     plateau = Plateau(least=0.0, patience=patience, every=5)
     return learn(
@@ -72,9 +75,34 @@ def test_a_training_ends_at_the_plateau_or_where_it_was_told(plateau: Plateau | 
     """Without a plateau all steps are done: the paper's recipe trains as long as the paper did."""
     rules = {"steps": 40, "lr": 1e-3, "weight_decay": 0.0, "ema": 0.9, "path": None}
     _, losses = learn(
-        "test", nn.Linear(2, 1), lambda net, step: net.weight.sum(), lambda net: 1.0, plateau, **rules
+        "test", nn.Linear(2, 1), lambda net, step: [net.weight.sum()], lambda net: 1.0, plateau, **rules
     )
     assert len(losses) == steps
+
+
+def test_parts_of_a_loss_add_up():
+    """Memory is that of one part: each is gone before the next is computed."""
+    rules = {"steps": 20, "lr": 0.1, "weight_decay": 0.0, "ema": 0.9, "path": None}
+    alive: list[tuple[int, int]] = []
+
+    def parts(net: nn.Linear, step: int) -> Iterator[Tensor]:
+        for i in range(4):
+            part = (net.weight[0, i] - i).square()
+            weakref.finalize(part, alive.remove, (step, i))
+            alive.append((step, i))
+            assert alive[-1:] == [(step, i)] and len(alive) <= 2
+            yield part
+
+    def whole(net: nn.Linear, step: int) -> list[Tensor]:
+        return [sum((net.weight[0, i] - i).square() for i in range(4))]
+
+    learnt = []
+    for loss in (parts, whole):
+        with seeded("parts"):
+            net = nn.Linear(4, 1, bias=False)
+        learnt.append(learn("test", net, loss, lambda net: 1.0, None, **rules))
+    (one, losses), (other, others) = learnt
+    assert torch.equal(one.weight, other.weight) and losses == pytest.approx(others)
 
 
 def test_the_papers_recipe_never_stops_early():

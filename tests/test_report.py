@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finished_runs import NULLS, failed, model, read, regression, results, text_of, write_run
+from finished_runs import NULLS, failed, model, read, regression, results, spread, text_of, write_run
 from paramdiff.errors import ParamdiffError, RunFolderError
 from paramdiff.files import save_tensors, write_json, write_text
 from paramdiff.report import page, words
@@ -140,6 +140,33 @@ def test_ensembles_of_unknown_worth_say_nothing(tmp_path: Path) -> None:
 
 def test_without_ensembles_the_page_does_not_mention_them(html: str) -> None:
     assert "ensemble" not in text_of(html).lower()
+
+
+def recalibrated() -> dict[str, Any]:
+    """The originals, p-diff which was at chance before, and an average that was broken."""
+    blocks = {"p-diff": spread(0.1234), "average": NULLS}
+    rows = [
+        model(name, 0.97, recalibration={"items": 2000, "before": before}) for name, before in blocks.items()
+    ]
+    return results(model("original", 0.976, 200), *rows)
+
+
+def test_recalibrated_samples_stand_beside_what_they_were(tmp_path: Path) -> None:
+    html = render(write_run(tmp_path / "run", recalibrated())).read_text(encoding="utf-8")
+    text = text_of(html)
+    table = re.search(r'<table class="scores">.*?</table>', html, re.DOTALL)
+    assert table is not None and '<th colspan="5" scope="colgroup">Test accuracy (%)</th>' in table[0]
+    original, new, average = [text_of(f"<body{row}") for row in table[0].split("<tr class=")[1:]]
+    assert "median worst mean before recalibration test, 95%" in text
+    assert "98.0 of 100 97.0 97.0 96.0 12.3 97.4" in new
+    assert "97.0 97.0 96.0 – 97.4" in average and "97.6 97.6 96.6 – 98.0" in original
+    assert "Recalibrated on 2,000 training items" in text
+    assert "numbers are those of the recalibrated samples" in text
+    assert "<dt>Recalibration</dt>" in html and "on 2,000 training items without their labels" in text
+
+
+def test_without_recalibration_the_page_does_not_mention_it(html: str) -> None:
+    assert "recalibrat" not in text_of(html).lower()
 
 
 def test_loading_a_sample_takes_three_lines(html: str) -> None:

@@ -102,7 +102,7 @@ def gathered(value: T) -> list[T]:
     Raises:
         ElsewhereError: another rank failed.
     """
-    return [value] if world() == 1 else _exchange(value)
+    return [value] if world() == 1 else _exchange("gathered", value)
 
 
 def agreed(value: T) -> T:
@@ -112,7 +112,8 @@ def agreed(value: T) -> T:
 
 def barrier() -> None:
     """Nobody goes on before all have come."""
-    gathered(None)
+    if world() > 1:
+        _exchange("barrier")
 
 
 def interleaved(parts: Sequence[T]) -> list[T]:
@@ -130,7 +131,7 @@ def by_main(work: Callable[[], T]) -> T:
     if is_main():
         with alone():
             found = work()
-    return _exchange(found)[0]
+    return _exchange("by_main", found)[0]
 
 
 @contextmanager
@@ -169,7 +170,7 @@ def together() -> Iterator[None]:
         raise
     except Exception as error:
         with suppress(ElsewhereError):
-            _exchange(None, _told(error))
+            _exchange("failed", failure=_told(error))
         raise
     finally:
         _place.reset(before)
@@ -213,11 +214,12 @@ def _told(error: Exception) -> tuple[str, int]:
     return f"process {launched().rank} failed ({type(error).__name__}: {error})", 1
 
 
-def _exchange(value: Any, failure: tuple[str, int] | None = None) -> list[Any]:
+def _exchange(kind: str, value: Any = None, failure: tuple[str, int] | None = None) -> list[Any]:
     """The values of all ranks, in their order.
 
     Raises:
         ElsewhereError: a rank handed in a failure, or has ended.
+        RuntimeError: the ranks came to different meetings; a mistake in this program.
     """
     import torch.distributed as dist
     from torch.utils._pytree import tree_map
@@ -225,12 +227,14 @@ def _exchange(value: Any, failure: tuple[str, int] | None = None) -> list[Any]:
     on_cpu = tree_map(lambda leaf: leaf.cpu() if hasattr(leaf, "cpu") else leaf, value)
     messages: list[Any] = [None] * _place.get().world
     try:
-        dist.all_gather_object(messages, (failure, on_cpu))
+        dist.all_gather_object(messages, (failure, kind, on_cpu))
     except RuntimeError as error:
         raise ElsewhereError(
             "another process of this run has ended; what it said last stands above", 1
         ) from error
-    for failed, _ in messages:
-        if failed is not None:
-            raise ElsewhereError(*failed)
-    return [one for _, one in messages]
+    failures, kinds, values = zip(*messages, strict=True)
+    for failed in filter(None, failures):
+        raise ElsewhereError(*failed)
+    if len(set(kinds)) > 1:
+        raise RuntimeError(f"ranks out of step: they came to {', '.join(kinds)}")
+    return list(values)

@@ -21,6 +21,7 @@ from torch import Tensor
 from paramdiff.devices import suitable_threads
 from paramdiff.errors import ConfigError, GeneratorError, check_choice, near
 from paramdiff.files import load_state, read_json, save_state, write_json, writing
+from paramdiff.generators.members import Members
 from paramdiff.generators.probe import Probe, normalised
 from paramdiff.parameters.normalise import Normaliser
 from paramdiff.progress import say
@@ -57,6 +58,8 @@ class Generator(ABC):
     """Name of the setting that trades accuracy against diversity at sampling time, if there is one."""
     matches: ClassVar[bool] = False
     """Whether the fit looks at another generator's samples, to match them."""
+    streams: ClassVar[bool] = False
+    """Whether ``_fit`` reads members block by block: it is given :class:`~paramdiff.generators.members.Members`."""
     asks: ClassVar[bool] = False
     """Whether :meth:`sample` asks a task, as guided and fine-tuned samples do."""
 
@@ -97,8 +100,10 @@ class Generator(ABC):
         normaliser = Normaliser.fit(zoo.vectors, zoo.spec.positive)
         self.losses, self.notes, self.normaliser = {}, {}, None
         self._reference = None if reference is None else normaliser.normalise(reference)
+        x = Members(zoo.vectors, normaliser)
         with suitable_threads(zoo.dim):
-            self._fit(normaliser.normalise(zoo.vectors), normalised(probe, normaliser), folder)
+            members: Any = x if self.streams else x[:, :]
+            self._fit(members, normalised(probe, normaliser), folder)
         self.normaliser = normaliser  # last: a fit that failed leaves an unfitted generator
         return self
 

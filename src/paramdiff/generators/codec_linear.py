@@ -13,6 +13,7 @@ from torch import Tensor
 
 from paramdiff.errors import check_range
 from paramdiff.generators.latent import Codec
+from paramdiff.generators.members import Matrix
 from paramdiff.generators.principal import PrincipalComponents
 from paramdiff.generators.settings import Settings
 
@@ -39,10 +40,10 @@ class LinearCodec(Codec):
     def __init__(self, settings: LinearSettings) -> None:
         self.settings, self.losses = settings, []
 
-    def fit(self, x: Float[Tensor, "K D"], folder: Path | None = None) -> None:
+    def fit(self, x: Matrix, folder: Path | None = None) -> None:
         self.subspace = PrincipalComponents.fit(x, self.settings.components)
 
-    def encode(self, x: Float[Tensor, "n D"]) -> Float[Tensor, "n L"]:
+    def encode(self, x: Matrix) -> Float[Tensor, "n L"]:
         return self.subspace.project(x)
 
     def decode(self, z: Float[Tensor, "n L"]) -> Float[Tensor, "n D"]:

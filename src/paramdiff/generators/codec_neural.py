@@ -8,10 +8,12 @@ Gaussian ``xi_V``, ``xi_Z`` in training only. What the amplitudes are relative t
   drowns it by scaling its latents up (users of the original saw them reach 100). The deviation is part of
   the graph, so scaling changes neither loss nor gradient direction and the latents have no reason to grow;
   it is used for the noise alone, so encoding a vector never depends on the others in its batch.
+
+Vectors longer than a chunk are first written as a sequence of chunks (:mod:`paramdiff.generators.chunks`).
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,16 +25,17 @@ from torch import Tensor
 from paramdiff.devices import size
 from paramdiff.errors import ConfigError, check_choice, check_range
 from paramdiff.generators.base import CHUNK
+from paramdiff.generators.chunks import Chunks, Sequences, Whole, restored
 from paramdiff.generators.latent import AUTOENCODER, Codec
 from paramdiff.generators.learning import Plateau, learn
+from paramdiff.generators.members import Matrix
 from paramdiff.generators.nets.conv import NORMS, ConvAutoencoder
 from paramdiff.generators.nets.fc import DenseAutoencoder, matching_width
 from paramdiff.generators.settings import Settings
 from paramdiff.seeds import generator, seeded
 
 ELEMENTS_AT_ONCE = 1 << 19
-"""Batches of long vectors are smaller, so that a training step takes some 0.2 GB and 0.1 s. Little is lost:
-on the reference zoo 5 members a step reached an explained variance of 0.978, and 50 reached 0.990."""
+"""Numbers the network takes at once, in some 0.2 GB; the gradient of a larger batch is accumulated over parts."""
 
 ENOUGH = 0.002
 """Training ends when 25 more steps, twice in a row, reconstruct less than this part of the variance more."""
@@ -53,6 +56,9 @@ class AutoencoderSettings(Settings):
     """
     Attributes:
         codec: ``conv`` (1-D convolutions) or ``fc`` (fully connected, with as many layers and parameters).
+        chunk: S, coordinates of a chunk; vectors longer than one are cut (:mod:`paramdiff.generators.chunks`).
+            0 never cuts: time and memory then grow with D L.
+        components: principal components of a chunk that are kept; fewer if the members span fewer.
         latent: L, length of a latent.
         channels: channels of each encoder layer; the decoder mirrors them.
         strides: stride of each layer; shortened for vectors that are too short for them.
@@ -63,6 +69,8 @@ class AutoencoderSettings(Settings):
     """
 
     codec: str = "conv"
+    chunk: int = 8192
+    components: int = 64
     latent: int = 128
     channels: list[int] = field(default_factory=lambda: [16, 16, 16, 16])
     strides: list[int] = field(default_factory=lambda: [8, 1, 1, 1])
@@ -73,7 +81,8 @@ class AutoencoderSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key in ("latent", "autoencoder_steps", "autoencoder_batch"):
+        check_range("chunk", self.chunk, least=0)
+        for key in ("components", "latent", "autoencoder_steps", "autoencoder_batch"):
             check_range(key, getattr(self, key), least=1)
         for key in ("channels", "strides"):
             check_range(key, min(getattr(self, key), default=0), least=1)
@@ -103,11 +112,16 @@ class NoisySettings(AutoencoderSettings):
 
 
 class NeuralCodec(Codec):
-    """A trained autoencoder. Subclasses say with which objective, and what a latent is."""
+    """A trained autoencoder. Subclasses say with which objective, and what a latent is.
+
+    Attributes:
+        sequences: how a vector becomes what the network takes: as it is, or cut into chunks.
+    """
 
     remedy: ClassVar[str] = "raise autoencoder_steps, latent or channels"
 
     settings: AutoencoderSettings
+    sequences: Sequences
 
     def __init__(self, settings: AutoencoderSettings) -> None:
         self.settings, self.losses = settings, []
@@ -123,44 +137,49 @@ class NeuralCodec(Codec):
         return self.settings.latent
 
     @abstractmethod
-    def _objective(self, net: Autoencoder, batch: Float[Tensor, "n D"], draw: torch.Generator) -> Tensor:
+    def _objective(self, net: Autoencoder, batch: Float[Tensor, "n M"], draw: torch.Generator) -> Tensor:
         """The loss on a batch, with noise from ``draw``."""
 
     @abstractmethod
-    def _criterion(self, net: Autoencoder, seen: Float[Tensor, "n D"]) -> float:
+    def _criterion(self, net: Autoencoder, seen: Float[Tensor, "n M"]) -> float:
         """What should fall while training helps, in parts of the variance."""
 
-    def fit(self, x: Float[Tensor, "K D"], folder: Path | None = None) -> None:
-        own = self.settings
+    def fit(self, x: Matrix, folder: Path | None = None) -> None:
+        own, dim = self.settings, x.shape[1]
+        long = 0 < own.chunk < dim
+        self.sequences = Chunks.fit(x, own.chunk, own.components) if long else Whole(dim)
+        y = self.sequences.project(x)
         self.net, self.losses = learn(
-            "autoencoder", self._build(x.shape[1]), lambda net, step: self._loss(net, x, step),
-            lambda net: self._check(net, x), Plateau(ENOUGH, patience=2, every=25) if own.early_stop else None,
+            "autoencoder", self._build(y.shape[1]), lambda net, step: self._parts(net, y, step),
+            lambda net: self._check(net, y), Plateau(ENOUGH, patience=2, every=25) if own.early_stop else None,
             steps=own.autoencoder_steps, lr=own.autoencoder_lr, weight_decay=WEIGHT_DECAY, ema=EMA_DECAY,
             path=folder / AUTOENCODER if folder else None,
         )  # fmt: skip
 
-    def _loss(self, net: Autoencoder, x: Float[Tensor, "K D"], step: int) -> Float[Tensor, ""]:
-        """The objective on the batch of this step."""
+    def _parts(self, net: Autoencoder, y: Float[Tensor, "K M"], step: int) -> Iterator[Float[Tensor, ""]]:
+        """The objective on the batch of this step, part by part."""
         own, draw = self.settings, generator("autoencoder", self.settings.seed, step)
-        rows = torch.randperm(len(x), generator=draw)[: self._rows(x.shape[1], own.autoencoder_batch)]
-        return self._objective(net, x[rows].to(own.torch_device), draw)
+        rows = torch.randperm(len(y), generator=draw)[: own.autoencoder_batch]
+        for part in rows.chunk(-(-len(rows) // self._rows(y.shape[1], len(rows)))):
+            batch = y[part].to(own.torch_device)
+            yield self._objective(net, batch, draw) * (len(part) / len(rows))
 
     @torch.no_grad()
-    def _check(self, net: Autoencoder, x: Float[Tensor, "K D"]) -> float:
+    def _check(self, net: Autoencoder, y: Float[Tensor, "K M"]) -> float:
         """The criterion on some members, always the same."""
-        some = torch.randperm(len(x), generator=generator("autoencoder check", self.settings.seed))
-        return self._criterion(net, x[some[: self._rows(x.shape[1], CHECKED)]].to(self.settings.torch_device))
+        some = torch.randperm(len(y), generator=generator("autoencoder check", self.settings.seed))
+        return self._criterion(net, y[some[: self._rows(y.shape[1], CHECKED)]].to(self.settings.torch_device))
 
     @staticmethod
-    def _rows(dim: int, most: int) -> int:
-        """Vectors of length D that are processed at once."""
-        return min(most, max(2, ELEMENTS_AT_ONCE // dim))
+    def _rows(length: int, most: int) -> int:
+        """Vectors of this length that the network takes at once."""
+        return min(most, max(2, ELEMENTS_AT_ONCE // length))
 
-    def encode(self, x: Float[Tensor, "n D"]) -> Float[Tensor, "n L"]:
-        return self._in_blocks(self.net.encode, x)
+    def encode(self, x: Matrix) -> Float[Tensor, "n L"]:
+        return self._in_blocks(self.net.encode, self.sequences.project(x))
 
     def decode(self, z: Float[Tensor, "n L"]) -> Float[Tensor, "n D"]:
-        return self._in_blocks(self.net.decode, z)
+        return self.sequences.expand(self._in_blocks(self.net.decode, z))
 
     @torch.no_grad()
     def _in_blocks(
@@ -171,9 +190,14 @@ class NeuralCodec(Codec):
         return torch.cat([function(block.to(device)).cpu() for block in blocks])
 
     def state_dict(self) -> dict[str, Any]:
-        return {"dim": self.net.dim, "net": self.net.state_dict()}
+        return {
+            "dim": self.net.dim,
+            "net": self.net.state_dict(),
+            "sequences": self.sequences.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.sequences = restored(state["sequences"])
         self.net = self._build(state["dim"]).eval().requires_grad_(False)
         self.net.load_state_dict(state["net"])
 
@@ -183,28 +207,28 @@ class NoisyCodec(NeuralCodec):
 
     settings: NoisySettings
 
-    def _objective(self, net: Autoencoder, batch: Float[Tensor, "n D"], draw: torch.Generator) -> Tensor:
+    def _objective(self, net: Autoencoder, batch: Float[Tensor, "n M"], draw: torch.Generator) -> Tensor:
         """Equation 5."""
         own = self.settings
         noise = torch.randn(batch.shape, generator=draw).to(batch.device)
-        z = net.encode(batch + own.parameter_noise * noise)
+        z = net.encode(batch + own.parameter_noise * self.sequences.scale * noise)
         deviation = (z.var(0, correction=0) + 1e-12).sqrt()  # the root of 0 has no gradient
         noise = torch.randn(z.shape, generator=draw).to(z.device)
         again = net.decode(z + own.latent_noise * deviation * noise)
         return (again - batch).square().mean()
 
-    def _criterion(self, net: Autoencoder, seen: Float[Tensor, "n D"]) -> float:
+    def _criterion(self, net: Autoencoder, seen: Float[Tensor, "n M"]) -> float:
         """Part of the variance that reconstructions lose, without noise."""
         error = (net.decode(net.encode(seen)) - seen).square().mean()
         return float(error / seen.square().mean())
 
 
 def make_autoencoder(settings: AutoencoderSettings, dim: int, code: int) -> Autoencoder:
-    """An untrained network for vectors of length D.
+    """An untrained network for vectors of length ``dim``.
 
     The fully connected one has as many layers as there are ``channels``, and the width that gives it as many
     parameters as the convolutional one would have. Both have most of them at the bottleneck: 4 D L at the
-    default channels and strides, 1 GB with gradients, moments and averages for D = 100,000 and L = 128.
+    default channels and strides, 1 GB with gradients, moments and averages if D = 100,000 is not cut into chunks.
     """
     own = settings
 

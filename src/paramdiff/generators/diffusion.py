@@ -162,8 +162,8 @@ class LatentDiffusion(Prior):
         self.latent = z.shape[1]
         watched = held if len(held) else z
 
-        def loss(net: nn.Module, step: int) -> Tensor:
-            return self.loss(net, *self._draw(z, own.batch, step))
+        def loss(net: nn.Module, step: int) -> list[Tensor]:
+            return [self.loss(net, *self._draw(z, own.batch, step))]
 
         self.net, self.losses = learn(
             "denoiser", self._build(self.latent), loss, lambda net: self._check(net, watched),

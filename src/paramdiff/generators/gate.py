@@ -14,11 +14,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from paramdiff.generators.members import Matrix
 from paramdiff.generators.probe import Probe
 from paramdiff.seeds import generator
 
 MOST_HELD = 32
 """More held-out members would cost scoring time and tell little more."""
+
+ELEMENTS_AT_ONCE = 1 << 24
+"""Numbers of members that are reconstructed at once: 64 MiB."""
 
 HALF = 0.5
 """Explained variance below which a reconstruction counts as failed where nothing can be scored."""
@@ -57,20 +61,20 @@ class Gate:
 
     @classmethod
     def measure(
-        cls, reconstruct: Callable[[Tensor], Tensor], train: Float[Tensor, "K D"], held: Float[Tensor, "H D"],
-        probe: Probe | None, tolerance: float, remedy: str,
+        cls, reconstruct: Callable[[Tensor], Tensor], train: Matrix, held: Matrix, probe: Probe | None,
+        tolerance: float, remedy: str,
     ) -> "Gate":  # fmt: skip
-        """Reconstruct fitted and held-out members and compare."""
-        mean, seen = train.mean(0), held if len(held) else train
-        again_train = reconstruct(train)
-        again = reconstruct(held) if len(held) else again_train
+        """Reconstruct fitted and held-out members and compare, some at a time if they are long."""
+        mean = _mean(train)
+        seen = _Seen(reconstruct, mean, None).over(train if len(held) else train[:0])
+        unseen = _Seen(reconstruct, mean, probe).over(held if len(held) else train)
         return cls(
             held_out=len(held),
-            members=None if probe is None else float(probe(seen).double().mean()),
-            reconstructed=None if probe is None else float(probe(again).double().mean()),
+            members=unseen.members,
+            reconstructed=unseen.reconstructed,
             tolerance=tolerance,
-            explained_variance=explained_variance(held, again, mean) if len(held) else None,
-            explained_variance_train=explained_variance(train, again_train, mean),
+            explained_variance=unseen.explained if len(held) else None,
+            explained_variance_train=(seen if len(held) else unseen).explained,
             remedy=remedy,
         )
 
@@ -141,11 +145,61 @@ class Gate:
         return {**fixed, **numbers}
 
 
+class _Seen:
+    """Members beside their reconstructions: sums of squares, and scores if there is a probe."""
+
+    def __init__(self, reconstruct: Callable[[Tensor], Tensor], mean: Tensor, probe: Probe | None) -> None:
+        self.reconstruct, self.mean, self.probe = reconstruct, mean, probe
+        self.error = self.spread = 0.0
+        self.scores: list[tuple[Tensor, Tensor]] = []
+
+    def over(self, rows: Matrix) -> "_Seen":
+        """Look at all of them, in blocks that fit into memory."""
+        size = max(1, ELEMENTS_AT_ONCE // max(1, rows.shape[1]))
+        for start in range(0, len(rows), size):
+            x = rows[start : start + size][:, :]
+            again = self.reconstruct(x)
+            error, spread = _squares(x, again, self.mean)
+            self.error, self.spread = self.error + error, self.spread + spread
+            if self.probe is not None:
+                self.scores.append((self.probe(x).double().cpu(), self.probe(again).double().cpu()))
+        return self
+
+    @property
+    def explained(self) -> float:
+        return _explained(self.error, self.spread)
+
+    @property
+    def members(self) -> float | None:
+        return self._mean_score(0)
+
+    @property
+    def reconstructed(self) -> float | None:
+        return self._mean_score(1)
+
+    def _mean_score(self, which: int) -> float | None:
+        return float(torch.cat([pair[which] for pair in self.scores]).mean()) if self.scores else None
+
+
+def _mean(x: Matrix) -> Float[Tensor, "D"]:
+    columns = max(1, ELEMENTS_AT_ONCE // max(1, len(x)))
+    return torch.cat([x[:, start : start + columns].mean(0) for start in range(0, x.shape[1], columns)])
+
+
 def explained_variance(
     x: Float[Tensor, "n D"], again: Float[Tensor, "n D"], mean: Float[Tensor, "D"]
 ) -> float:
     """1 for a perfect reconstruction, 0 for one that is as good as the mean, negative if worse."""
+    return _explained(*_squares(x, again, mean))
+
+
+def _squares(x: Tensor, again: Tensor, mean: Tensor) -> tuple[float, float]:
+    """Of the errors, and of the deviations from the mean."""
     error, spread = ((a - b).double().square().sum().item() for a, b in ((x, again), (x, mean)))
+    return error, spread
+
+
+def _explained(error: float, spread: float) -> float:
     return 1 - error / spread if spread > 0 else 0.0
 
 

@@ -23,12 +23,16 @@ from paramdiff.errors import GeneratorError, ZooError, check_choice, check_range
 from paramdiff.files import read_json, write_json
 from paramdiff.generators.base import Generator
 from paramdiff.generators.gate import Gate, split
+from paramdiff.generators.members import Matrix, Members
 from paramdiff.generators.probe import Probe
 from paramdiff.generators.settings import Settings
 from paramdiff.parameters.normalise import Normaliser
 from paramdiff.progress import say
 from paramdiff.seeds import sample_normal
 from paramdiff.thinning import evenly
+
+HASHED_AT_ONCE = 1 << 16
+"""Coordinates of all members that are in memory while a zoo is hashed."""
 
 AUTOENCODER, DENOISER, CLAIM = "autoencoder.safetensors", "denoiser.safetensors", "fit.json"
 
@@ -45,11 +49,11 @@ class Codec(ABC):
     losses: list[float]
 
     @abstractmethod
-    def fit(self, x: Float[Tensor, "K D"], folder: Path | None) -> None:
+    def fit(self, x: Matrix, folder: Path | None) -> None:
         """Learn from members; a training resumes from ``folder``."""
 
     @abstractmethod
-    def encode(self, x: Float[Tensor, "n D"]) -> Float[Tensor, "n L"]: ...
+    def encode(self, x: Matrix) -> Float[Tensor, "n L"]: ...
 
     @abstractmethod
     def decode(self, z: Float[Tensor, "n L"]) -> Float[Tensor, "n D"]: ...
@@ -112,6 +116,7 @@ class LatentGenerator(Settings, Generator):
             the members differ; this noise nearly always points out of their span.
     """
 
+    streams: ClassVar[bool] = True
     sampling: ClassVar[tuple[str, ...]] = ("temperature", "spread")
     knob: ClassVar[str | None] = "temperature"
 
@@ -137,7 +142,7 @@ class LatentGenerator(Settings, Generator):
     def _prior(self) -> Prior:
         """An unfitted prior with these settings."""
 
-    def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
+    def _fit(self, x: Matrix, probe: Probe | None, folder: Path | None) -> None:
         if folder is not None:
             self._claim(folder, x)
         fitted, held = (x[rows] for rows in split(len(x), self.held_out, self.seed))
@@ -162,10 +167,8 @@ class LatentGenerator(Settings, Generator):
     def _standardise(self, z: Float[Tensor, "n L"]) -> Float[Tensor, "n L"]:
         return (z - self.latent_mean) / self.latent_deviation
 
-    def _pass_gate(
-        self, fitted: Float[Tensor, "K D"], held: Float[Tensor, "H D"], probe: Probe | None
-    ) -> bool:
-        def reconstruct(x: Tensor) -> Tensor:
+    def _pass_gate(self, fitted: Matrix, held: Matrix, probe: Probe | None) -> bool:
+        def reconstruct(x: Matrix) -> Tensor:
             return self.autoencoder.decode(self.autoencoder.encode(x))
 
         result = Gate.measure(reconstruct, fitted, held, probe, self.tolerance, self.autoencoder.remedy)
@@ -194,7 +197,7 @@ class LatentGenerator(Settings, Generator):
         """
         normaliser = self._fitted()
         with suitable_threads(vectors.shape[1]):
-            return self._standardise(self.autoencoder.encode(normaliser.normalise(vectors)))
+            return self._standardise(self.autoencoder.encode(Members(vectors, normaliser)))
 
     def path(self, n: int, seed: int = 0, points: int = 11) -> Float[Tensor, "S n D"]:
         """Raw vectors on the way from noise to samples 0..n-1, which are the last of S <= ``points``, without spread.
@@ -215,9 +218,11 @@ class LatentGenerator(Settings, Generator):
             raise GeneratorError(f"{self.name} is not fitted", remedy="call fit(zoo) first")
         return self.normaliser
 
-    def _claim(self, folder: Path, x: Float[Tensor, "K D"]) -> None:
+    def _claim(self, folder: Path, x: Matrix) -> None:
         """Remove training states in ``folder`` that belong to another zoo or to other settings."""
-        digest = hashlib.blake2b(x.contiguous().numpy())  # type: ignore[arg-type]
+        digest = hashlib.blake2b()
+        for start in range(0, x.shape[1], HASHED_AT_ONCE):
+            digest.update(x[:, start : start + HASHED_AT_ONCE].contiguous().numpy())  # type: ignore[arg-type]
         claim = {"settings": asdict(self), "zoo": digest.hexdigest()}
         path = folder / CLAIM
         if path.is_file() and read_json(path) == claim:

@@ -1,10 +1,12 @@
 """How the networks of a generator learn: AdamW at a constant rate, averaged weights, and a plateau.
 
+The gradient of a step is accumulated over parts of its batch, so that memory is that of one part.
+
 A constant rate with an exponential moving average of the weights serves as well as a decaying rate and,
 unlike it, can end as soon as more steps no longer help.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,14 +50,14 @@ class Plateau:
 
 
 def learn(
-    name: str, net: Net, loss: Callable[[Net, int], Tensor], check: Callable[[Net], float], plateau: "Plateau | None",
-    *, steps: int, lr: float, weight_decay: float, ema: float, path: Path | None,
+    name: str, net: Net, loss: Callable[[Net, int], Iterable[Tensor]], check: Callable[[Net], float],
+    plateau: "Plateau | None", *, steps: int, lr: float, weight_decay: float, ema: float, path: Path | None,
 ) -> tuple[Net, list[float]]:  # fmt: skip
     """Train ``net`` for at most ``steps`` steps; resumes from ``path``.
 
     Args:
         name: what is trained, for the bar and messages.
-        loss: loss of the network in a step; must depend on nothing but the two.
+        loss: loss of the network in a step, as parts that add up to it; must depend on nothing but the two.
         check: criterion of the averaged network, watched by ``plateau``.
         plateau: ends the training early; None does all steps.
 
@@ -73,14 +75,19 @@ def learn(
     training = Training(name, steps, parts, path)
     for step in training:
         optimiser.param_groups[0]["lr"] = lr * min(1, (step + 1) / WARM_UP)
-        value = loss(net, step)
         optimiser.zero_grad()
-        value.backward()
+        value = sum(_learnt(part) for part in loss(net, step))
         optimiser.step()
         average.update(net)
-        training.log(step, value)
+        training.log(step, value)  # type: ignore[arg-type]
         if plateau is None or (step + 1) % plateau.every:
             continue
         if plateau.reached(check(average.module)):  # type: ignore[arg-type]
             training.stop()
     return average.module, training.losses  # type: ignore[return-value]
+
+
+def _learnt(part: Tensor) -> Tensor:
+    """A part of the loss, once its gradient is added to the others'."""
+    part.backward()
+    return part.detach()

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from paramdiff.generators.members import Matrix
+
 COLUMNS_AT_ONCE = 1 << 16
 NEGLIGIBLE = 1e-10
 """Components with less than this fraction of the largest variance are float32 rounding, not variation."""
@@ -32,8 +34,8 @@ class PrincipalComponents:
         self.mean, self.basis, self.deviations = mean, basis, deviations
 
     @classmethod
-    def fit(cls, x: Float[Tensor, "K D"], rank: int | None = None) -> Self:
-        """At most ``rank`` components; fewer where the members span fewer."""
+    def fit(cls, x: Matrix, rank: int | None = None) -> Self:
+        """At most ``rank`` components; fewer where the members span fewer (none if they are all equal)."""
         mean = torch.cat([x[:, block].double().mean(0) for block in _blocks(x)])
         gram = torch.zeros(len(x), len(x), dtype=torch.float64)
         for block in _blocks(x):
@@ -43,12 +45,17 @@ class PrincipalComponents:
         kept = (values > NEGLIGIBLE * values[-1]).nonzero().flatten().flip(0)[:rank]
         values, vectors = values[kept], vectors[:, kept]
         mix = (vectors / values.sqrt()).T
-        basis = [(mix @ (x[:, block].double() - mean[block])).float() for block in _blocks(x)]
-        return cls(mean.float(), torch.cat(basis, 1), (values / len(x)).sqrt().float())
+        basis = torch.empty(len(mix), x.shape[1])
+        for block in _blocks(x):
+            basis[:, block] = (mix @ (x[:, block].double() - mean[block])).float()
+        return cls(mean.float(), basis, (values / len(x)).sqrt().float())
 
-    def project(self, x: Float[Tensor, "n D"]) -> Float[Tensor, "n r"]:
+    def project(self, x: Matrix) -> Float[Tensor, "n r"]:
         """Coordinates ``c`` of the nearest point of the subspace."""
-        return (x - self.mean) @ self.basis.T
+        c = torch.zeros(len(x), len(self.basis))
+        for block in _blocks(x):
+            c += (x[:, block] - self.mean[block]) @ self.basis[:, block].T
+        return c
 
     def expand(self, c: Float[Tensor, "n r"]) -> Float[Tensor, "n D"]:
         return self.mean + c @ self.basis
@@ -61,5 +68,5 @@ class PrincipalComponents:
         return cls(state["mean"], state["basis"], state["deviations"])
 
 
-def _blocks(x: Tensor) -> Iterator[slice]:
+def _blocks(x: Matrix) -> Iterator[slice]:
     return (slice(start, start + COLUMNS_AT_ONCE) for start in range(0, x.shape[1], COLUMNS_AT_ONCE))

@@ -30,6 +30,7 @@ from torch.nn.functional import logsigmoid
 from paramdiff.errors import check_range
 from paramdiff.generators.codec_neural import Autoencoder, AutoencoderSettings, NeuralCodec
 from paramdiff.generators.latent import Codec, LatentGenerator, Prior
+from paramdiff.generators.members import Matrix
 from paramdiff.seeds import generator, sample_normal
 
 
@@ -75,14 +76,14 @@ class VariationalCodec(NeuralCodec):
         log_variance = logsigmoid(code)
         noise = torch.randn(mean.shape, generator=draw).to(mean.device)
         again = net.decode(mean + (log_variance / 2).exp() * noise)
-        divergence = twice_divergence(mean, log_variance).mean() / batch.shape[1]
+        divergence = twice_divergence(mean, log_variance).mean() * self.sequences.scale**2 / batch.shape[1]
         return (again - batch).square().mean() + self.settings.beta * divergence
 
     def _criterion(self, net: Autoencoder, seen: Float[Tensor, "n D"]) -> float:
         """The loss itself: latents go on moving towards N(0, I) when reconstructions are good."""
         return float(self._objective(net, seen, generator("autoencoder check", self.settings.seed)))
 
-    def encode(self, x: Float[Tensor, "n D"]) -> Float[Tensor, "n L"]:
+    def encode(self, x: Matrix) -> Float[Tensor, "n L"]:
         return super().encode(x)[:, : self.settings.latent]
 
 

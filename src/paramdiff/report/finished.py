@@ -40,6 +40,7 @@ class Row:
         similarity: error-IoU ``within``, ``to_zoo_mean``, ``to_zoo_max_mean``.
         distance: in parameters, ``nearest`` and ``residual_to_span``.
         ensembles: by the number of networks together, what ``results.json`` says of them; may be empty.
+        recalibration: ``items``, and the test scores ``before``; both None where statistics were not measured anew.
         scores: per network ``train [n]``, ``test [n]``, and where known ``to_zoo_max [n]``, ``nearest [n]``.
     """
 
@@ -52,6 +53,7 @@ class Row:
     similarity: dict[str, Any]
     distance: dict[str, Any]
     ensembles: dict[int, dict[str, Any]]
+    recalibration: dict[str, Any]
     scores: dict[str, Tensor]
 
     @classmethod
@@ -64,6 +66,7 @@ class Row:
             similarity=_filled(entry.get("similarity"), ("within", "to_zoo_mean", "to_zoo_max_mean")),
             distance=_filled(entry.get("distance"), ("nearest", "residual_to_span")),
             ensembles={one["m"]: _filled(one, ENSEMBLE) for one in entry.get("ensembles") or []},
+            recalibration=_filled(entry.get("recalibration"), ("items", "before")),
             scores=_read_scores(folder / "scores" / f"{name}.safetensors"),
         )  # fmt: skip
 
@@ -142,6 +145,13 @@ class FinishedRun:
     def has_similarity(self) -> bool:
         """Whether the task has sets of mistakes to compare."""
         return any(row.similarity["to_zoo_max_mean"] is not None for row in self.rows)
+
+    @property
+    def recalibrated(self) -> int | None:
+        """Training items on which running statistics of samples were measured anew; None if they were not."""
+        return max(
+            (row.recalibration["items"] for row in self.rows if row.recalibration["items"]), default=None
+        )
 
     @cached_property
     def zoo(self) -> Zoo | None:

@@ -102,7 +102,7 @@ def view(run: FinishedRun) -> dict[str, Any]:
         "facts": facts(run), "times": times(run), "command": run.results.get("command"),
         "machine": machine(run), "rows": [cells(row, run) for row in run.rows],
         "ensembles": ensembles.tables(run), "ensemble_sentence": ensembles.sentence(run),
-        "has_similarity": run.has_similarity,
+        "has_similarity": run.has_similarity, "recalibrated": run.recalibrated,
         "has_comparison": any(row.selected["vs_original"] for row in run.rows),
     }  # fmt: skip
 
@@ -115,6 +115,7 @@ def cells(row: Row, run: FinishedRun) -> dict[str, Any]:
         "label": row.label, "n": row.n, "role": roles.get(row.name, "baseline"),
         "kind": row.name.rstrip("0123456789").rstrip("-"),
         "test": [metric.plain(row.test[key]) for key in SPREAD],
+        "before": metric.plain((row.recalibration["before"] or {}).get("mean")),
         "train": [metric.plain(row.train[key]) for key in SPREAD],
         "selected": metric.plain(chosen["test"]), "selected_ci": _range(metric, chosen["test_ci95"]),
         "difference": metric.signed(comparison.get("difference")),
@@ -146,6 +147,7 @@ def facts(run: FinishedRun) -> list[tuple[str, str]]:
         ("Generated", f"D = {words.number(zoo.get('dim'))} parameters"),
         ("Selection", ", ".join(select) if isinstance(select, list) else select),
         ("Samples", f"N = {words.number(run.main.n)} per generator"),
+        ("Recalibrated", f"on {words.number(run.recalibrated)} training items" if run.recalibrated else None),
         ("Seed", zoo.get("seed")),
         ("Machine", " · ".join(value for key, value in machine(run) if key in where)),
     ])  # fmt: skip

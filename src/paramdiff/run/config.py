@@ -51,6 +51,8 @@ class RunConfig:
         n: N, samples drawn from every generator.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: of scoring, ``auto``, ``float32`` or ``bfloat16`` (:mod:`paramdiff.networks.precision`).
+        recalibrate: training items on which the generated running statistics of BatchNorm layers are measured
+            anew in every sample (:mod:`paramdiff.scoring.recalibrating`); 0 leaves them as they are drawn.
         force: redo stages whose settings changed in a run folder that holds other settings.
         sweep: of ``paramdiff sweep-temperature``.
     """
@@ -61,6 +63,7 @@ class RunConfig:
     n: int = 100
     device: str = "auto"
     precision: str = "auto"
+    recalibrate: int = 0
     force: bool = False
     task: Any = MISSING
     zoo: Any = MISSING
@@ -73,6 +76,12 @@ class RunConfig:
         check_range("seed", self.seed, least=0)
         check_choice("device", self.device.partition(":")[0], ("auto", "cpu", "cuda", "mps", "xpu"))
         check_choice("precision", self.precision, PRECISIONS)
+        if self.recalibrate < 0 or self.recalibrate == 1:  # one item has no variance
+            raise ConfigError(
+                "recalibrate",
+                f"{self.recalibrate} is out of range",
+                expected="0, for off, or at least 2 items",
+            )
 
 
 def register() -> None:

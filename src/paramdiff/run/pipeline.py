@@ -40,10 +40,11 @@ from paramdiff.run.results import (
     zoo_facts,
 )
 from paramdiff.run.table import print_summary, print_sweep
+from paramdiff.scoring.recalibrating import Recalibration
 from paramdiff.scoring.scorer import Scorer
-from paramdiff.study.comparison import Comparison, Originals, Scored
+from paramdiff.study.comparison import Originals, Scored
 from paramdiff.study.ensembles import all_groups
-from paramdiff.study.summary import arrays
+from paramdiff.study.summary import arrays, spread
 from paramdiff.study.value import select_on_train
 from paramdiff.tasks import make_task
 from paramdiff.tasks.base import Task
@@ -58,6 +59,9 @@ GROUPS = {"run": ORDER, "sweep-temperature": (*ORDER[:-1], SWEEP, "report")}
 BEST = "samples/best.safetensors"
 TRAINING = "study/training.json"
 """The curve of the training of one network, if the run trained any (:mod:`paramdiff.collect.watching`)."""
+
+BEFORE = "test_before"
+"""Test scores of samples before recalibration, among a generator's scores."""
 
 ORIGINALS = f"scores/{ORIGINAL}.safetensors"
 
@@ -90,6 +94,11 @@ class Entry:
     @property
     def samples(self) -> str:
         return f"{self.prefix}samples/samples.safetensors"
+
+    @property
+    def drawn(self) -> str:
+        """Running statistics as they were drawn, if they were then recalibrated."""
+        return f"{self.prefix}samples/drawn_statistics.safetensors"
 
     @property
     def scores(self) -> str:
@@ -141,9 +150,12 @@ class Pipeline:
             key: plain(getattr(config, key))
             for key in ("name", "seed", "n", "task", "zoo", "generator", "compare")
         }
+        settings |= {"recalibrate": config.recalibrate} if config.recalibrate else {}
         assert config.run_dir is not None
         self.folder = RunFolder(Path(config.run_dir), settings, config.force, siblings)
         self.settings = settings
+        self.recalibrating = [{"recalibrate": config.recalibrate}] if config.recalibrate else []
+        """For the settings of stages: empty if it is off, so that they are as they were before it existed."""
         self.main, *self.baselines = entries_of(config)
 
     # What stages share -------------------------------------------------------------------------------
@@ -165,6 +177,15 @@ class Pipeline:
     @cached_property
     def scorer(self) -> Scorer:
         return Scorer(self.task, self.zoo, self.device, precision=self.config.precision)
+
+    @cached_property
+    def recalibration(self) -> Recalibration:
+        """Of the samples of every generator; asked for only where the configuration has it on."""
+        return Recalibration(self.scorer, self.config.recalibrate)
+
+    def recalibrated(self, vectors: Tensor) -> Tensor:
+        """Networks as they are used: with measured running statistics, if that is on."""
+        return self.recalibration(vectors) if self.recalibrating else vectors
 
     @cached_property
     def originals(self) -> Originals:
@@ -238,6 +259,8 @@ class Pipeline:
 
     def _fit(self, entry: Entry, group: str = "fit") -> Stage:
         def work(scratch: Path) -> None:
+            if self.recalibrating:
+                _ = self.recalibration  # refuses a selection without statistics, before anything is learnt
             try:
                 fitted = entry.generator.fit(
                     self.zoo, probe=self.scorer.probe(), folder=scratch, reference=self._reference(entry)
@@ -260,15 +283,21 @@ class Pipeline:
         now = entry.sampling
 
         def work(scratch: Path) -> None:
-            samples = self.draw(entry, self.config.n, now)
-            save_tensors(self.folder.path / entry.samples, {"samples": samples})
+            samples = self._draw(entry, self.config.n, now)
+            if self.recalibrating:
+                save_tensors(self.folder.path / entry.drawn, self.recalibration.drawn(samples))
+            save_tensors(self.folder.path / entry.samples, {"samples": self.recalibrated(samples)})
 
-        asked = ["zoo"] if entry.generator.asks else []  # the zoo knows which task it is of
-        needs = [entry.fitted, *asked]
-        return Stage(group, [self.config.n, self.config.seed, now], needs, [entry.samples], work)
+        asked = ["zoo"] if entry.generator.asks or self.recalibrating else []  # it knows which task it is of
+        settings = [self.config.n, self.config.seed, now, *self.recalibrating]
+        makes = [entry.samples, *([entry.drawn] if self.recalibrating else [])]
+        return Stage(group, settings, [entry.fitted, *asked], makes, work)
 
     def draw(self, entry: Entry, n: int, settings: Mapping[str, Any]) -> Tensor:
-        """``n`` samples of a fitted generator with these settings of sampling."""
+        """``n`` samples of a fitted generator with these settings of sampling, as they are used."""
+        return self.recalibrated(self._draw(entry, n, settings))
+
+    def _draw(self, entry: Entry, n: int, settings: Mapping[str, Any]) -> Tensor:
         generator = self._fitted(entry, settings)
         probe = self.scorer.probe() if generator.asks else None
         return generator.sample(n, self.config.seed, probe=probe)
@@ -281,7 +310,7 @@ class Pipeline:
     def _score_originals(self) -> Stage:
         def work(scratch: Path) -> None:
             scored = self._measure(self.zoo.vectors, ORIGINAL)
-            own = lambda: Originals(self.zoo, scored, self.task.higher_is_better).own
+            own = lambda: arrays(Originals(self.zoo, scored, self.task.higher_is_better).own)
             self._keep_scores(ORIGINALS, scored, own)
 
         return Stage(f"score:{ORIGINAL}", self.settings["task"], ["zoo"], [ORIGINALS], work, shared=True)
@@ -289,21 +318,33 @@ class Pipeline:
     def _score(self, entry: Entry, group: str = "score") -> Stage:
         def work(scratch: Path) -> None:
             vectors = self._vectors(entry)
-            scored = self._measure(vectors, entry.name)
-            self._keep_scores(entry.scores, scored, lambda: self.originals.compare(vectors, scored))
+            scored, before = self._measure(vectors, entry.name), self._before(entry)
+            self._keep_scores(
+                entry.scores, scored, lambda: arrays(self.originals.compare(vectors, scored)) | before
+            )
 
-        needs = ["zoo", entry.samples, ORIGINALS]
+        drawn = [entry.drawn] if self.recalibrating else []
+        needs = ["zoo", entry.samples, ORIGINALS, *drawn]
         return Stage(f"{group}:{entry.name}", self.settings["task"], needs, [entry.scores], work, shared=True)
+
+    def _before(self, entry: Entry) -> dict[str, Tensor]:
+        """Test scores of the samples as they were drawn, if they were recalibrated."""
+        if not self.recalibrating:
+            return {}
+        say(f"  scoring {entry.name} before recalibration")
+        drawn = load_tensors(self.folder.path / entry.drawn)
+        vectors = self.recalibration.restored(self._vectors(entry), drawn)
+        return {BEFORE: self.scorer.score(vectors, "test").metric}
 
     def _measure(self, vectors: Tensor, name: str) -> Scored:
         say(f"  scoring {name}")
         train = self.scorer.score(vectors, "train")
         return Scored.of(train, self.scorer.score(vectors, "test", all_groups(len(vectors))))
 
-    def _keep_scores(self, file: str, scored: Scored, compared: Callable[[], Comparison]) -> None:
+    def _keep_scores(self, file: str, scored: Scored, seen: Callable[[], dict[str, Tensor]]) -> None:
         """The scores on disk, with what a comparison with the originals shows."""
         path = self.folder.path / file
-        by_main(lambda: save_tensors(path, scored.tensors() | arrays(compared())))
+        by_main(lambda: save_tensors(path, scored.tensors() | seen()))
 
     def _score_main(self) -> list[Stage]:
         return [self._score_originals(), self._score(self.main), self._best()]
@@ -341,15 +382,14 @@ class Pipeline:
                 self.zoo,
                 self._vectors(self.main),
                 self.config.seed,
-                self.scorer.gauge(items),
+                lambda vectors: self.scorer.gauge(items)(self.recalibrated(vectors)),
                 items,
             )
             save_tensors(self.folder.path / LATENTS, found, about)
 
         needs = ["zoo", self.main.fitted, self.main.samples]
-        return Stage(
-            "compare:latents:map", [self.settings["task"], self.config.seed, now], needs, [LATENTS], work
-        )
+        settings = [self.settings["task"], self.config.seed, now, *self.recalibrating]
+        return Stage("compare:latents:map", settings, needs, [LATENTS], work)
 
     def _results(self) -> Stage:
         """``results.json`` and ``stats.jsonl`` of the rows whose scores are up to date."""
@@ -372,7 +412,13 @@ class Pipeline:
     def _finding(self, entry: Entry) -> Finding:
         generator = Generator.load(self.folder.path / entry.fitted)
         comparison = self.originals.compare(self._vectors(entry), self._scored(entry.scores))
-        return Finding(entry.name, generator, comparison)
+        return Finding(entry.name, generator, comparison, self._recalibration_facts(entry))
+
+    def _recalibration_facts(self, entry: Entry) -> dict[str, Any] | None:
+        if not self.recalibrating:
+            return None
+        before = load_tensors(self.folder.path / entry.scores)[BEFORE]
+        return {"items": self.recalibration.seen, "before": spread(before, self.task.higher_is_better)}
 
     def _results_json(self, findings: list[Finding]) -> dict[str, Any]:
         main, others = findings[0], findings[1:]

@@ -22,17 +22,27 @@ CURVE_POINTS = 1000
 
 @dataclass(frozen=True)
 class Finding:
-    """One generator of a run: fitted, with its samples compared to the zoo."""
+    """One generator of a run: fitted, with its samples compared to the zoo.
+
+    Attributes:
+        recalibration: if their running statistics were measured anew, on how many ``items`` of training data,
+            and the test scores ``before``, as in a row's ``test``.
+    """
 
     name: str
     generator: Generator
     comparison: Comparison
+    recalibration: dict[str, Any] | None = None
 
 
 def models(originals: Originals, findings: Sequence[Finding]) -> list[Row]:
     """The rows of the table, originals first."""
     rows = [summarise(ORIGINAL, originals.own, originals)]
-    return rows + [summarise(f.name, f.comparison, originals) for f in findings]
+    return rows + [
+        summarise(f.name, f.comparison, originals)
+        | ({"recalibration": f.recalibration} if f.recalibration else {})
+        for f in findings
+    ]
 
 
 def judge(task: Task, originals: Originals, main: Finding, others: Sequence[Finding]) -> Verdict:

@@ -79,7 +79,7 @@ def _point(run: Pipeline, curve: Curve, value: float) -> Stage:
         write_json(run.folder.path / curve.file(value), {"value": value, **found})
 
     return Stage(
-        f"{SWEEP}:{entry.name}:{value:g}", [n, seed, settings, run.settings["task"]],
+        f"{SWEEP}:{entry.name}:{value:g}", [n, seed, settings, run.settings["task"], *run.recalibrating],
         ["zoo", entry.fitted, ORIGINALS], [curve.file(value)], work, shared=True,
     )  # fmt: skip
 

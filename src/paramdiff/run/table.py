@@ -66,12 +66,18 @@ def summary_table(results: dict[str, Any]) -> Table:
     task, zoo = results["task"], results["zoo"]
     title = f"{results['experiment']}: test {task['metric']}, K = {zoo['k']}, D = {zoo['dim']}"
     table = Table(title=title, title_justify="left", header_style="bold")
+    items = {row["recalibration"]["items"] for row in results["models"] if row.get("recalibration")}
+    if items:
+        table.caption = (
+            f"before: mean before running statistics were measured on {max(items):,} training items"
+        )
     table.add_column("model")
-    for name in ("n", "best", "mean", "median", "worst", "selected [95%]", *ALIKE.values()):
+    before = ["before"] if items else []
+    for name in ("n", "best", *before, "mean", "median", "worst", "selected [95%]", *ALIKE.values()):
         table.add_column(name, justify="right", no_wrap=True)
     for row in results["models"]:
         style = "bold" if row["name"] == results["generator"] else None
-        table.add_row(*_cells(row, task["metric"]), style=style)
+        table.add_row(*_cells(row, task["metric"], bool(items)), style=style)
     return table
 
 
@@ -114,10 +120,13 @@ def _scores(one: dict[str, Any], metric: str) -> list[str]:
     return [mean, *(score(one[key], metric) for key in ("test_median", "test_std"))]
 
 
-def _cells(row: dict[str, Any], metric: str) -> list[str]:
+def _cells(row: dict[str, Any], metric: str, recalibrated: bool) -> list[str]:
     test, selected = row["test"], row["selected"]
+    drawn = (row.get("recalibration") or {"before": {"mean": None}})["before"]["mean"]
+    before = [score(drawn, metric)] if recalibrated else []
     return [
-        row["name"], str(row["n"]), *(score(test[key], metric) for key in ("best", "mean", "median", "worst")),
+        row["name"], str(row["n"]), score(test["best"], metric), *before,
+        *(score(test[key], metric) for key in ("mean", "median", "worst")),
         _with_interval(selected["test"], selected["test_ci95"], metric), *_alike(row["similarity"]),
     ]  # fmt: skip
 

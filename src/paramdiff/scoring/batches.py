@@ -61,15 +61,35 @@ def random_subset(data: Data, items: int) -> Iterator[Batch]:
             yield tree_map(lambda leaf, mask=mask: leaf[mask.to(leaf.device)], batch)
 
 
+def evened(batches: Iterable[Batch], least: int) -> list[Batch]:
+    """The same items in the same order in batches of at least ``least``, whose sizes differ by one at most.
+
+    For what depends on the batch: a short last one would count too much. Fewer items are one batch; batches that
+    cannot be cut or joined stay as they are.
+    """
+    given = list(batches)
+    if not given or not all(_alike(given[0], batch) for batch in given):
+        return given
+    whole = _cat(given)
+    columns, tree = tree_flatten(whole)
+    count = max(1, len(columns[0]) // least)
+    parts = zip(*(column.tensor_split(count) for column in columns), strict=True)
+    return [tree_unflatten(list(part), tree) for part in parts]
+
+
 def _fits(waiting: list[Batch], batch: Batch) -> bool:
     """Whether a batch can be joined with those that wait."""
-    sizes = [rows(one) for one in (*waiting, batch)]
-    (mine, tree), (theirs, other) = tree_flatten(waiting[0]), tree_flatten(batch)
-    if None in sizes or sum(filter(None, sizes)) > MOST_ITEMS or tree != other:
-        return False
-    if any(a.shape[1:] != b.shape[1:] or a.dtype != b.dtype for a, b in zip(mine, theirs, strict=True)):
+    if not _alike(waiting[0], batch) or sum(rows(one) or 0 for one in (*waiting, batch)) > MOST_ITEMS:
         return False
     return sum(leaf.nbytes for one in (*waiting, batch) for leaf in tree_leaves(one)) <= MOST_BYTES
+
+
+def _alike(batch: Batch, other: Batch) -> bool:
+    """Whether two batches can be cut and joined item by item."""
+    (mine, tree), (theirs, shape) = tree_flatten(batch), tree_flatten(other)
+    if None in (rows(batch), rows(other)) or tree != shape:
+        return False
+    return all(a.shape[1:] == b.shape[1:] and a.dtype == b.dtype for a, b in zip(mine, theirs, strict=True))
 
 
 def _cat(batches: list[Batch]) -> Batch:

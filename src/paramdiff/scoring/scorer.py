@@ -19,7 +19,7 @@ process would, and all of them get all outcomes.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -130,7 +130,7 @@ class Scorer:
         """
         if split == "train":
             return self._score_training(vectors, self.task.selection_items, ensembles)
-        data = self._data("test")
+        data = self._shared_data("test")
         return self._score(vectors, "test", data.batches, len(data), ensembles)
 
     def probe(self, items: int = PROBE_ITEMS) -> "TrainingProbe":
@@ -157,25 +157,36 @@ class Scorer:
 
     def items(self, split: Split) -> int:
         """How many items :meth:`score` looks at."""
-        n = len(self._data(split))
-        return min(n, self.task.selection_items) if split == "train" else n
+        return self.training_items(self.task.selection_items) if split == "train" else len(self._data(split))
+
+    def training_items(self, most: int) -> int:
+        """How many items of training data there are, up to ``most``."""
+        return min(most, len(self._data("train")))
+
+    def training_subset(self, items: int) -> Iterator[Batch]:
+        """A fixed random subset of the training data, all of it if there is no more; not augmented."""
+        return random_subset(self._data("train"), items)
 
     def _score_training(
         self, vectors: Float[Tensor, "N D"], items: int, ensembles: Sequence[Sequence[int]] = ()
     ) -> Scores:
         """On a fixed random subset of the training data; on all of it if there is no more."""
-        data = self._data("train")
+        data = self._shared_data("train")
         if len(data) <= items:
             return self._score(vectors, "train", data.batches, len(data), ensembles)
-        subset = lambda: random_subset(data, items)
+        subset = lambda: self.training_subset(items)
         return self._score(vectors, f"{items:,} of train", subset, None, ensembles)
 
     def _data(self, split: str) -> Data:
-        with main_first():  # it may leave decoded data in a cache for the others
-            if split not in self._splits:
-                data = self.task.train_data() if split == "train" else self.task.test_data()
-                self._splits[split] = ready(data, self.device)
+        if split not in self._splits:
+            data = self.task.train_data() if split == "train" else self.task.test_data()
+            self._splits[split] = ready(data, self.device)
         return self._splits[split]
+
+    def _shared_data(self, split: str) -> Data:
+        """The same, where all ranks come to read it: the first may leave it decoded in a cache for the others."""
+        with main_first():
+            return self._data(split)
 
     @torch.no_grad()
     def _score(

@@ -1,0 +1,169 @@
+"""``recalibrate=ITEMS`` from the command line to the report; without it nothing is other than before."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from paramdiff.cli import main
+from paramdiff.errors import ConfigError
+from paramdiff.files import load_tensors, read_json
+from paramdiff.networks.recalibration import recalibrate
+from paramdiff.run.config import build
+from paramdiff.run.launch import composed
+from paramdiff.run.pipeline import Pipeline
+from paramdiff.run.table import summary_table
+from paramdiff.scoring.batches import evened, random_subset
+from paramdiff.scoring.scorer import Scorer
+from paramdiff.study.comparison import Scored
+from paramdiff.study.summary import spread
+from paramdiff.tasks import make_task
+from paramdiff.tasks.base import Task
+from paramdiff.zoo.zoo import Zoo
+
+TINY = [
+    "task.model_options={channels: [8, 8]}", "zoo.select=all", "zoo.lr=3e-3", "zoo.k=10", "zoo.pretrain.epochs=3",
+    "n=5", "generator.autoencoder_steps=20", "generator.steps=30", "compare=none",
+    "+generator@compare.average=average",
+]  # fmt: skip
+ON = [*TINY, "recalibrate=300"]
+SWEEP = ["sweep.n=3", "sweep.temperatures=[0.7]"]
+STAGES = ("fit", "sample", "score:p-diff", "compare:average:sample", "compare:average", "compare:latents:map")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recalibrated") / "digits"
+    assert main(["sweep-temperature", f"run_dir={folder}", *ON, *SWEEP]) == 0
+    return folder
+
+
+def own_task() -> Task:
+    return make_task(build(composed(["name=digits", *ON])).task)
+
+
+def rows(folder: Path) -> dict[str, dict]:
+    return {row["name"]: row for row in read_json(folder / "results.json")["models"]}
+
+
+def tensors(folder: Path, name: str, row: str = "p-diff") -> dict[str, torch.Tensor]:
+    inside = folder if row == "p-diff" else folder / "baselines" / row
+    return load_tensors(inside / "samples" / f"{name}.safetensors")
+
+
+@pytest.mark.parametrize("row", ["p-diff", "average"])
+def test_samples_carry_statistics_measured_on_training_data(finished: Path, row: str):
+    zoo, task = (
+        Zoo.load(finished / "zoo"),
+        own_task(),
+    )
+    v, drawn = tensors(finished, "samples", row)["samples"][2], tensors(finished, "drawn_statistics", row)
+    model = task.model()
+    model.load_state_dict(zoo.state_dict(v))
+    expected = recalibrate(
+        model, [(batch[0],) for batch in evened(random_subset(task.train_data(), 300), 128)]
+    )
+    assert set(expected) == set(drawn) and len(drawn) == 4
+    for name, value in expected.items():
+        torch.testing.assert_close(zoo.spec.unflatten(v)[name], value, rtol=1e-4, atol=1e-6)
+        assert not torch.allclose(drawn[name][2], value, rtol=1e-3)
+
+
+def test_scores_before_stand_beside_those_after(finished: Path):
+    zoo, task = (
+        Zoo.load(finished / "zoo"),
+        own_task(),
+    )
+    for name in ("p-diff", "average"):
+        block, samples = (
+            rows(finished)[name]["recalibration"],
+            tensors(finished, "samples", name)["samples"].clone(),
+        )
+        for key, values in tensors(finished, "drawn_statistics", name).items():
+            samples[:, zoo.spec.slices[key]] = values
+        before = Scorer(task, zoo).score(samples, "test").metric
+        assert block == {"items": 300, "before": spread(before, True)}
+        assert block["before"] != rows(finished)[name]["test"]
+    assert "recalibration" not in rows(finished)["original"]
+
+
+def test_the_best_sample_is_a_recalibrated_one(finished: Path):
+    zoo, best = Zoo.load(finished / "zoo"), load_tensors(finished / "samples/best.safetensors")
+    index = rows(finished)["p-diff"]["selected"]["index"]
+    assert torch.equal(zoo.spec.flatten(best), tensors(finished, "samples")["samples"][index])
+    assert "norm1.num_batches_tracked" in best
+
+
+def test_a_sweep_draws_recalibrated_networks_too(finished: Path):
+    ours = Scored.from_tensors(load_tensors(finished / "scores/p-diff.safetensors"))
+    (point,) = read_json(finished / "sweep.json")["curves"][0]["points"]
+    assert point["test_mean"] == pytest.approx(float(ours.test[:3].mean()))
+
+
+def test_networks_on_the_way_to_a_sample_are_recalibrated_too(finished: Path):
+    """The last of them is the sample."""
+    path = load_tensors(finished / "study/latents.safetensors")["paths.score"]
+    ours = load_tensors(finished / "scores/p-diff.safetensors")["train"]
+    assert float((path[-1] - ours).abs().max()) < 0.05  # on other items
+
+
+def test_people_are_told(finished: Path):
+    table = summary_table(read_json(finished / "results.json"))
+    assert "before" in [column.header for column in table.columns]
+    assert table.caption == "before: mean before running statistics were measured on 300 training items"
+    cells = list(next(column for column in table.columns if column.header == "before").cells)
+    assert cells[0] == "-" and all(float(cell) > 0 for cell in cells[1:])
+    assert "mean before recalibration" in (finished / "report.html").read_text()
+
+
+def test_the_same_command_does_nothing_and_other_items_measure_again(finished: Path, tmp_path: Path):
+    def prints() -> dict[str, str]:
+        stages = read_json(finished / "manifest.json")["stages"]
+        return {name: stages[name]["fingerprint"] for name in STAGES}
+
+    before = prints()
+    made = {path: path.stat().st_mtime_ns for path in finished.rglob("*.safetensors")}
+    assert main(["compare", f"run_dir={finished}", *ON]) == 0
+    assert made == {path: path.stat().st_mtime_ns for path in finished.rglob("*.safetensors")}
+    other = [*TINY, "recalibrate=200"]
+    current = Pipeline(build(composed(["name=digits", f"run_dir={finished}", "force=true", *other])), "")
+    (fit,), (sample,) = current.stages("fit"), current.stages("sample")
+    assert current.folder._fingerprint(fit) == before["fit"], "fitting does not know of it"
+    assert current.folder._fingerprint(sample) != before["sample"]
+
+
+def test_without_it_stages_are_what_they_were(tmp_path: Path):
+    run = Pipeline(build(composed(["name=digits", f"run_dir={tmp_path / 'r'}", *TINY])), "")
+    assert set(run.settings) == {"name", "seed", "n", "task", "zoo", "generator", "compare"}
+    stages = {stage.name: stage for group in ("sample", "score", "compare") for stage in run.stages(group)}
+    now = {"temperature": 0.7} | run.main.sampling
+    task = run.settings["task"]
+    found = {name: (s.settings, list(s.needs), list(s.makes)) for name, s in stages.items() if name in STAGES}
+    samples, scores = "samples/samples.safetensors", "scores/{}.safetensors"
+    mean = f"baselines/average/{samples}"
+    assert found == {
+        "sample": ([5, 0, now], ["generator"], [samples]),
+        "score:p-diff": (task, ["zoo", samples, scores.format("original")], [scores.format("p-diff")]),
+        "compare:average:sample": ([5, 0, {}], ["baselines/average/generator"], [mean]),
+        "compare:average": (task, ["zoo", mean, scores.format("original")], [scores.format("average")]),
+        "compare:latents:map": ([task, 0, now], ["zoo", "generator", samples], ["study/latents.safetensors"]),
+    }  # fmt: skip
+
+
+def test_a_selection_without_statistics_is_refused_before_anything_is_fitted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = [f"run_dir={tmp_path / 'r'}", *ON, "zoo.select=last_norms:2"]
+    assert main(["collect", *words]) == 0
+    assert main(["fit", *words]) == 2
+    said = capsys.readouterr().err
+    assert "recalibrate: zoo.select=last_norms:2 generates no running statistics" in said
+    assert not (tmp_path / "r" / "generator").exists()
+
+
+@pytest.mark.parametrize("items", [-1, 1])
+def test_a_number_of_items_that_makes_no_sense(items: int):
+    with pytest.raises(
+        ConfigError, match=f"^recalibrate: {items} is out of range; expected 0, for off, or at least 2 items$"
+    ):
+        build(composed(["name=test", f"recalibrate={items}"]))
