@@ -172,6 +172,7 @@ fails(lambda: rank == 1 and fail(ConfigError("k", "too small")))
 fails(lambda: ranks.by_main(lambda: fail(ValueError("by main"))))
 fails(lambda: (rank == 1 and fail(ValueError("bug")), ranks.gathered(0)))
 fails(lambda: fail(ConfigError("both", f"rank {rank}")))
+fails(lambda: ranks.barrier() if rank else ranks.gathered(1))
 with ranks.together():
     print(ranks.gathered(rank))
 fails(lambda: os._exit(7) if rank == 1 else ranks.barrier())
@@ -184,13 +185,15 @@ def test_two_processes_meet_and_hear_of_each_others_failures(tmp_path: Path):
     assert first.stdout.splitlines() == [
         "2 True 0 (0, 1)", "[[0, 0], [1, 1]] ['a', 'b', 'c']", "1 False", "1",
         "ElsewhereError: k: too small (2)", "ValueError: by main (None)",
-        "ElsewhereError: process 1 failed (ValueError: bug) (1)", "ConfigError: both: rank 0 (2)", "[0, 1]",
+        "ElsewhereError: process 1 failed (ValueError: bug) (1)", "ConfigError: both: rank 0 (2)",
+        "RuntimeError: ranks out of step: they came to gathered, barrier (None)", "[0, 1]",
         "ElsewhereError: another process of this run has ended; what it said last stands above (1)",
     ], first.stderr  # fmt: skip
     assert second.stdout.splitlines() == [
         "2 False 0 (0, 1)", "[[0, 0], [1, 1]] ['a', 'b', 'c']", "1 True", "1",
         "ConfigError: k: too small (2)", "ElsewhereError: process 0 failed (ValueError: by main) (1)",
-        "ValueError: bug (None)", "ConfigError: both: rank 1 (2)", "[0, 1]",
+        "ValueError: bug (None)", "ConfigError: both: rank 1 (2)",
+        "RuntimeError: ranks out of step: they came to gathered, barrier (None)", "[0, 1]",
     ], second.stderr  # fmt: skip
     assert (first.returncode, second.returncode) == (0, 7)
 

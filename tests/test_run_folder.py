@@ -74,6 +74,26 @@ def test_a_damaged_or_missing_file_is_made_again(tmp_path: Path):
     assert r.done == ["a", "a", "a"]
 
 
+def test_chains_apart_are_kept_and_what_a_killed_rank_did_is_not_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    r = Recorder(tmp_path)
+    chains = [[r.stage("a"), r.stage("b", needs=("a",))], [r.stage("c"), r.stage("d", needs=("c",))]]
+    with RunFolder(tmp_path, {"k": 1}).opened():
+        monkeypatch.setenv("RANK", "1")
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        killed = RunFolder(tmp_path, {"k": 1})
+        for stage in chains[1]:
+            killed.run(stage)
+    monkeypatch.undo()
+    assert set(json.loads((tmp_path / "manifest.json").read_text())["stages"]) == set()
+    for _ in range(2):
+        with RunFolder(tmp_path, {"k": 1}).opened() as folder:
+            folder.run_apart(chains)
+        assert r.done == ["c", "d", "a", "b"]
+        assert list(tmp_path.glob(".state/*")) == []
+
+
 def test_another_configuration_is_refused_and_nothing_is_touched(tmp_path: Path):
     r = Recorder(tmp_path)
     run(tmp_path, r.stage("a"), settings={"zoo": {"k": 200}, "seed": 0})
