@@ -42,6 +42,8 @@ class Stage:
         makes: files or folders it writes.
         work: does it, given a folder for state that lets it resume after a kill.
         shared: whether all ranks do it together (and the first alone writes what it makes), else the first alone.
+        chain: stages of a chain follow each other and need nothing of other chains, so that each chain can be
+            another rank's; empty for a stage in none.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Stage:
     makes: Sequence[str]
     work: Callable[[Path], None]
     shared: bool = False
+    chain: str = ""
 
 
 class RunFolder:
@@ -153,8 +156,20 @@ class RunFolder:
             by_main(lambda: stage.work(scratch))
         by_main(lambda: self._finish(stage, fingerprint, scratch, round(time.monotonic() - start, 3)))
 
-    def run_apart(self, chains: Sequence[Sequence[Stage]]) -> None:
-        """Chains of stages that need nothing of each other: every rank does some of them, for itself."""
+    def run_all(self, stages: Sequence[Stage]) -> None:
+        """Chains first, then the other stages in their order."""
+        chains: dict[str, list[Stage]] = {}
+        for stage in stages:
+            if stage.chain:
+                chains.setdefault(stage.chain, []).append(stage)
+        if chains:
+            self._run_apart(list(chains.values()))
+        for stage in stages:
+            if not stage.chain:
+                self.run(stage)
+
+    def _run_apart(self, chains: Sequence[Sequence[Stage]]) -> None:
+        """Every rank does some of the chains, for itself."""
         own = [stage for chain in mine(chains) for stage in chain]
         names = {stage.name for stage in own}
         manifest, hashes = agreed((self.manifest, self._hashes))

@@ -207,10 +207,7 @@ class Pipeline:
         with self.folder.opened():
             by_main(lambda: self.folder.write_config(self.yaml))
             for group in wanted:
-                if group == "compare":
-                    self.folder.run_apart([self._drawn(entry) for entry in self.baselines])
-                for stage in self.stages(group):
-                    self.folder.run(stage)
+                self.folder.run_all(self.stages(group))
                 if group == "compare" or command == "score":
                     self.folder.run(self._results())
         if SWEEP in wanted:
@@ -273,7 +270,7 @@ class Pipeline:
             key: value for key, value in plain(entry.generator).items() if key not in entry.generator.sampling
         }
         matched = [self.main.samples] if entry.generator.matches else []
-        return Stage(group, settings, ["zoo", *matched], [entry.fitted], work)
+        return Stage(group, settings, ["zoo", *matched], [entry.fitted], work, chain=entry.prefix)
 
     def _reference(self, entry: Entry) -> Tensor | None:
         """The main generator's samples, for a baseline that matches them."""
@@ -291,7 +288,7 @@ class Pipeline:
         asked = ["zoo"] if entry.generator.asks or self.recalibrating else []  # it knows which task it is of
         settings = [self.config.n, self.config.seed, now, *self.recalibrating]
         makes = [entry.samples, *([entry.drawn] if self.recalibrating else [])]
-        return Stage(group, settings, [entry.fitted, *asked], makes, work)
+        return Stage(group, settings, [entry.fitted, *asked], makes, work, chain=entry.prefix)
 
     def draw(self, entry: Entry, n: int, settings: Mapping[str, Any]) -> Tensor:
         """``n`` samples of a fitted generator with these settings of sampling, as they are used."""
@@ -361,13 +358,12 @@ class Pipeline:
         return Stage("score:best", [], ["zoo", self.main.scores, self.main.samples], [BEST], work)
 
     def _compare(self) -> list[Stage]:
-        stages = [self._score(entry, "compare") for entry in self.baselines]
+        stages = []
+        for entry in self.baselines:
+            stages.append(self._fit(entry, f"compare:{entry.name}:fit"))
+            stages.append(self._sample(entry, f"compare:{entry.name}:sample"))
+            stages.append(self._score(entry, "compare"))
         return [*stages, self._latents()] if isinstance(self.main.generator, LatentGenerator) else stages
-
-    def _drawn(self, entry: Entry) -> list[Stage]:
-        """A baseline's stages up to its samples, which need nothing of the other baselines."""
-        fit = self._fit(entry, f"compare:{entry.name}:fit")
-        return [fit, self._sample(entry, f"compare:{entry.name}:sample")]
 
     def _latents(self) -> Stage:
         """Points to be drawn of the main generator's latents and of its way from noise to samples."""
