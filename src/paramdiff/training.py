@@ -148,14 +148,18 @@ class Ema:
     def __init__(self, module: nn.Module, decay: float = 0.9999) -> None:
         self.decay, self.updates = decay, 0
         self.module = deepcopy(module).eval().requires_grad_(False)
+        # Walking through the modules in every step would cost as much as the averaging of a small network.
+        self._parameters: list[Tensor] = list(self.module.parameters())
+        self._sources: list[Tensor] = [parameter.detach() for parameter in module.parameters()]
+        self._buffers = list(zip(self.module.buffers(), module.buffers(), strict=True))
 
     @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
+    def update(self) -> None:
+        """Take in the present weights of the module that is averaged."""
         self.updates += 1
         weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
-        mine: list[Tensor] = list(self.module.parameters())
-        torch._foreach_lerp_(mine, [p.detach() for p in module.parameters()], weight)
-        for buffer, source in zip(self.module.buffers(), module.buffers(), strict=True):
+        torch._foreach_lerp_(self._parameters, self._sources, weight)
+        for buffer, source in self._buffers:
             buffer.copy_(source)
 
     def state_dict(self) -> dict[str, Any]:

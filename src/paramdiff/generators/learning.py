@@ -78,7 +78,7 @@ def learn(
         optimiser.zero_grad()
         value = sum(_learnt(part) for part in loss(net, step))
         optimiser.step()
-        average.update(net)
+        average.update()
         training.log(step, value)  # type: ignore[arg-type]
         if plateau is None or (step + 1) % plateau.every:
             continue
