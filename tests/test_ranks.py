@@ -62,6 +62,17 @@ def test_half_a_description_is_one_process(given: dict[str, str], monkeypatch: p
     assert ranks.launched() == ranks.Place(0, 1, 0)
 
 
+def test_a_launcher_that_starts_one_process_of_several_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    """accelerate without --multi_gpu names a meeting point and nobody to meet."""
+    assert not ranks.launched_in_vain()
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    assert not ranks.launched_in_vain(), "one process was wanted"
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    assert ranks.launched_in_vain()
+    monkeypatch.setenv("RANK", "0")
+    assert not ranks.launched_in_vain()
+
+
 def test_without_accelerate_several_processes_are_refused(second_of_two: None, monkeypatch):
     monkeypatch.setitem(sys.modules, "accelerate", None)
     with pytest.raises(ParamdiffError, match=r"2 processes .* not installed; .*paramdiff\[scale\]"):
