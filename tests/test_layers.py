@@ -9,6 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "paramdiff"
 
 LAYERS = [
     {"errors"},
+    {"ranks"},
     {"progress", "seeds", "files", "devices", "mistakes", "thinning"},
     {"training"},
     {"networks"},

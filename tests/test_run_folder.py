@@ -16,12 +16,14 @@ class Recorder:
     def __init__(self, path: Path) -> None:
         self.path, self.done = path, []
 
-    def stage(self, name: str, settings: object = 0, needs: tuple[str, ...] = (), text: str = "") -> Stage:
+    def stage(
+        self, name: str, settings: object = 0, needs: tuple[str, ...] = (), text: str = "", chain: str = ""
+    ) -> Stage:
         def work(scratch: Path) -> None:
             self.done.append(name)
             (self.path / name).write_text(text or name)
 
-        return Stage(name, settings, needs, [name], work)
+        return Stage(name, settings, needs, [name], work, chain=chain)
 
 
 def run(path: Path, *stages: Stage, settings: dict | None = None, force: bool = False) -> None:
@@ -72,6 +74,28 @@ def test_a_damaged_or_missing_file_is_made_again(tmp_path: Path):
     (tmp_path / "a").unlink()
     run(tmp_path, r.stage("a"))
     assert r.done == ["a", "a", "a"]
+
+
+def test_chains_apart_are_kept_and_what_a_killed_rank_did_is_not_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    r = Recorder(tmp_path)
+    all_of_them = r.stage("all", needs=("b", "d"))
+    one = [r.stage("a", chain="1"), r.stage("b", needs=("a",), chain="1")]
+    other = [r.stage("c", chain="2"), r.stage("d", needs=("c",), chain="2")]
+    with RunFolder(tmp_path, {"k": 1}).opened():
+        monkeypatch.setenv("RANK", "1")
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        killed = RunFolder(tmp_path, {"k": 1})
+        for stage in other:
+            killed.run(stage)
+    monkeypatch.undo()
+    assert set(json.loads((tmp_path / "manifest.json").read_text())["stages"]) == set()
+    for _ in range(2):
+        with RunFolder(tmp_path, {"k": 1}).opened() as folder:
+            folder.run_all([all_of_them, *one, *other])
+        assert r.done == ["c", "d", "a", "b", "all"]
+        assert list(tmp_path.glob(".state/*")) == []
 
 
 def test_another_configuration_is_refused_and_nothing_is_touched(tmp_path: Path):

@@ -8,9 +8,10 @@ import glob
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 
-from paramdiff import __version__
+from paramdiff import __version__, ranks
 from paramdiff.errors import DiskError, ParamdiffError, near
 
 STAGES = {
@@ -97,24 +98,45 @@ With key=value it is a stage of one run:
 """
 
 
+LONELY = (
+    "accelerate has started one process only: without --multi_gpu, which serves CPUs as well, --num_processes "
+    "has no effect on this machine"
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 done, 2 a user's mistake, 1 anything else."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     command, rest = (words[0], words[1:]) if words else ("--help", [])
+    with ExitStack() as muted:
+        if not ranks.speaks():
+            muted.enter_context(redirect_stdout(muted.enter_context(Path(os.devnull).open("w"))))
+        code = _answer(command, rest)
+    ranks.leave()
+    return code
+
+
+def _answer(command: str, rest: list[str]) -> int:
+    """Do what was asked, or say in one line why not; returns the exit code."""
     try:
         return _dispatch(command, rest)
     except ParamdiffError as error:
-        print(f"paramdiff: error: {error}", file=sys.stderr)
+        _complain(f"error: {error}")
         return error.exit_code
     except PermissionError as error:
-        print(f"paramdiff: error: {error.filename}: {error.strerror}; check the permissions", file=sys.stderr)
+        _complain(f"error: {error.filename}: {error.strerror}; check the permissions")
         return DiskError.exit_code
     except KeyboardInterrupt:
-        print("paramdiff: stopped; the same command goes on from here", file=sys.stderr)
+        _complain("stopped; the same command goes on from here")
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as in `paramdiff inspect zoo | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _complain(text: str) -> None:
+    if ranks.speaks():
+        print(f"paramdiff: {text}", file=sys.stderr, flush=True)
 
 
 def _dispatch(command: str, rest: list[str]) -> int:
@@ -154,18 +176,26 @@ def _means_runs(rest: list[str]) -> bool:
 
 
 def _run(command: str, rest: list[str]) -> int:
-    print(f"paramdiff {__version__}: loading ...", file=sys.stderr, flush=True)
+    if ranks.speaks():
+        print(f"paramdiff {__version__}: loading ...", file=sys.stderr, flush=True)
     if command == "compare" and _means_runs(rest):
+        if not ranks.speaks():
+            return 0
         from paramdiff.run.gather import gather_command
 
         return gather_command(rest)
     from paramdiff.run.launch import launch
 
+    if ranks.launched_in_vain():
+        _complain(LONELY)
     _find_own_code()
-    return launch(command, rest)
+    with ranks.together():
+        return launch(command, rest)
 
 
 def _inspect(rest: list[str]) -> int:
+    if not ranks.speaks():
+        return 0
     from paramdiff.run.inspection import inspect_command
 
     _find_own_code()

@@ -7,17 +7,21 @@ import torch
 from torch import nn
 
 from paramdiff.errors import ConfigError
+from paramdiff.ranks import launched
 
 
 def choose_device(word: str = "auto") -> torch.device:
     """``auto`` takes the accelerator torch reports, else the CPU.
+
+    Where several processes were started each takes an accelerator of its own, unless the word names one; if
+    there are more processes than accelerators on the machine, some share.
 
     Raises:
         ConfigError: a device this machine does not have.
     """
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if word == "auto":
-        return accelerator or torch.device("cpu")
+        return _own(accelerator) if accelerator else torch.device("cpu")
     try:
         device = torch.device(word)
     except RuntimeError:
@@ -27,7 +31,15 @@ def choose_device(word: str = "auto") -> torch.device:
     if device.type != "cpu" and (accelerator is None or device.type != accelerator.type):
         here = accelerator.type if accelerator else "cpu only"
         raise ConfigError("device", f"{word!r} is not on this machine", expected=f"auto or cpu ({here} here)")
-    return device
+    return _own(device)
+
+
+def _own(device: torch.device) -> torch.device:
+    """One of several devices of a kind for each process."""
+    place = launched()
+    if place.world == 1 or device.type == "cpu" or device.index is not None:
+        return device
+    return torch.device(device.type, place.local % torch.accelerator.device_count())
 
 
 def free_bytes(device: torch.device | str) -> float:

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from paramdiff.ranks import speaks
+
 Item = TypeVar("Item")
 
 
@@ -33,4 +35,5 @@ def say(text: str) -> None:
 
 
 def quiet() -> bool:
-    return bool(os.environ.get("PARAMDIFF_QUIET"))
+    """Asked to be, or another process does the talking."""
+    return bool(os.environ.get("PARAMDIFF_QUIET")) or not speaks()

@@ -9,9 +9,11 @@ from torch import nn
 
 from paramdiff.errors import TaskError, check_choice
 from paramdiff.parameters.spec import ParameterSpec
+from paramdiff.ranks import main_first
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.seeds import seeded
-from paramdiff.tasks.base import Task
+from paramdiff.tasks.base import Data, Task
+from paramdiff.tasks.data import ready
 from paramdiff.zoo.zoo import Zoo, too_small
 
 
@@ -30,6 +32,8 @@ class Way(ABC):
     @abstractmethod
     def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
         """K members, each with the seed, step, score on the training data and class of accuracy known of it.
+
+        Every rank calls it with the same folder and gets the same zoo.
 
         Args:
             task: gives the network and its data.
@@ -63,6 +67,12 @@ def fresh_network(task: Task, device: torch.device | str, *key: int | str) -> nn
             f"model() of task {task.name!r} is a {type(model).__name__}", expected="a torch.nn.Module"
         )
     return model.to(device)
+
+
+def training_data(task: Task, device: torch.device | str) -> Data:
+    """The task's training data on the device. Of several ranks the first reads it, and may leave it in a cache."""
+    with main_first():
+        return ready(task.train_data(), device)
 
 
 def learnable_spec(model: nn.Module, select: str) -> ParameterSpec:

@@ -3,6 +3,8 @@
 Small networks are trained on the CPU one thread each, in as many processes as torch has threads
 (``OMP_NUM_THREADS``). Other ways were measured and are slower: ``docs/performance.md``. A seed's bits are
 the same however many processes there are.
+
+Ranks (:mod:`paramdiff.ranks`) share the seeds; each leaves the networks it trained in the folder that all read.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -11,7 +13,14 @@ from typing import ClassVar
 
 import torch
 
-from paramdiff.collect.base import Way, add_train_scores, alignment, fresh_network, learnable_spec
+from paramdiff.collect.base import (
+    Way,
+    add_train_scores,
+    alignment,
+    fresh_network,
+    learnable_spec,
+    training_data,
+)
 from paramdiff.collect.optimisation import TrainingConfig
 from paramdiff.collect.workers import can_fork, spread
 from paramdiff.devices import size, suitable_threads
@@ -19,8 +28,8 @@ from paramdiff.errors import SelectionError, check_range
 from paramdiff.files import load_tensors, save_tensors
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.progress import bar
+from paramdiff.ranks import agreed, barrier, mine
 from paramdiff.tasks.base import Data, Task
-from paramdiff.tasks.data import ready
 from paramdiff.zoo.classes import classify
 from paramdiff.zoo.zoo import Record, Zoo
 
@@ -56,7 +65,7 @@ class Seeds(Way):
         check_range("train.epochs", self.train.epochs, least=1)
 
     def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
-        data = ready(task.train_data(), device)
+        data = training_data(task, device)
         model = fresh_network(task, device, self.seed)
         spec = learnable_spec(model, self.select)
         _require_whole(spec, ParameterSpec.from_model(model, "all"))
@@ -64,10 +73,11 @@ class Seeds(Way):
         files = [_file(folder, seed) for seed in seeds]
         processes = suitable_processes(size(model), device)
         with suitable_threads(size(model), ONE_THREAD):
-            left = [seed for seed, file in zip(seeds, files, strict=True) if not file.is_file()]
+            left = mine(agreed([s for s, file in zip(seeds, files, strict=True) if not file.is_file()]))
             done = spread(lambda seed: self._train(task, data, seed, folder, device), left, processes)
             for _ in bar(done, "collect", total=len(left), unit="network"):
                 pass
+            barrier()
             vectors = torch.stack([spec.flatten(load_tensors(file), str(file)) for file in files])
             base = {name: tensor.clone() for name, tensor in load_tensors(files[0]).items()}
             records = [Record(seed=seed, step=self.train.epochs * data.steps) for seed in seeds]

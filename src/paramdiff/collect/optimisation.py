@@ -6,6 +6,7 @@ key alone, so the state on disk is no more than the network and its optimiser.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -162,4 +163,6 @@ def _reseed(device: torch.device, *key: int | str) -> None:
     seed = mix(*key)
     torch.default_generator.manual_seed(seed)
     if device.type != "cpu":
-        torch.get_device_module(device).manual_seed(seed)
+        module = torch.get_device_module(device)
+        with module.device(device) if device.index else nullcontext():  # it seeds the present device
+            module.manual_seed(seed)

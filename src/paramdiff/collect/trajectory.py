@@ -14,14 +14,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from paramdiff.collect.base import Way, add_train_scores, fresh_network, learnable_spec
+from paramdiff.collect.base import Way, add_train_scores, fresh_network, learnable_spec, training_data
 from paramdiff.collect.optimisation import Optimisation, TrainingConfig, descend
 from paramdiff.devices import size, suitable_threads
 from paramdiff.errors import SelectionError, check_range
 from paramdiff.networks.prefix import SharedPrefix
 from paramdiff.parameters.spec import ParameterSpec
+from paramdiff.ranks import main_first
 from paramdiff.tasks.base import Data, Task
-from paramdiff.tasks.data import ready
 from paramdiff.training import Stateful, Training
 from paramdiff.zoo.classes import classify
 from paramdiff.zoo.reading import load_file
@@ -58,13 +58,14 @@ class Subset(Optimisation, Way):
         check_range("seed", self.seed, least=0)
 
     def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
-        data = ready(task.train_data(), device)
+        data = training_data(task, device)
         model = fresh_network(task, device, self.seed)
         spec = learnable_spec(model, self.select)
         members = Members(self.k, spec, model)
         with suitable_threads(size(model)):
-            self._prepare(model, task, data, folder)
-            self._go_on(model, members, task, data, folder)
+            with main_first():  # one training is one rank's; the others resume it where it has ended
+                self._prepare(model, task, data, folder)
+                self._go_on(model, members, task, data, folder)
             base = {name: tensor.cpu().clone() for name, tensor in model.state_dict().items()}
             records = [Record(seed=self.seed, step=(i + 1) * self.every) for i in range(self.k)]
             about = {"way": self.way, "trajectory": True, "task": task.name, "settings": asdict(self)}

@@ -7,27 +7,28 @@ a stage's files or none, and its resumable state.
 
 Runs of one sweep share what they have in common: a stage that an earlier run of it did with the same
 fingerprint is copied (linked where the file system can), with the time it took there.
+
+Of several ranks (:mod:`paramdiff.ranks`) the first decides what is to be done, writes the folder and keeps its
+manifest; the others take part in the work of stages that are shared, and do stages that need nothing of each other.
 """
 
 import hashlib
 import json
-import os
-import platform
-import resource
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paramdiff import __version__
 from paramdiff.errors import RunFolderError
 from paramdiff.files import copy, disk_error, read_json, sha256, write_json, write_text
 from paramdiff.progress import say
+from paramdiff.ranks import agreed, alone, by_main, gathered, is_main, launched, mine
+from paramdiff.run.machine import environment, peak_rss_bytes
+
+ASIDE = "manifest-"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class Stage:
         needs: files or folders of earlier stages, relative to the run folder.
         makes: files or folders it writes.
         work: does it, given a folder for state that lets it resume after a kill.
+        shared: whether all ranks do it together (and the first alone writes what it makes), else the first alone.
+        chain: stages of a chain follow each other and need nothing of other chains, so that each chain can be
+            another rank's; empty for a stage in none.
     """
 
     name: str
@@ -47,6 +51,8 @@ class Stage:
     needs: Sequence[str]
     makes: Sequence[str]
     work: Callable[[Path], None]
+    shared: bool = False
+    chain: str = ""
 
 
 class RunFolder:
@@ -108,18 +114,29 @@ class RunFolder:
             RunFolderError: another process holds it.
             DiskError: it cannot be made or written.
         """
+        with ExitStack() as held:
+            by_main(lambda: self._hold(held))
+            yield self
+
+    def _hold(self, held: ExitStack) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / ".lock").touch()
         except OSError as error:
             raise disk_error(error, self.path) from error
-        with _lock(self.path / ".lock"):
-            self.manifest |= {"settings": self.settings, **environment()}
-            self._write_manifest()
-            yield self
+        held.enter_context(_lock(self.path / ".lock"))
+        self.manifest |= {"settings": self.settings, **environment()}
+        for file in self._asides():  # of ranks that were killed
+            self.manifest["stages"] |= read_json(file)["stages"]
+        self._write_manifest()
 
     def _write_manifest(self) -> None:
-        write_json(self.path / "manifest.json", self.manifest)
+        """Ranks other than the first note their stages beside it."""
+        rank = launched().rank
+        write_json(self.path / (f".state/{ASIDE}{rank}.json" if rank else "manifest.json"), self.manifest)
+
+    def _asides(self) -> list[Path]:
+        return list(self.path.glob(f".state/{ASIDE}*.json"))
 
     def run(self, stage: Stage) -> None:
         """Do a stage unless its inputs are unchanged and its files are there.
@@ -127,17 +144,63 @@ class RunFolder:
         Raises:
             RunFolderError: a file of an earlier stage is missing.
         """
-        if self.is_current(stage):
-            say(f"  {stage.name}: unchanged, kept")
-            return
-        fingerprint = self._fingerprint(stage)
-        if self._copied(stage, fingerprint):
+        fingerprint = by_main(lambda: self._due(stage))
+        if fingerprint is None:
             return
         # The state's folder carries the fingerprint: other settings never resume from it.
         scratch = self.path / ".state" / f"{stage.name.replace(':', '-')}-{fingerprint[:12]}"
         start = time.monotonic()
-        stage.work(scratch)
-        seconds = round(time.monotonic() - start, 3)
+        if stage.shared:
+            stage.work(scratch)
+        else:
+            by_main(lambda: stage.work(scratch))
+        by_main(lambda: self._finish(stage, fingerprint, scratch, round(time.monotonic() - start, 3)))
+
+    def run_all(self, stages: Sequence[Stage]) -> None:
+        """Chains first, then the other stages in their order."""
+        chains: dict[str, list[Stage]] = {}
+        for stage in stages:
+            if stage.chain:
+                chains.setdefault(stage.chain, []).append(stage)
+        if chains:
+            self._run_apart(list(chains.values()))
+        for stage in stages:
+            if not stage.chain:
+                self.run(stage)
+
+    def _run_apart(self, chains: Sequence[Sequence[Stage]]) -> None:
+        """Every rank does some of the chains, for itself."""
+        own = [stage for chain in mine(chains) for stage in chain]
+        names = {stage.name for stage in own}
+        manifest, hashes = agreed((self.manifest, self._hashes))
+        if not is_main():
+            known = {name: done for name, done in manifest["stages"].items() if name in names}
+            self.manifest, self._hashes = {"stages": known}, hashes
+        with alone():
+            for stage in own:
+                self.run(stage)
+        done = gathered({name: self.manifest["stages"][name] for name in names})
+        by_main(lambda: self._merge(done))
+
+    def _merge(self, done: Sequence[Mapping[str, Any]]) -> None:
+        for stages in done:
+            self.manifest["stages"] |= stages
+            for stage in stages.values():
+                self._hashes |= stage["makes"]
+        self._write_manifest()
+        for file in self._asides():
+            file.unlink()
+
+    def _due(self, stage: Stage) -> str | None:
+        """The fingerprint of a stage that is to be done; None if it is already, or a sibling did it."""
+        if self._is_current(stage):
+            say(f"  {stage.name}: unchanged, kept")
+            return None
+        fingerprint = self._fingerprint(stage)
+        return None if self._copied(stage, fingerprint) else fingerprint
+
+    def _finish(self, stage: Stage, fingerprint: str, scratch: Path, seconds: float) -> None:
+        """Record what was done, and remove the state that is no longer needed."""
         for name in stage.makes:
             self._hashes.pop(name, None)
         self.manifest["stages"][stage.name] = {
@@ -167,6 +230,9 @@ class RunFolder:
 
     def is_current(self, stage: Stage) -> bool:
         """Whether a stage was done with these settings and inputs and its files are as it left them."""
+        return by_main(lambda: self._is_current(stage))
+
+    def _is_current(self, stage: Stage) -> bool:
         done = self.manifest["stages"].get(stage.name)
         if done is None or not all((self.path / name).exists() for name in stage.needs):
             return False
@@ -227,59 +293,3 @@ def _lock(path: Path) -> Iterator[None]:
                 remedy="wait for it, or choose another run_dir",
             ) from None
         yield
-
-
-def peak_rss_bytes() -> int:
-    """Peak resident memory of this process (ru_maxrss is in KiB on Linux, in bytes on macOS)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def environment() -> dict[str, Any]:
-    """Versions, git revision and machine, for whoever repeats the run."""
-    import numpy
-    import torch
-
-    return {
-        "versions": {
-            "paramdiff": __version__, "python": platform.python_version(),
-            "torch": torch.__version__, "numpy": numpy.__version__,
-        },
-        "git": _git_revision(),
-    }  # fmt: skip
-
-
-def machine(device: Any) -> dict[str, Any]:
-    """What the run ran on."""
-    import torch
-
-    name = torch.cuda.get_device_name(device) if str(device).startswith("cuda") else str(device)
-    return {
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "device": name,
-    }
-
-
-def _git_revision() -> str | None:
-    """Revision of the paramdiff checkout in use, with ``+changes`` if it is not clean; None outside one."""
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short", "HEAD") + (
-            "+changes" if git("status", "--porcelain", "--untracked-files=no") else ""
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.processor() or platform.machine())

@@ -5,7 +5,7 @@ here only carry what several stages need. Every generator, the main one and the 
 the same three steps: fit, sample, score.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,10 +22,12 @@ from paramdiff.generators.base import Generator
 from paramdiff.generators.latent import LatentGenerator
 from paramdiff.generators.pdiff import ParameterDiffusion
 from paramdiff.progress import say
+from paramdiff.ranks import by_main
 from paramdiff.run.config import RunConfig, option_name, plain
-from paramdiff.run.folder import RunFolder, Stage, machine
+from paramdiff.run.folder import RunFolder, Stage
 from paramdiff.run.latents import FILE as LATENTS
 from paramdiff.run.latents import latent_points
+from paramdiff.run.machine import machine
 from paramdiff.run.results import (
     ORIGINAL,
     SCHEMA,
@@ -203,10 +205,9 @@ class Pipeline:
         say(f"{self.config.name} -> {self.folder.path}")
         wanted = GROUPS.get(command, (command,))
         with self.folder.opened():
-            self.folder.write_config(self.yaml)
+            by_main(lambda: self.folder.write_config(self.yaml))
             for group in wanted:
-                for stage in self.stages(group):
-                    self.folder.run(stage)
+                self.folder.run_all(self.stages(group))
                 if group == "compare" or command == "score":
                     self.folder.run(self._results())
         if SWEEP in wanted:
@@ -229,11 +230,16 @@ class Pipeline:
             zoo = self.config.zoo.collect(self.task, scratch, self.device)
             zoo.about["task"] = self.settings["task"]
             zoo.require_usable()
-            self._aligned(zoo).save(self.folder.path / "zoo")
-            if (scratch / CURVE).exists():
-                write_json(self.folder.path / TRAINING, read_json(scratch / CURVE))
+            zoo = self._aligned(zoo)
+            by_main(lambda: self._keep_zoo(zoo, scratch / CURVE))
 
-        return [Stage("collect", [self.settings["task"], self.settings["zoo"]], [], ["zoo"], work)]
+        settings = [self.settings["task"], self.settings["zoo"]]
+        return [Stage("collect", settings, [], ["zoo"], work, shared=True)]
+
+    def _keep_zoo(self, zoo: Zoo, curve: Path) -> None:
+        zoo.save(self.folder.path / "zoo")
+        if curve.exists():
+            write_json(self.folder.path / TRAINING, read_json(curve))
 
     def _aligned(self, zoo: Zoo) -> Zoo:
         """The zoo with its hidden units in a common order, where ``zoo.align`` asks for it and it helps."""
@@ -264,7 +270,7 @@ class Pipeline:
             key: value for key, value in plain(entry.generator).items() if key not in entry.generator.sampling
         }
         matched = [self.main.samples] if entry.generator.matches else []
-        return Stage(group, settings, ["zoo", *matched], [entry.fitted], work)
+        return Stage(group, settings, ["zoo", *matched], [entry.fitted], work, chain=entry.prefix)
 
     def _reference(self, entry: Entry) -> Tensor | None:
         """The main generator's samples, for a baseline that matches them."""
@@ -282,7 +288,7 @@ class Pipeline:
         asked = ["zoo"] if entry.generator.asks or self.recalibrating else []  # it knows which task it is of
         settings = [self.config.n, self.config.seed, now, *self.recalibrating]
         makes = [entry.samples, *([entry.drawn] if self.recalibrating else [])]
-        return Stage(group, settings, [entry.fitted, *asked], makes, work)
+        return Stage(group, settings, [entry.fitted, *asked], makes, work, chain=entry.prefix)
 
     def draw(self, entry: Entry, n: int, settings: Mapping[str, Any]) -> Tensor:
         """``n`` samples of a fitted generator with these settings of sampling, as they are used."""
@@ -301,20 +307,22 @@ class Pipeline:
     def _score_originals(self) -> Stage:
         def work(scratch: Path) -> None:
             scored = self._measure(self.zoo.vectors, ORIGINAL)
-            own = Originals(self.zoo, scored, self.task.higher_is_better).own
-            save_tensors(self.folder.path / ORIGINALS, scored.tensors() | arrays(own))
+            own = lambda: arrays(Originals(self.zoo, scored, self.task.higher_is_better).own)
+            self._keep_scores(ORIGINALS, scored, own)
 
-        return Stage(f"score:{ORIGINAL}", self.settings["task"], ["zoo"], [ORIGINALS], work)
+        return Stage(f"score:{ORIGINAL}", self.settings["task"], ["zoo"], [ORIGINALS], work, shared=True)
 
     def _score(self, entry: Entry, group: str = "score") -> Stage:
         def work(scratch: Path) -> None:
-            scored = self._measure(self._vectors(entry), entry.name)
-            seen = arrays(self.originals.compare(self._vectors(entry), scored)) | self._before(entry)
-            save_tensors(self.folder.path / entry.scores, scored.tensors() | seen)
+            vectors = self._vectors(entry)
+            scored, before = self._measure(vectors, entry.name), self._before(entry)
+            self._keep_scores(
+                entry.scores, scored, lambda: arrays(self.originals.compare(vectors, scored)) | before
+            )
 
         drawn = [entry.drawn] if self.recalibrating else []
         needs = ["zoo", entry.samples, ORIGINALS, *drawn]
-        return Stage(f"{group}:{entry.name}", self.settings["task"], needs, [entry.scores], work)
+        return Stage(f"{group}:{entry.name}", self.settings["task"], needs, [entry.scores], work, shared=True)
 
     def _before(self, entry: Entry) -> dict[str, Tensor]:
         """Test scores of the samples as they were drawn, if they were recalibrated."""
@@ -329,6 +337,11 @@ class Pipeline:
         say(f"  scoring {name}")
         train = self.scorer.score(vectors, "train")
         return Scored.of(train, self.scorer.score(vectors, "test", all_groups(len(vectors))))
+
+    def _keep_scores(self, file: str, scored: Scored, seen: Callable[[], dict[str, Tensor]]) -> None:
+        """The scores on disk, with what a comparison with the originals shows."""
+        path = self.folder.path / file
+        by_main(lambda: save_tensors(path, scored.tensors() | seen()))
 
     def _score_main(self) -> list[Stage]:
         return [self._score_originals(), self._score(self.main), self._best()]

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from paramdiff.files import read_json, write_json
 from paramdiff.progress import say
+from paramdiff.ranks import by_main
 from paramdiff.run.config import SweepConfig
 from paramdiff.run.folder import Stage
 from paramdiff.run.pipeline import ORIGINALS, SWEEP, Entry, Pipeline
+from paramdiff.scoring.scorer import Scores
 from paramdiff.study.ensembles import all_groups
 from paramdiff.study.tradeoff import point
 
@@ -67,14 +69,18 @@ def _point(run: Pipeline, curve: Curve, value: float) -> Stage:
 
     def work(scratch: Path) -> None:
         say(f"  {curve.label} at {curve.knob} {value:g}")
-        samples = run.draw(entry, n, settings)
+        samples = by_main(lambda: run.draw(entry, n, settings))
+        scores = run.scorer.score(samples, "test", all_groups(n))
+        by_main(lambda: keep(scores))
+
+    def keep(scores: Scores) -> None:
         wrong, higher = run.originals.scored.wrong_test, run.task.higher_is_better
-        found = point(run.scorer.score(samples, "test", all_groups(n)), wrong, higher)
+        found = point(scores, wrong, higher)
         write_json(run.folder.path / curve.file(value), {"value": value, **found})
 
     return Stage(
         f"{SWEEP}:{entry.name}:{value:g}", [n, seed, settings, run.settings["task"], *run.recalibrating],
-        ["zoo", entry.fitted, ORIGINALS], [curve.file(value)], work,
+        ["zoo", entry.fitted, ORIGINALS], [curve.file(value)], work, shared=True,
     )  # fmt: skip
 
 

@@ -13,8 +13,12 @@ MLP 64-50-25-10 at 128 items a batch and gives nothing from 256 items on; two co
 
 Ensembles are scored in the same pass: the outputs of a group's networks for one batch are combined by the task
 and judged like those of a network (:mod:`paramdiff.scoring.groups`).
+
+Ranks (:mod:`paramdiff.ranks`) share the batches: each computes every ``world``-th, prefix and all networks, as one
+process would, and all of them get all outcomes.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -29,6 +33,7 @@ from paramdiff.errors import TaskError
 from paramdiff.networks.precision import products
 from paramdiff.networks.prefix import SharedPrefix
 from paramdiff.progress import bar, say
+from paramdiff.ranks import interleaved, main_first, world
 from paramdiff.scoring.batches import random_subset
 from paramdiff.scoring.cache import Cache
 from paramdiff.scoring.groups import Group, Waiting, distinct, distinct_groups, order
@@ -130,7 +135,7 @@ class Scorer:
         """
         if split == "train":
             return self._score_training(vectors, self.task.selection_items, ensembles)
-        data = self._data("test")
+        data = self._shared_data("test")
         return self._score(vectors, "test", data.batches, len(data), ensembles)
 
     def probe(self, items: int = PROBE_ITEMS) -> "TrainingProbe":
@@ -171,7 +176,7 @@ class Scorer:
         self, vectors: Float[Tensor, "N D"], items: int, ensembles: Sequence[Sequence[int]] = ()
     ) -> Scores:
         """On a fixed random subset of the training data; on all of it if there is no more."""
-        data = self._data("train")
+        data = self._shared_data("train")
         if len(data) <= items:
             return self._score(vectors, "train", data.batches, len(data), ensembles)
         subset = lambda: self.training_subset(items)
@@ -182,6 +187,11 @@ class Scorer:
             data = self.task.train_data() if split == "train" else self.task.test_data()
             self._splits[split] = ready(data, self.device)
         return self._splits[split]
+
+    def _shared_data(self, split: str) -> Data:
+        """The same, where all ranks come to read it: the first may leave it decoded in a cache for the others."""
+        with main_first():
+            return self._data(split)
 
     @torch.no_grad()
     def _score(
@@ -203,21 +213,21 @@ class Scorer:
         self, vectors: Tensor, key: str, batches: Callable[[], Iterable[Batch]], items: int | None,
         groups: Sequence[Group],
     ) -> Scores:  # fmt: skip
-        parts: list[dict[str, Tensor]] = []
-        parts_together: list[dict[str, Tensor]] = []
+        own: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
         with bar((), f"scoring on {key}", total=items and items * len(vectors), unit="item") as progress:
             for batch, boundary in self._cache.through(key, batches, self._prepare):
                 singly, together = self._score_batch(boundary, vectors, batch, groups)
-                parts.append(_stacked(singly))
-                parts_together += [_stacked(together)] if together else []
-                progress.update(next(iter(parts[-1].values())).numel())
+                own.append((_stacked(singly), _stacked(together)))
+                done = next(iter(own[-1][0].values())).numel() * world()  # the others are about as far
+                progress.update(min(done, (progress.total or math.inf) - progress.n))
+        parts = interleaved(own)
         if not parts:
             raise TaskError(
                 f"the data of task {self.task.name!r} gives no batch", expected="at least one item"
             )
-        outcomes = _joined(parts)
+        outcomes = _joined([singly for singly, _ in parts])
         self._check_items(outcomes, items)
-        joint = _joined(parts_together)
+        joint = _joined([together for _, together in parts if together])
         ensembles = Scores(joint, self._metrics(joint)) if joint else None
         return Scores(outcomes, self._metrics(outcomes), ensembles)
 
@@ -315,8 +325,8 @@ class TrainingProbe:
 
 
 def _stacked(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Outcomes of all networks from those of each."""
-    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    """Outcomes of all networks from those of each; empty without a network."""
+    return {name: torch.stack([row[name] for row in rows]) for name in (rows[0] if rows else ())}
 
 
 def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -1,0 +1,283 @@
+"""Several processes: they meet without waiting for ever, and a run of two is a run of one."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paramdiff import ranks
+from paramdiff.cli import main
+from paramdiff.devices import choose_device
+from paramdiff.errors import ParamdiffError
+from paramdiff.files import load_tensors, read_json
+from paramdiff.progress import quiet
+from paramdiff.scoring.cache import Cache
+
+SOURCE = Path(__file__).parents[1] / "src"
+
+
+@pytest.fixture
+def second_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+
+
+def placed(rank: int, world: int):
+    """As on this rank, as far as nothing is exchanged."""
+    return ranks._place.set(ranks.Place(rank, world))
+
+
+def test_one_process_is_the_whole_world():
+    with ranks.together(), ranks.main_first():
+        assert ranks.world() == 1 and ranks.is_main() and ranks.speaks()
+        assert ranks.gathered("a") == ["a"] and ranks.agreed("a") == "a"
+        assert ranks.by_main(lambda: 3) == 3 and ranks.interleaved([1, 2]) == [1, 2]
+        assert list(ranks.mine(range(3))) == [0, 1, 2] and all(ranks.owns(i) for i in range(3))
+        ranks.barrier()
+    with pytest.raises(ZeroDivisionError), ranks.together():
+        ranks.by_main(lambda: 1 // 0)
+    ranks.leave()
+
+
+def test_outside_a_common_scope_nobody_waits_for_others(second_of_two: None):
+    """A library call on one rank of somebody's own distributed script must not hang."""
+    assert ranks.launched() == ranks.Place(1, 2, 1)
+    assert ranks.world() == 1 and ranks.is_main() and ranks.gathered(5) == [5]
+    assert not ranks.speaks() and quiet()
+
+
+@pytest.mark.parametrize("given", [{"WORLD_SIZE": "4"}, {"RANK": "x", "WORLD_SIZE": "4"}, {}])
+def test_half_a_description_is_one_process(given: dict[str, str], monkeypatch: pytest.MonkeyPatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert ranks.launched() == ranks.Place(0, 1, 0)
+
+
+def test_a_launcher_that_starts_one_process_of_several_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    """accelerate without --multi_gpu names a meeting point and nobody to meet."""
+    assert not ranks.launched_in_vain()
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    assert not ranks.launched_in_vain(), "one process was wanted"
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    assert ranks.launched_in_vain()
+    monkeypatch.setenv("RANK", "0")
+    assert not ranks.launched_in_vain()
+
+
+def test_without_accelerate_several_processes_are_refused(second_of_two: None, monkeypatch):
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(ParamdiffError, match=r"2 processes .* not installed; .*paramdiff\[scale\]"):
+        ranks.together().__enter__()
+
+
+@given(pieces=st.lists(st.integers(), max_size=9), world=st.integers(1, 5))
+def test_pieces_come_back_in_their_order(pieces: list[int], world: int):
+    shares = []
+    for rank in range(world):
+        token = placed(rank, world)
+        shares.append(list(ranks.mine(pieces)))
+        assert shares[-1] == [piece for i, piece in enumerate(pieces) if ranks.owns(i)]
+        ranks._place.reset(token)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranks, "gathered", lambda own: shares)
+        assert ranks.interleaved(shares[0]) == pieces
+
+
+def test_a_rank_keeps_its_own_batches_and_finds_them_again():
+    prepared: list[int] = []
+    cache, batches = Cache(1 << 20), lambda: [torch.full((300,), i) for i in range(5)]
+
+    def seen() -> list[int]:
+        prepared.clear()
+        through = cache.through("train", batches, lambda b: prepared.append(int(b[0])) or (b, None))
+        return [int(batch[0]) for batch, _ in through]
+
+    token = placed(1, 2)
+    assert seen() == prepared == [1, 3]
+    with ranks.alone():
+        assert seen() == [0, 1, 2, 3, 4] and prepared == [0, 2, 4]
+    assert seen() == [1, 3] and prepared == []
+    ranks._place.reset(token)
+
+
+def test_each_process_has_an_accelerator_of_its_own(second_of_two: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 4)
+    assert choose_device("auto") == choose_device("cuda") == torch.device("cuda:1")
+    assert choose_device("cuda:3") == torch.device("cuda:3") and choose_device("cpu").type == "cpu"
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
+    assert choose_device("auto") == torch.device("cuda:0")
+
+
+# Real processes ---------------------------------------------------------------------------------------------
+
+
+def environment(**more: str) -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SOURCE)} | more
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def pair(*words: str, cwd: Path) -> list[subprocess.CompletedProcess]:
+    """Two ranks without a launcher, so that each has its own exit code and output."""
+    port = free_port()
+    running = [
+        subprocess.Popen(
+            [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd,
+            env=environment(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
+                            MASTER_ADDR="127.0.0.1", MASTER_PORT=port),
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    done = []
+    for process in running:
+        out, err = process.communicate(timeout=120)
+        done.append(subprocess.CompletedProcess(words, process.returncode, out, err))
+    return done
+
+
+MEETINGS = """
+import os, sys, time
+from pathlib import Path
+import torch
+from paramdiff import ranks
+from paramdiff.errors import ConfigError
+
+rank = ranks.launched().rank
+sys.stdout.reconfigure(line_buffering=True)  # os._exit does not flush
+
+def fails(work):
+    try:
+        with ranks.together():
+            work()
+    except Exception as error:
+        print(f"{type(error).__name__}: {error} ({getattr(error, 'exit_code', None)})")
+
+def fail(error):
+    raise error
+
+with ranks.together():
+    print(ranks.world(), ranks.is_main(), ranks.agreed(rank), ranks.by_main(lambda: (rank, ranks.world())))
+    found = ranks.gathered({"t": torch.tensor([rank, rank])})
+    print([one["t"].tolist() for one in found], ranks.interleaved(["a", "c"] if rank == 0 else ["b"]))
+    with ranks.main_first():
+        print(ranks.world(), Path("left").exists())
+        time.sleep(0.2 * (rank == 0))
+        Path("left").touch()
+print(ranks.world())
+fails(lambda: rank == 1 and fail(ConfigError("k", "too small")))
+fails(lambda: ranks.by_main(lambda: fail(ValueError("by main"))))
+fails(lambda: (rank == 1 and fail(ValueError("bug")), ranks.gathered(0)))
+fails(lambda: fail(ConfigError("both", f"rank {rank}")))
+fails(lambda: ranks.barrier() if rank else ranks.gathered(1))
+with ranks.together():
+    print(ranks.gathered(rank))
+fails(lambda: os._exit(7) if rank == 1 else ranks.barrier())
+ranks.leave()
+"""
+
+
+def test_two_processes_meet_and_hear_of_each_others_failures(tmp_path: Path):
+    first, second = pair("-c", MEETINGS, cwd=tmp_path)
+    assert first.stdout.splitlines() == [
+        "2 True 0 (0, 1)", "[[0, 0], [1, 1]] ['a', 'b', 'c']", "1 False", "1",
+        "ElsewhereError: k: too small (2)", "ValueError: by main (None)",
+        "ElsewhereError: process 1 failed (ValueError: bug) (1)", "ConfigError: both: rank 0 (2)",
+        "RuntimeError: ranks out of step: they came to gathered, barrier (None)", "[0, 1]",
+        "ElsewhereError: another process of this run has ended; what it said last stands above (1)",
+    ], first.stderr  # fmt: skip
+    assert second.stdout.splitlines() == [
+        "2 False 0 (0, 1)", "[[0, 0], [1, 1]] ['a', 'b', 'c']", "1 True", "1",
+        "ConfigError: k: too small (2)", "ElsewhereError: process 0 failed (ValueError: by main) (1)",
+        "ValueError: bug (None)", "ConfigError: both: rank 1 (2)",
+        "RuntimeError: ranks out of step: they came to gathered, barrier (None)", "[0, 1]",
+    ], second.stderr  # fmt: skip
+    assert (first.returncode, second.returncode) == (0, 7)
+
+
+def test_a_users_mistake_is_one_line_and_the_same_exit_code(tmp_path: Path):
+    """Rank 1 finds it, alone: the second of two baselines is its own to fit."""
+    words = [
+        "run_dir=r",
+        "zoo.k=6",
+        "zoo.pretrain.epochs=1",
+        "compare=none",
+        "+generator@compare.one=average",
+    ]
+    words += ["+generator@compare.two=average_of_k"]
+    assert main(["collect", f"run_dir={tmp_path / 'r'}", *words[1:]]) == 0
+    first, second = pair("-m", "paramdiff", "compare", *words, cwd=tmp_path)
+    assert (first.returncode, second.returncode) == (2, 2)
+    complaints = [line for line in first.stderr.splitlines() if "error" in line]
+    assert complaints == [
+        "paramdiff: error: compare.two.k: a mean of 16 members; expected at most K = 6; "
+        "lower k or collect more checkpoints"
+    ]
+    assert "Traceback" not in first.stderr and second.stderr == first.stdout == second.stdout == ""
+
+
+TINY = [
+    "experiment=digits_seeds", "zoo.k=5", "zoo.train.epochs=2", "n=4", "generator.autoencoder_steps=10",
+    "generator.steps=20", "compare=none", "+generator@compare.tuned=fine_tuned", "compare.tuned.steps=2",
+    "+generator@compare.gaussian=gaussian", "+generator@compare.matched=matched_noise",
+]  # fmt: skip
+
+CLOCKS = ("timings_s", "peak_rss_bytes", "command", "machine")
+
+
+def launched(folder: Path) -> subprocess.Popen:
+    """``--multi_gpu`` is accelerate's word for several processes; there need be no GPU."""
+    command = [
+        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
+        "-m", "paramdiff", "run", f"run_dir={folder}", "device=cpu", *TINY,
+    ]  # fmt: skip
+    return subprocess.Popen(
+        command, env=environment(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def test_two_processes_give_the_bits_of_one(tmp_path: Path):
+    """Killed between its seeds, and then run to the end."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert main(["run", f"run_dir={one}", "device=cpu", *TINY]) == 0
+    process = launched(two)
+    while process.poll() is None and not list(two.glob(".state/collect-*/seed-*")):
+        time.sleep(0.002)
+    process.terminate()  # the launcher ends the processes
+    process.communicate()
+    assert not (two / "zoo").exists(), "it was killed too late"
+    process = launched(two)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert said.count("test accuracy, K = 5") == 1 and said.count("results:") == 1, "one of them speaks"
+    files = {path.relative_to(one) for path in one.rglob("*.safetensors")}
+    assert files == {path.relative_to(two) for path in two.rglob("*.safetensors")}
+    assert {"zoo/vectors.safetensors", "baselines/matched-noise/samples/samples.safetensors"} <= {
+        str(path) for path in files
+    }
+    for path in files:
+        mine, theirs = load_tensors(one / path), load_tensors(two / path)
+        assert mine.keys() == theirs.keys()
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine), path
+    results = [read_json(folder / "results.json") for folder in (one, two)]
+    for key in results[0].keys() - set(CLOCKS):
+        assert results[0][key] == results[1][key], key
+    stages = [read_json(folder / "manifest.json")["stages"] for folder in (one, two)]
+    assert stages[0].keys() == stages[1].keys()
+    assert not list(two.glob(".state/*"))
