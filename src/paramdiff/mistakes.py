@@ -19,17 +19,23 @@ ITEMS_AT_ONCE = 1 << 16
 
 def error_iou(wrong_a: Bool[Tensor, "N items"], wrong_b: Bool[Tensor, "M items"]) -> Float64[Tensor, "N M"]:
     """Similarity of every pair (eq. 7), all intersections as one matrix product per block of items."""
-    both = torch.zeros(len(wrong_a), len(wrong_b), dtype=torch.float64, device=wrong_a.device)
-    for start in range(0, wrong_a.shape[1], ITEMS_AT_ONCE):
-        block = slice(start, start + ITEMS_AT_ONCE)
-        both += _in_common(wrong_a[:, block], wrong_b[:, block])
-    either = wrong_a.sum(1).double()[:, None] + wrong_b.sum(1).double() - both
+    both = _in_common(wrong_a, wrong_b)
+    everything = torch.ones(1, wrong_a.shape[1], dtype=torch.bool, device=wrong_a.device)
+    either = _in_common(wrong_a, everything) + _in_common(everything, wrong_b) - both
     return torch.where(either > 0, both / either.clamp_min(1), 1.0)
 
 
-def _in_common(wrong_a: Bool[Tensor, "N items"], wrong_b: Bool[Tensor, "M items"]) -> Shaped[Tensor, "N M"]:
-    """Sizes of all intersections, exact: eight-bit factors where the processor's library takes them, which is
-    several times as fast as float32."""
-    if wrong_a.device.type == "cpu" and torch.backends.mkldnn.is_available() and min(wrong_a.shape) > 0:
-        return torch._int_mm(wrong_a.to(torch.int8), wrong_b.to(torch.int8).T)
-    return wrong_a.float() @ wrong_b.float().T
+def _in_common(wrong_a: Bool[Tensor, "N items"], wrong_b: Bool[Tensor, "M items"]) -> Float64[Tensor, "N M"]:
+    """Sizes of all intersections."""
+    both = torch.zeros(len(wrong_a), len(wrong_b), dtype=torch.float64, device=wrong_a.device)
+    for a, b in zip(wrong_a.split(ITEMS_AT_ONCE, 1), wrong_b.split(ITEMS_AT_ONCE, 1), strict=True):
+        both += _product(a, b)
+    return both
+
+
+def _product(a: Bool[Tensor, "N items"], b: Bool[Tensor, "M items"]) -> Shaped[Tensor, "N M"]:
+    """``a b^T``, exact: eight-bit factors where the processor's library takes them, which are several times as
+    fast as float32."""
+    if a.device.type == "cpu" and torch.backends.mkldnn.is_available() and a.numel() > 0:
+        return torch._int_mm(a.to(torch.int8), b.to(torch.int8).T)
+    return a.float() @ b.float().T
