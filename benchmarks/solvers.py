@@ -162,13 +162,14 @@ class Scores:
 
 
 def run(
-    zoo: Zoo, task: Task | None = None, *, n: int = 1000, steps: Sequence[int] = STEPS, **settings: Any
+    zoo: Zoo, task: Task | None = None, *, n: int = 1000, counts: Sequence[int] = STEPS, **settings: Any
 ) -> dict[str, Any]:
     """All cells, as JSON values.
 
     Args:
         task: where some cells are to be scored.
         n: samples of each cell.
+        counts: numbers of steps.
         settings: of p-diff.
     """
     scores = Scores(task, zoo) if task is not None else None
@@ -185,7 +186,7 @@ def run(
         members = Members(fitted, zoo)
         found["floors"][f"{process} {prediction}"] = members.floor
         for solver in SAMPLERS[process]:
-            cells = measured(fitted, members, solver, steps, n)
+            cells = measured(fitted, members, solver, counts, n)
             for cell in cells:
                 if scores is not None and cell.steps in SCORED_STEPS:
                     fitted.scheduler, fitted.sample_steps = solver, cell.steps

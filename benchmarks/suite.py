@@ -22,14 +22,15 @@ from paramdiff.devices import choose_device
 from paramdiff.errors import ParamdiffError, check_choice
 from paramdiff.files import read_json, write_json, write_text
 from paramdiff.progress import say
-from paramdiff.run.folder import environment, machine
+from paramdiff.run.machine import environment, machine
 
 SCHEMA = 1
 
 CASES = {
     name: f"benchmarks.cases.{name}"
     for name in (
-        "machine", "score", "similarity", "sample", "fit", "memory", "growth", "collect", "seeds", "end_to_end",
+        "machine", "score", "similarity", "sample", "fit", "memory", "growth", "solvers", "collect", "seeds",
+        "end_to_end",
     )
 }  # fmt: skip
 """Modules of the cases by name, in the order in which they run."""

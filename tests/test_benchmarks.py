@@ -20,6 +20,7 @@ from benchmarks.cases import (
     score,
     seeds,
     similarity,
+    solvers,
 )
 from benchmarks.figure import curves_of, draw_growth
 from benchmarks.inputs import plain_zoo, reference, trajectory
@@ -36,7 +37,7 @@ from paramdiff.files import read_json, write_json
 from paramdiff.generators.base import Generator
 from paramdiff.generators.gaussian import Gaussian
 from paramdiff.mistakes import error_iou
-from toy_zoos import SMALL
+from toy_zoos import QUICK, SMALL
 
 FAST = ("generator.steps=2",)
 BOTH = (*FAST, "generator.autoencoder_steps=2", "generator.latent=8")
@@ -61,11 +62,12 @@ SIZES = {
     "growth": growth.Sizes(
         rounds=1, dims=(64, 128), members=(12, 16), counts=(2, 3), k=12, dim=64, n=2, steps=2
     ),
+    "solvers": solvers.Sizes(**TINY, n=12, steps=(2, 4), settings={**QUICK["p-diff"], "steps": 2}),
     "collect": collect.Sizes(**TINY, steps=2),
     "seeds": seeds.Sizes(rounds=2, subjects=(seeds.Subject("mnist", "mlp", (1, 8, 8), 10, 256, 2),), compiled=False),
     "end_to_end": end_to_end.Sizes(rounds=2),
 }  # fmt: skip
-WITHOUT_PLAIN = {"machine", "memory", "growth", "end_to_end"}
+WITHOUT_PLAIN = {"machine", "memory", "growth", "solvers", "end_to_end"}
 
 
 @pytest.fixture
@@ -104,7 +106,7 @@ def test_case_gives_rows(name, rows, no_runs):
     found = rows(name)
     assert found
     for row in found:
-        assert row.what and (row.ways or row.curve)
+        assert row.what and (row.ways or row.figures)
         assert all(len(way.seconds) == SIZES[name].rounds for way in row.ways if name != "memory")
         assert all(second > 0 for way in row.ways for second in way.seconds)
         assert bool(row.ratios) == (name not in WITHOUT_PLAIN) and len(row.ratios) == len(row.plain)
