@@ -144,3 +144,15 @@ def test_state_round_trip():
     again = Normaliser.from_state(normaliser.state_dict())
     assert torch.equal(again.normalise(zoo()), normaliser.normalise(zoo()))
     assert again.constant.dtype == torch.bool
+
+
+def test_vectors_are_left_as_they_are():
+    """Float64 vectors need no conversion, so whatever is done in place would be done to them."""
+    v = torch.rand(5, 9, dtype=torch.float64) + 1
+    before = v.clone()
+    for positive in (torch.zeros(9, dtype=torch.bool), torch.arange(9) > 5):
+        normaliser = Normaliser.fit(v, positive)
+        x = normaliser.normalise(v, torch.float64)
+        kept = x.clone()
+        normaliser.denormalise(x, torch.float64)
+        assert torch.equal(v, before) and torch.equal(x, kept)

@@ -59,7 +59,7 @@ class Normaliser:
         x = torch.empty(v.shape, dtype=dtype)
         for block in _blocks(*v.shape):
             part = self.columns(block)
-            x[:, block] = _to_log(_double(v[:, block]), part.positive).sub_(part.mean).div_(part.scale)
+            x[:, block] = _to_log(_double(v[:, block]), part.positive).sub(part.mean).div_(part.scale)
         return x
 
     def denormalise(
@@ -104,9 +104,13 @@ def _double(block: Tensor) -> Tensor:
 
 def _to_log(v: Tensor, positive: Tensor) -> Tensor:
     """Logarithm of the positive coordinates; zero counts as the smallest positive float32."""
+    if not bool(positive.any()):
+        return v  # most blocks: the logarithm of everything would take a third of the time
     return torch.where(positive, v.clamp_min(SMALLEST_POSITIVE).log(), v)
 
 
 def _from_log(g: Tensor, positive: Tensor, largest: float) -> Tensor:
     """Inverse; positive coordinates stay positive and finite however far ``g`` is out."""
+    if not bool(positive.any()):
+        return g
     return torch.where(positive, g.exp().clamp(SMALLEST_POSITIVE, largest), g)
