@@ -113,7 +113,7 @@ def test_people_are_told(finished: Path):
     assert table.caption == "before: mean before running statistics were measured on 300 training items"
     cells = list(next(column for column in table.columns if column.header == "before").cells)
     assert cells[0] == "-" and all(float(cell) > 0 for cell in cells[1:])
-    assert "mean before recalibration" in (finished / "report.html").read_text()
+    assert "mean before<br>recalibration" in (finished / "report.html").read_text()
 
 
 def test_the_same_command_does_nothing_and_other_items_measure_again(finished: Path, tmp_path: Path):
