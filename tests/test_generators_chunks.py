@@ -53,9 +53,9 @@ def test_a_chunk_without_variation_is_its_mean():
     assert bool((cut.basis[:, 32:64] == 0).all())
 
 
-def test_there_are_never_more_than_so_many_chunks(monkeypatch: pytest.MonkeyPatch):
-    """So the network behind them does not grow with D."""
-    monkeypatch.setattr(chunks, "MOST", 4)
+def test_a_sequence_is_never_longer_than_so_many_numbers(monkeypatch: pytest.MonkeyPatch):
+    """So the network behind it does not grow with D."""
+    monkeypatch.setattr(chunks, "LONGEST", 22)
     x = centred(scattered(6, 103))
     cut = Chunks.fit(x, 10, 8)
     assert cut.length == 26 and cut.dim == 4 * 5

@@ -169,3 +169,15 @@ def test_the_linear_codec_is_exact_within_the_span():
     assert torch.allclose(codec.decode(codec.encode(x)), x, atol=1e-4)
     with pytest.raises(ConfigError, match="components: 0 is out of range"):
         LinearSettings(components=0)
+
+
+def test_an_unknown_member_is_rebuilt_near_the_mean_where_members_share_nothing():
+    """In the components of the others it is small, and must stay so: a norm for each vector would make it large."""
+    x = normalised(scattered(40, 600))
+    seen, held = x[:36], x[36:]
+    lost = {}
+    for norm in ("auto", "group"):
+        codec = fitted(seen, chunk=100, components=64, norm=norm, autoencoder_steps=300)
+        assert explained_variance(seen, codec.decode(codec.encode(seen)), seen.mean(0)) > 0.5
+        lost[norm] = (codec.decode(codec.encode(held)) - seen.mean(0)).square().mean().item()
+    assert lost["auto"] < 0.5 * lost["group"]

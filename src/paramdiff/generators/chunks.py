@@ -12,8 +12,8 @@ heart. Because the components are orthonormal, an error in y is the error in x i
 *mean* squares of both equal, so objectives mean the same), plus what r components leave out.
 
 Memory: the components, ``r D <= K D`` numbers, never more than the zoo; fitting them streams over chunks. The
-network has ``C r`` inputs instead of D, and chunks get longer where there would be more than 256 of them, so that it
-never grows beyond that.
+network has ``C r`` inputs instead of D, and chunks get longer where there would be more than 16,384 of these, so that
+it never grows beyond that.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,8 +26,8 @@ from torch import Tensor
 from paramdiff.generators.members import Matrix
 from paramdiff.generators.principal import PrincipalComponents
 
-MOST = 256
-"""Chunks of a vector, at most."""
+LONGEST = 1 << 14
+"""Numbers of a sequence, at most."""
 
 
 class Chunks:
@@ -39,6 +39,9 @@ class Chunks:
         basis: [r, D]: columns of chunk c are ``B_c``; rows of zeros where a chunk varies in fewer directions.
     """
 
+    norm = "none"
+    """Normalisation that suits the network behind it: see ``norm`` of the autoencoder."""
+
     def __init__(self, length: int, mean: Float[Tensor, "D"], basis: Float[Tensor, "r D"]) -> None:
         self.length, self.mean, self.basis = length, mean, basis
 
@@ -47,8 +50,8 @@ class Chunks:
         """Chunks of ``length`` or, of long vectors, more; at most ``components`` each, and no more than K - 1:
         members span no more."""
         k, dim = x.shape
-        length = max(length, -(-dim // MOST))
         rank = max(1, min(components, k - 1))
+        length = max(length, -(-dim // max(1, LONGEST // rank)))
         mean, basis = torch.empty(dim), torch.zeros(rank, dim)
         for columns in _chunks(dim, length):
             found = PrincipalComponents.fit(x[:, columns], rank)
@@ -98,6 +101,7 @@ class Whole:
     """
 
     scale = 1.0
+    norm = "group"
 
     def __init__(self, dim: int) -> None:
         self.dim = dim

@@ -57,12 +57,13 @@ class AutoencoderSettings(Settings):
     Attributes:
         codec: ``conv`` (1-D convolutions) or ``fc`` (fully connected, with as many layers and parameters).
         chunk: S, coordinates of a chunk; vectors longer than one are cut (:mod:`paramdiff.generators.chunks`).
-            Where that would be more than 256 chunks they get longer. 0 never cuts: time and memory grow with D L.
+            Where that would be too many they get longer. 0 never cuts: time and memory grow with D L.
         components: principal components of a chunk that are kept; fewer if the members span fewer.
         latent: L, length of a latent.
         channels: channels of each encoder layer; the decoder mirrors them.
         strides: stride of each layer; shortened for vectors that are too short for them.
-        norm: ``none``, ``batch``, ``group`` or ``instance``.
+        norm: ``none``, ``batch``, ``group`` or ``instance``; ``auto`` is ``group`` for whole vectors and ``none`` for
+            cut ones (an unknown member is small in the fitted components; normalised, it would look like a known one).
         autoencoder_steps: training steps at most; it ends earlier when they no longer help.
         autoencoder_batch: members per step.
         autoencoder_lr: learning rate.
@@ -70,11 +71,11 @@ class AutoencoderSettings(Settings):
 
     codec: str = "conv"
     chunk: int = 8192
-    components: int = 64
+    components: int = 256
     latent: int = 128
     channels: list[int] = field(default_factory=lambda: [16, 16, 16, 16])
     strides: list[int] = field(default_factory=lambda: [8, 1, 1, 1])
-    norm: str = "group"
+    norm: str = "auto"
     autoencoder_steps: int = 600
     autoencoder_batch: int = 25
     autoencoder_lr: float = 3e-3
@@ -90,7 +91,7 @@ class AutoencoderSettings(Settings):
             raise ConfigError("strides", f"{len(self.strides)} strides for {len(self.channels)} channels",
                               expected="one stride per layer")  # fmt: skip
         check_choice("codec", self.codec, CODECS)
-        check_choice("norm", self.norm, NORMS)
+        check_choice("norm", self.norm, ("auto", *NORMS))
         check_range("autoencoder_lr", self.autoencoder_lr, above=0)
 
 
@@ -129,7 +130,7 @@ class NeuralCodec(Codec):
     def _build(self, dim: int) -> Autoencoder:
         own = self.settings
         with seeded("autoencoder", own.seed):
-            net = make_autoencoder(own, dim, self._code_size())
+            net = make_autoencoder(own, dim, self._code_size(), self.sequences.norm)
         return net.to(own.torch_device)
 
     def _code_size(self) -> int:
@@ -223,17 +224,19 @@ class NoisyCodec(NeuralCodec):
         return float(error / seen.square().mean())
 
 
-def make_autoencoder(settings: AutoencoderSettings, dim: int, code: int) -> Autoencoder:
-    """An untrained network for vectors of length ``dim``.
+def make_autoencoder(
+    settings: AutoencoderSettings, dim: int, code: int, auto: str = Whole.norm
+) -> Autoencoder:
+    """An untrained network for vectors of length ``dim``; ``auto`` is the norm that ``auto`` stands for.
 
     The fully connected one has as many layers as there are ``channels``, and the width that gives it as many
     parameters as the convolutional one would have. Both have most of them at the bottleneck: 4 D L at the
     default channels and strides, 1 GB with gradients, moments and averages if D = 100,000 is not cut into chunks.
     """
-    own = settings
+    own, norm = settings, auto if settings.norm == "auto" else settings.norm
 
     def convolutional() -> ConvAutoencoder:
-        return ConvAutoencoder(dim, own.latent, own.channels, own.strides, own.norm, code)
+        return ConvAutoencoder(dim, own.latent, own.channels, own.strides, norm, code)
 
     if own.codec == "conv":
         return convolutional()
@@ -241,4 +244,4 @@ def make_autoencoder(settings: AutoencoderSettings, dim: int, code: int) -> Auto
         budget = size(convolutional())
     depth = len(own.channels)
     width = matching_width(budget, dim, own.latent + code, depth)
-    return DenseAutoencoder(dim, own.latent, width, depth, own.norm, code)
+    return DenseAutoencoder(dim, own.latent, width, depth, norm, code)
