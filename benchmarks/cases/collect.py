@@ -1,4 +1,4 @@
-"""Collecting the last two norm layers of a network: the shared prefix against the plain module.
+"""Collecting the last two norm layers of a network: what a run does against a plain loop.
 
 Two plain ways, both in eval mode with the same optimiser and batches, keeping the vector of every step: gradients
 for all parameters, as in a training script that only hands the selected ones to the optimiser; and with the rest

@@ -1,12 +1,13 @@
 """The paper's way: train a network, then go on training some of its tensors and keep every step.
 
-The collecting phase runs in eval mode, so that statistics and dropout do not move what is frozen, and
-computes the frozen part without gradients (:class:`paramdiff.networks.prefix.SharedPrefix`). Where
-running statistics are themselves among the selected tensors, the whole network runs in train mode
-instead, except for layers whose own statistics are frozen.
+The collecting phase runs in eval mode, so that statistics and dropout do not move what is frozen. Only the
+selected tensors take gradients, so autograd neither keeps nor differentiates what lies below the first of them;
+the shared prefix of scoring would do the same 10 to 20% slower (measured: ``docs/performance.md``), and could not be
+kept between steps, because each sees other images. Where running statistics are themselves among the selected
+tensors, the whole network runs in train mode instead, except for layers whose own statistics are frozen.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +19,6 @@ from paramdiff.collect.base import Way, add_train_scores, fresh_network, learnab
 from paramdiff.collect.optimisation import Optimisation, TrainingConfig, descend
 from paramdiff.devices import size, suitable_threads
 from paramdiff.errors import SelectionError, check_range
-from paramdiff.networks.prefix import SharedPrefix
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.ranks import main_first
 from paramdiff.tasks.base import Data, Task
@@ -135,11 +135,10 @@ class Members:
         self.vectors[: self.count] = state["vectors"]
 
 
-def _forward(model: nn.Module, selected: Mapping[str, Tensor]) -> Callable[..., Any]:
+def _forward(model: nn.Module, selected: Mapping[str, Tensor]) -> nn.Module:
     """The network in the mode that moves the selected tensors and nothing else."""
     if all(isinstance(tensor, nn.Parameter) for tensor in selected.values()):
-        shared = SharedPrefix(model, list(selected))
-        return lambda *inputs: shared.suffix(shared.prefix(*inputs), selected)
+        return model.eval()
     model.train()
     for name, module in model.named_modules():
         buffers = [f"{name}.{own}".lstrip(".") for own, _ in module.named_buffers(recurse=False)]
