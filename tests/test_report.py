@@ -515,3 +515,21 @@ def test_long_curves_become_envelopes() -> None:
     assert len(steps) == len(low) == len(high) == len(middle) <= BLOCKS
     assert (min(low), max(high)) == (0.0, 6.0)
     assert all(abs(value - 3) < 0.3 for value in middle)
+
+
+def test_rows_with_numbers_in_their_names_are_explained(tmp_path: Path) -> None:
+    names = (
+        "average-of-16",
+        "noised-0.3",
+        "gaussian-0.7",
+        "fine-tuned-20",
+        "latent-noise-0.1",
+        "swag-2",
+        "matched-noise",
+    )
+    rows = [model(name, 0.97, 100) for name in ("p-diff", *names)]
+    html = render(write_run(tmp_path / "run", results(model("original", 0.976, 200), *rows))).read_text(
+        "utf-8"
+    )
+    explained = html[html.index("The rows of the table") :].partition("</dl>")[0]
+    assert explained.count("<dt>") == 2 + len(names)

@@ -97,11 +97,6 @@ def test_a_zoo_of_many_parameters_is_not_read_as_a_whole(folder: Path) -> None:
     assert all(figure is not None for figure in drawn)
 
 
-@pytest.mark.parametrize(("n", "limit", "found"), [(3, 5, [0, 1, 2]), (5, 3, [0, 2, 4]), (9, 1, [0])])
-def test_some_networks_from_first_to_last(n: int, limit: int, found: list[int]) -> None:
-    assert tensors.some(n, limit) == found
-
-
 @pytest.mark.parametrize(
     ("records", "trajectory", "name"),
     [
@@ -175,7 +170,7 @@ def test_patterns_show_originals_above_samples(folder: Path) -> None:
         plot = draw_patterns(FinishedRun.read(folder))
     axis = plot.figure.axes[0]
     names = [label.get_text() for label in axis.get_yticklabels()]
-    assert names == ["step 2", "step 12", "step 24", "sample 0", "sample 1", "sample 2"]
+    assert names == ["step 2", "step 14", "step 24", "sample 0", "sample 1", "sample 2"]
     shown = torch.tensor(axis.images[0].get_array())
     assert (float(shown.min()), float(shown.max())) == (0, 1)
     assert torch.equal(shown[2], shown[3])  # sample 0 is the last member

@@ -4,6 +4,7 @@
 request to anywhere. The same run folder always gives the same bytes.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -113,7 +114,7 @@ def cells(row: Row, run: FinishedRun) -> dict[str, Any]:
     metric, chosen, comparison = Metric.of(run), row.selected, row.selected["vs_original"] or {}
     return {
         "label": row.label, "n": row.n, "role": roles.get(row.name, "baseline"),
-        "kind": row.name.rstrip("0123456789").rstrip("-"),
+        "kind": re.sub(r"(-[0-9.]+)+$", "", row.name),
         "test": [metric.plain(row.test[key]) for key in SPREAD],
         "before": metric.plain((row.recalibration["before"] or {}).get("mean")),
         "train": [metric.plain(row.train[key]) for key in SPREAD],

@@ -10,11 +10,11 @@ from paramdiff.report.figures.tensors import (
     kinds_of,
     member_name,
     scaled,
-    some,
     values,
 )
 from paramdiff.report.finished import FinishedRun, Row
 from paramdiff.report.words import setting
+from paramdiff.thinning import evenly
 from paramdiff.zoo.zoo import Zoo
 
 NETWORKS, TENSORS, COLUMNS = 3, 3, 128
@@ -25,7 +25,7 @@ def draw_patterns(run: FinishedRun) -> Plot:
     title, zoo, samples = "Do samples keep the patterns?", run.zoo, run.samples(run.main)
     if zoo is None or samples is None:
         return Plot("patterns", title, "Parameters were not kept, so there are no heat maps of them.")
-    members, drawn = some(zoo.k, NETWORKS), chosen_first(run.main, len(samples))
+    members, drawn = evenly(zoo.k, NETWORKS).tolist(), chosen_first(run.main, len(samples))
     names = [tensors[-1] for tensors in list(kinds_of(zoo).values())[:TENSORS]]
     height = 17 * (len(members) + len(drawn))
     figure, axes = canvas(45 + (height + 46) * len(names), len(names))

@@ -80,13 +80,6 @@ def values(
     return vectors[torch.as_tensor(rows)[:, None], columns].float()
 
 
-def some(n: int, limit: int) -> list[int]:
-    """At most ``limit`` of n networks: evenly spaced, the first and the last among them."""
-    if n <= limit:
-        return list(range(n))
-    return [i * (n - 1) // max(1, limit - 1) for i in range(limit)]
-
-
 def steps_of(zoo: Zoo) -> list[int] | None:
     """Optimiser steps at which the members were saved; None if they are no trajectory or it is not known."""
     steps = [record.step for record in zoo.records]

@@ -7,9 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.report.canvas import COLOURS, VERMILLION, Plot, canvas, plain_numbers
-from paramdiff.report.figures.tensors import coordinates, kinds_of, some, steps_of, values
+from paramdiff.report.figures.tensors import coordinates, kinds_of, steps_of, values
 from paramdiff.report.finished import FinishedRun
 from paramdiff.report.words import number, setting
+from paramdiff.thinning import evenly
 from paramdiff.zoo.zoo import Zoo
 
 LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -31,12 +32,12 @@ def draw_training(run: FinishedRun) -> Plot:
     figure, axes = canvas(
         45 + 125 * len(kinds), len(kinds), 2, sharex="col", sharey="row", width_ratios=(6, 1)
     )
-    rows, samples = some(zoo.k, MEMBERS), run.samples(run.main)
+    rows, samples = evenly(zoo.k, MEMBERS).tolist(), run.samples(run.main)
     for (wide, narrow), (kind, names) in zip(axes, kinds.items()):
         columns = coordinates(zoo, names, COORDINATES)
         _bands(wide, _places(zoo, rows), quantiles(values(zoo.vectors, rows, columns)), COLOURS[0])
         if samples is not None:
-            drawn = quantiles(values(samples, some(len(samples), MEMBERS), columns)).mean(1)
+            drawn = quantiles(values(samples, evenly(len(samples), MEMBERS).tolist(), columns)).mean(1)
             _bands(narrow, [0, 1], drawn[:, None].expand(-1, 2), VERMILLION)
         count = sum(zoo.spec.slices[name].stop - zoo.spec.slices[name].start for name in names)
         wide.set_title(f"{kind} ({number(count)})")
