@@ -58,7 +58,7 @@ class AutoencoderSettings(Settings):
         codec: ``conv`` (1-D convolutions) or ``fc`` (fully connected, with as many layers and parameters).
         chunk: S, coordinates of a chunk; vectors longer than one are cut (:mod:`paramdiff.generators.chunks`).
             Where that would be too many they get longer. 0 never cuts: time and memory grow with D L.
-        components: principal components of a chunk that are kept; fewer if the members span fewer.
+        components: principal components of a chunk that are kept, 4 D bytes each; fewer if the members span fewer.
         latent: L, length of a latent.
         channels: channels of each encoder layer; the decoder mirrors them.
         strides: stride of each layer; shortened for vectors that are too short for them.
