@@ -22,9 +22,10 @@ by at most ``VARIANCE``, and the energy is at most ``ENERGY`` above that at 1,00
 """
 
 import argparse
+import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -32,18 +33,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.inputs import reference, shortened
+from benchmarks.quality import accuracy_and_similarity
+from benchmarks.sizes import Reference
 from paramdiff.files import write_json
 from paramdiff.generators.diffusion import SAMPLERS
 from paramdiff.generators.pdiff import ParameterDiffusion
-from paramdiff.mistakes import error_iou
-from paramdiff.run.config import build
-from paramdiff.run.launch import composed
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.seeds import generator
-from paramdiff.study.similarity import within
-from paramdiff.tasks.base import Task
-from paramdiff.zoo.importing import open_zoo
-from paramdiff.zoo.reading import load_file
+from paramdiff.tasks.classification import ImageClassification
 from paramdiff.zoo.zoo import Zoo
 
 FITS = (("ddpm", "x0"), ("ddpm", "eps"), ("flow", "x0"))
@@ -144,25 +142,13 @@ def enough(cells: Sequence[Cell]) -> int:
     return found
 
 
-class Scores:
-    """Mean accuracy and similarity of samples, on some test images of a task."""
-
-    def __init__(self, task: Task, zoo: Zoo) -> None:
-        data: Any = task.test_data()
-        few = replace(data, images=data.images[:IMAGES], labels=data.labels[:IMAGES])
-        task.test_data = lambda: few  # type: ignore[method-assign]
-        self.scorer = Scorer(task, zoo)
-
-    def of(self, vectors: Tensor) -> tuple[float, float]:
-        scores = self.scorer.score(vectors, "test")
-        wrong = ~scores.outcomes["correct"]
-        similarity = within(error_iou(wrong, wrong))
-        assert similarity is not None
-        return float(scores.metric.mean()), similarity
-
-
 def run(
-    zoo: Zoo, task: Task | None = None, *, n: int = 1000, counts: Sequence[int] = STEPS, **settings: Any
+    zoo: Zoo,
+    task: ImageClassification | None = None,
+    *,
+    n: int = 1000,
+    counts: Sequence[int] = STEPS,
+    **settings: Any,
 ) -> dict[str, Any]:
     """All cells, as JSON values.
 
@@ -172,11 +158,11 @@ def run(
         counts: numbers of steps.
         settings: of p-diff.
     """
-    scores = Scores(task, zoo) if task is not None else None
+    scorer = None if task is None else Scorer(shortened(task, test=IMAGES), zoo)
     found: dict[str, Any] = {"k": zoo.k, "dim": zoo.dim, "n": n, "margins": [VARIANCE, ENERGY]}
     found |= {"floors": {}, "enough": {}, "cells": []}
-    if scores is not None:
-        originals = scores.of(zoo.vectors[torch.linspace(0, zoo.k - 1, SCORED).long()])
+    if scorer is not None:
+        originals = accuracy_and_similarity(scorer, zoo.vectors[torch.linspace(0, zoo.k - 1, SCORED).long()])
         found["originals"] = dict(zip(("accuracy", "similarity"), originals))
     for process, prediction in FITS:
         fitted = ParameterDiffusion(
@@ -188,9 +174,9 @@ def run(
         for solver in SAMPLERS[process]:
             cells = measured(fitted, members, solver, counts, n)
             for cell in cells:
-                if scores is not None and cell.steps in SCORED_STEPS:
+                if scorer is not None and cell.steps in SCORED_STEPS:
                     fitted.scheduler, fitted.sample_steps = solver, cell.steps
-                    cell.accuracy, cell.similarity = scores.of(fitted.sample(SCORED))
+                    cell.accuracy, cell.similarity = accuracy_and_similarity(scorer, fitted.sample(SCORED))
             found["enough"][f"{process} {prediction} {solver}"] = enough(cells)
             found["cells"] += map(asdict, cells)
     return found
@@ -219,15 +205,6 @@ def _row(cells: Iterable[Any]) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
-def reference_zoo() -> tuple[Zoo, Task]:
-    """Of the recipe ``reference_zoo``, and its task."""
-    config = build(composed(["name=solvers", "compare=none", "experiment=reference_zoo"]))
-    task = config.task.make()
-    model = task.model()
-    load_file(model, config.zoo.weights)
-    return open_zoo(config.zoo.path, model, config.zoo.select), task
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--zoo", help="a saved zoo in place of the reference zoo")
@@ -235,7 +212,8 @@ def main() -> None:
     parser.add_argument("--score", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/solvers.json"))
     words = parser.parse_args()
-    zoo, task = (Zoo.load(words.zoo), None) if words.zoo else reference_zoo()
+    world = None if words.zoo else reference(Reference(data=os.environ.get("PARAMDIFF_DATA", "data")))
+    zoo, task = (Zoo.load(words.zoo), None) if world is None else (world.zoo, world.task)
     found = run(zoo, task if words.score else None, n=words.n)
     write_json(words.out, found)
     print(table(found))

@@ -18,12 +18,11 @@ from torch import Tensor
 from benchmarks.cases.sample import changed
 from benchmarks.inputs import World, plain_zoo, recipe_generator, reference
 from benchmarks.measure import Candidate, Estimate, measured, timed
+from benchmarks.quality import accuracy_and_similarity
 from benchmarks.rows import Row, Way
 from benchmarks.sizes import Common, Reference
 from paramdiff.generators.base import Generator
-from paramdiff.mistakes import error_iou
 from paramdiff.scoring.scorer import Scorer
-from paramdiff.study.similarity import within
 from paramdiff.zoo.zoo import Zoo
 
 REFERENCE_SECONDS = 1023.0
@@ -88,10 +87,9 @@ def warm_up(sizes: Common) -> None:
 def _quality(sizes: Sizes, world: World, samples: Tensor) -> dict[str, float]:
     if not world.real:
         return {}
-    scores = Scorer(world.task, world.zoo, sizes.device).score(samples[: sizes.scored], "test")
-    wrong = ~scores.outcomes["correct"]
-    alike = within(error_iou(wrong, wrong))
-    found = {"mean accuracy": float(scores.metric.mean())}
+    scorer = Scorer(world.task, world.zoo, sizes.device)
+    accuracy, alike = accuracy_and_similarity(scorer, samples[: sizes.scored])
+    found = {"mean accuracy": accuracy}
     return found if alike is None else found | {"similarity": alike}
 
 

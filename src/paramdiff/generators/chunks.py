@@ -16,7 +16,7 @@ network has ``C r`` inputs instead of D, and chunks get longer where there would
 it never grows beyond that.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from paramdiff.generators.members import Matrix
 from paramdiff.generators.principal import PrincipalComponents
+from paramdiff.thinning import blocks
 
 LONGEST = 1 << 14
 """Numbers of a sequence, at most."""
@@ -53,7 +54,7 @@ class Chunks:
         rank = max(1, min(components, k - 1))
         length = max(length, -(-dim // max(1, LONGEST // rank)))
         mean, basis = torch.empty(dim), torch.zeros(rank, dim)
-        for columns in _chunks(dim, length):
+        for columns in blocks(dim, length):
             found = PrincipalComponents.fit(x[:, columns], rank)
             mean[columns] = found.mean
             basis[: len(found.basis), columns] = found.basis
@@ -73,14 +74,14 @@ class Chunks:
         """``x -> y``, M = C r."""
         parts = [
             (x[:, columns] - self.mean[columns]) @ self.basis[:, columns].T
-            for columns in _chunks(x.shape[1], self.length)
+            for columns in blocks(x.shape[1], self.length)
         ]
         return torch.cat(parts, 1).mul_(self.scale)
 
     def expand(self, y: Float[Tensor, "n M"]) -> Float[Tensor, "n D"]:
         """``y -> x``, the inverse within the components."""
         x, parts = torch.empty(len(y), len(self.mean)), (y / self.scale).split(len(self.basis), 1)
-        for columns, part in zip(_chunks(len(self.mean), self.length), parts, strict=True):
+        for columns, part in zip(blocks(len(self.mean), self.length), parts, strict=True):
             torch.addmm(self.mean[columns], part, self.basis[:, columns], out=x[:, columns])
         return x
 
@@ -122,7 +123,3 @@ Sequences = Chunks | Whole
 def restored(state: Mapping[str, Any]) -> Sequences:
     """What ``state_dict`` gave."""
     return Chunks.from_state(state) if "basis" in state else Whole(state["dim"])
-
-
-def _chunks(dim: int, length: int) -> Iterator[slice]:
-    return (slice(start, min(start + length, dim)) for start in range(0, dim, length))

@@ -17,6 +17,7 @@ from torch import Tensor
 from paramdiff.generators.members import Matrix
 from paramdiff.generators.probe import Probe
 from paramdiff.seeds import generator
+from paramdiff.thinning import blocks
 
 MOST_HELD = 32
 """More held-out members would cost scoring time and tell little more."""
@@ -156,8 +157,8 @@ class _Seen:
     def over(self, rows: Matrix) -> "_Seen":
         """Look at all of them, in blocks that fit into memory."""
         size = max(1, ELEMENTS_AT_ONCE // max(1, rows.shape[1]))
-        for start in range(0, len(rows), size):
-            x = rows[start : start + size][:, :]
+        for some in blocks(len(rows), size):
+            x = rows[some][:, :]
             again = self.reconstruct(x)
             error, spread = _squares(x, again, self.mean)
             self.error, self.spread = self.error + error, self.spread + spread
@@ -183,7 +184,7 @@ class _Seen:
 
 def _mean(x: Matrix) -> Float[Tensor, "D"]:
     columns = max(1, ELEMENTS_AT_ONCE // max(1, len(x)))
-    return torch.cat([x[:, start : start + columns].mean(0) for start in range(0, x.shape[1], columns)])
+    return torch.cat([x[:, block].mean(0) for block in blocks(x.shape[1], columns)])
 
 
 def explained_variance(

@@ -29,7 +29,7 @@ from paramdiff.generators.settings import Settings
 from paramdiff.parameters.normalise import Normaliser
 from paramdiff.progress import say
 from paramdiff.seeds import sample_normal
-from paramdiff.thinning import evenly
+from paramdiff.thinning import blocks, evenly
 
 HASHED_AT_ONCE = 1 << 16
 """Coordinates of all members that are in memory while a zoo is hashed."""
@@ -221,8 +221,8 @@ class LatentGenerator(Settings, Generator):
     def _claim(self, folder: Path, x: Matrix) -> None:
         """Remove training states in ``folder`` that belong to another zoo or to other settings."""
         digest = hashlib.blake2b()
-        for start in range(0, x.shape[1], HASHED_AT_ONCE):
-            digest.update(x[:, start : start + HASHED_AT_ONCE].contiguous().numpy())  # type: ignore[arg-type]
+        for columns in blocks(x.shape[1], HASHED_AT_ONCE):
+            digest.update(x[:, columns].contiguous().numpy())  # type: ignore[arg-type]
         claim = {"settings": asdict(self), "zoo": digest.hexdigest()}
         path = folder / CLAIM
         if path.is_file() and read_json(path) == claim:

@@ -5,7 +5,7 @@ With centred members ``X = x - mean`` and ``X X^T = U diag(lambda) U^T`` the ort
 is decomposed, in float64; the vectors are streamed over coordinates.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.generators.members import Matrix
+from paramdiff.thinning import blocks
 
 COLUMNS_AT_ONCE = 1 << 16
 NEGLIGIBLE = 1e-10
@@ -36,9 +37,9 @@ class PrincipalComponents:
     @classmethod
     def fit(cls, x: Matrix, rank: int | None = None) -> Self:
         """At most ``rank`` components; fewer where the members span fewer (none if they are all equal)."""
-        mean = torch.cat([x[:, block].double().mean(0) for block in _blocks(x)])
+        mean = torch.cat([x[:, block].double().mean(0) for block in blocks(x.shape[1], COLUMNS_AT_ONCE)])
         gram = torch.zeros(len(x), len(x), dtype=torch.float64)
-        for block in _blocks(x):
+        for block in blocks(x.shape[1], COLUMNS_AT_ONCE):
             centred = x[:, block].double() - mean[block]
             gram += centred @ centred.T
         values, vectors = torch.linalg.eigh(gram)
@@ -46,14 +47,14 @@ class PrincipalComponents:
         values, vectors = values[kept], vectors[:, kept]
         mix = (vectors / values.sqrt()).T
         basis = torch.empty(len(mix), x.shape[1])
-        for block in _blocks(x):
+        for block in blocks(x.shape[1], COLUMNS_AT_ONCE):
             basis[:, block] = (mix @ (x[:, block].double() - mean[block])).float()
         return cls(mean.float(), basis, (values / len(x)).sqrt().float())
 
     def project(self, x: Matrix) -> Float[Tensor, "n r"]:
         """Coordinates ``c`` of the nearest point of the subspace."""
         c = torch.zeros(len(x), len(self.basis))
-        for block in _blocks(x):
+        for block in blocks(x.shape[1], COLUMNS_AT_ONCE):
             c += (x[:, block] - self.mean[block]) @ self.basis[:, block].T
         return c
 
@@ -66,7 +67,3 @@ class PrincipalComponents:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         return cls(state["mean"], state["basis"], state["deviations"])
-
-
-def _blocks(x: Matrix) -> Iterator[slice]:
-    return (slice(start, start + COLUMNS_AT_ONCE) for start in range(0, x.shape[1], COLUMNS_AT_ONCE))

@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
+from paramdiff.thinning import blocks
+
 ELEMENTS_AT_ONCE = 1 << 22
 """Elements that are converted to float64 at once, so that a zoo is never doubled whole."""
 
@@ -94,7 +96,7 @@ class Normaliser:
 def _blocks(n: int, dim: int) -> Iterator[slice]:
     """Blocks of columns of an ``[n, dim]`` matrix."""
     columns = max(1, ELEMENTS_AT_ONCE // max(1, n))
-    return (slice(start, start + columns) for start in range(0, dim, columns))
+    return blocks(dim, columns)
 
 
 def _double(block: Tensor) -> Tensor:
