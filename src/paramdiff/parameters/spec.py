@@ -88,7 +88,7 @@ class ParameterSpec:
             TensorSpec(
                 name=group[0], shape=tuple(state[group[0]].shape),
                 dtype=str(state[group[0]].dtype).removeprefix("torch."), aliases=tuple(group[1:]),
-                positive=group[0].rpartition(".")[2] == "running_var",
+                positive=must_be_positive(group[0]),
             )
             for group in tied
         )  # fmt: skip
@@ -175,6 +175,18 @@ class ParameterSpec:
         narrow = [spec for spec in self.tensors if torch.finfo(spec.torch_dtype).max < torch.finfo(v.dtype).max]
         return [spec.name for spec in narrow if _overflows(v[..., self.slices[spec.name]], spec.torch_dtype)]
 
+    def wider(self, state: State) -> dict[str, torch.dtype]:
+        """By name, the dtypes that tensors of a state dict need beyond the spec's own to be held exactly."""
+        found = {}
+        for spec in self.tensors:
+            given = [state[key].dtype for key in (spec.name, *spec.aliases) if key in state]
+            dtype = spec.torch_dtype
+            for other in given:
+                dtype = dtype if other == dtype else _widest(dtype, other)
+            if dtype != spec.torch_dtype:
+                found[spec.name] = dtype
+        return found
+
     def holding(self, dtypes: Mapping[str, torch.dtype]) -> "ParameterSpec":
         """The same selection with other dtypes of some tensors, by name."""
         texts = {name: str(dtype).removeprefix("torch.") for name, dtype in dtypes.items()}
@@ -191,6 +203,20 @@ class ParameterSpec:
             for spec in value["tensors"]
         )
         return cls(tuple(tensors), value["select"])
+
+
+def must_be_positive(name: str) -> bool:
+    """Whether a network needs the tensor of that name positive: it takes the root of running variances."""
+    return name.rpartition(".")[2] == "running_var"
+
+
+def _widest(one: torch.dtype, other: torch.dtype) -> torch.dtype:
+    """The smallest dtype that holds the values of both; integers are left to :func:`_require_fit`."""
+    if not (one.is_floating_point and other.is_floating_point):
+        return one
+    if min(one.itemsize, other.itemsize) == 1:  # torch has no rule for types of 8 bits
+        return torch.float64 if torch.float64 in (one, other) else torch.float32
+    return torch.promote_types(one, other)
 
 
 def _require_fit(key: str, tensor: Tensor, spec: TensorSpec, source: str) -> None:

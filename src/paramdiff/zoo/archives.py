@@ -12,6 +12,7 @@ import struct
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -186,7 +187,7 @@ def _in_place(path: Path, records: list[zipfile.ZipInfo]) -> bool:
     """Whether stored records lie where tensors can be mapped from."""
     end = path.stat().st_size
     places = sorted(_places(path, records))
-    for (start, size), (following, _) in zip(places, [*places[1:], (end, 0)], strict=True):
+    for (start, size), (following, _) in pairwise([*places, (end, 0)]):
         if start + size > following:
             raise BrokenArchive("its records lie over each other, or beyond the end of the file")
     return all(start % ALIGNMENT == 0 for start, _ in places)
