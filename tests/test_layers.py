@@ -8,9 +8,10 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "paramdiff"
 
 LAYERS = [
+    {"printing"},
     {"errors"},
     {"ranks"},
-    {"progress", "seeds", "files", "devices", "mistakes", "thinning"},
+    {"progress", "seeds", "files", "devices", "mistakes", "thinning", "regular"},
     {"training"},
     {"networks"},
     {"parameters"},

@@ -7,6 +7,8 @@ prints that line and exits with ``exit_code``: 2 for a user's mistake, 1 for any
 import difflib
 from collections.abc import Iterable
 
+from paramdiff.printing import plain
+
 
 class ParamdiffError(Exception):
     """Base of the family.
@@ -26,7 +28,7 @@ class ParamdiffError(Exception):
             parts.append(f"expected {expected}")
         if remedy:
             parts.append(remedy)
-        super().__init__("; ".join(" ".join(part.split()) for part in parts))
+        super().__init__("; ".join(" ".join(plain(part).split()) for part in parts))
 
 
 class ConfigError(ParamdiffError):

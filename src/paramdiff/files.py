@@ -102,7 +102,7 @@ def disk_error(error: OSError, path: Path | str) -> DiskError:
 
 def write_text(path: Path, text: str) -> None:
     with writing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="replace")  # halves of characters cannot be encoded
 
 
 def write_json(path: Path, value: Any) -> None:
