@@ -255,7 +255,7 @@ def test_what_cannot_be_aligned_says_why():
 
     note = unchanged(zoo, align_zoo(zoo, Branching()))
     assert note.startswith(
-        "hidden units were not aligned: they cannot be followed through the network, as its forward "
+        "hidden units were not aligned: they cannot be followed through the network, as "
     )
     head = make_zoo(mlp(), [drawn(mlp(), member) for member in range(3)], select="5")
     assert unchanged(head, align_zoo(head, mlp())) == (
