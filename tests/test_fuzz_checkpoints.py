@@ -161,7 +161,9 @@ def test_a_folder_with_mutated_files_is_a_zoo_or_one_line(tmp_path: Path):
             file = KINDS[kind][0](folder, f"{i}{kind}")
             if rng.random() < 0.5:
                 file.write_bytes(KINDS[kind][1](file, rng))
-        assert not refused(partial(Zoo.from_checkpoints, folder, group=rng.choice((None, None, 1))), ParamdiffError)
+        assert not refused(
+            partial(Zoo.from_checkpoints, folder, group=rng.choice((None, None, 1))), ParamdiffError
+        )
 
 
 def decode(folder: Path, cache: Path) -> None:

@@ -28,7 +28,9 @@ def saved(file: Path, value: object = STATE, zipped: bool = True) -> Path:
     return file
 
 
-def rewritten(file: Path, method: int, change: Callable[[str, bytes], bytes] = lambda name, held: held) -> Path:
+def rewritten(
+    file: Path, method: int, change: Callable[[str, bytes], bytes] = lambda name, held: held
+) -> Path:
     """The archive as another tool would write it."""
     old = io.BytesIO(file.read_bytes())
     with zipfile.ZipFile(old) as source, zipfile.ZipFile(file, "w", method) as target:
@@ -39,7 +41,8 @@ def rewritten(file: Path, method: int, change: Callable[[str, bytes], bytes] = l
 
 def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
     return found.keys() == expected.keys() and all(
-        found[name].dtype == expected[name].dtype and torch.equal(found[name], expected[name]) for name in found
+        found[name].dtype == expected[name].dtype and torch.equal(found[name], expected[name])
+        for name in found
     )
 
 
@@ -63,7 +66,9 @@ def test_a_record_of_another_length_than_its_tensor_is_refused(tmp_path: Path, m
     cut = lambda held: held[:length] if length < 0 else held + bytes(length)
     file = saved(tmp_path / "a.pt")
     rewritten(file, method, lambda name, held: cut(held) if name.endswith("data/0") else held)
-    with fails(rf"a.pt is damaged: its record data/0 should have 400 bytes and holds {400 + length}; copy it again"):
+    with fails(
+        rf"a.pt is damaged: its record data/0 should have 400 bytes and holds {400 + length}; copy it again"
+    ):
         read_state(file)
 
 
@@ -73,7 +78,9 @@ def test_a_record_of_another_length_than_its_tensor_is_refused(tmp_path: Path, m
     [(b"Kd\x85", b"M\xe8\x03\x85"), (b"K\x00Kd\x85", b"K\x01Kd\x85"), (b"K\x01\x85", b"K\x02\x85")],
     ids=["size", "offset", "stride"],
 )
-def test_a_tensor_that_does_not_lie_in_its_storage_is_refused(tmp_path: Path, zipped: bool, old: bytes, new: bytes):
+def test_a_tensor_that_does_not_lie_in_its_storage_is_refused(
+    tmp_path: Path, zipped: bool, old: bytes, new: bytes
+):
     file = saved(tmp_path / "a.pt", {"w": torch.arange(100.0)}, zipped)
 
     def enlarge(held: bytes) -> bytes:
@@ -89,7 +96,9 @@ def test_a_tensor_that_does_not_lie_in_its_storage_is_refused(tmp_path: Path, zi
 
 
 def test_what_cannot_be_checked_is_not_read(tmp_path: Path):
-    file = rewritten(saved(tmp_path / "a.pt"), STORED, lambda name, held: held[:-1] if "data.pkl" in name else held)
+    file = rewritten(
+        saved(tmp_path / "a.pt"), STORED, lambda name, held: held[:-1] if "data.pkl" in name else held
+    )
     with fails("a.pt is not a complete checkpoint file"):
         read_state(file)
     twice = tmp_path / "twice.pt"
@@ -136,7 +145,10 @@ def test_odd_tensors_are_read_exactly(tmp_path: Path, kind: str):
         (torch.empty(3, device="meta"), "w has no values"),
         (torch.quantize_per_tensor(torch.randn(3), 0.1, 0, torch.qint8), "w is quantised"),
         (torch.zeros(4, dtype=torch.uint8).view(torch.float4_e2m1fn_x2), "w is of type torch.float4"),
-        (torch.zeros(1).expand(10**13), r"w has shape \[10000000000000\], 40000.0 GB; expected no more than half"),
+        (
+            torch.zeros(1).expand(10**13),
+            r"w has shape \[10000000000000\], 40000.0 GB; expected no more than half",
+        ),
         (torch.sparse_coo_tensor([[5]], [1.0], (10**13,)), "w has shape"),
     ],
     ids=["meta", "quantised", "four bits", "expanded", "sparse"],
@@ -156,7 +168,9 @@ def test_sparse_indices_out_of_range_are_found(tmp_path: Path):
 def test_types_of_four_bits_in_safetensors_are_named(tmp_path: Path):
     header = b'{"w":{"dtype":"F4","shape":[8],"data_offsets":[0,4]}}'
     (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
-    with fails("a.safetensors: w is of type torch.float4_e2m1fn_x2; expected numbers that can be read one by one"):
+    with fails(
+        "a.safetensors: w is of type torch.float4_e2m1fn_x2; expected numbers that can be read one by one"
+    ):
         read_state(tmp_path / "a.safetensors")
 
 
@@ -188,8 +202,12 @@ def test_weights_from_a_device_are_refused_at_once():
         load_file(torch.nn.Linear(2, 2), "/dev/zero")
 
 
-@pytest.mark.parametrize("error", [OSError(19, "No such device"), RuntimeError("unable to mmap"), MemoryError()])
-def test_files_that_cannot_be_mapped_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception):
+@pytest.mark.parametrize(
+    "error", [OSError(19, "No such device"), RuntimeError("unable to mmap"), MemoryError()]
+)
+def test_files_that_cannot_be_mapped_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+):
     (tmp_path / "a.safetensors").write_bytes(b"x")
 
     def refuse(*_: object, **__: object) -> None:

@@ -108,7 +108,9 @@ def shards(index: Path) -> dict[str, list[str]]:
     try:
         value = read_json(index)
     except RecursionError:
-        raise CheckpointError(f"{index} is nested too deeply", expected="an index of checkpoint files") from None
+        raise CheckpointError(
+            f"{index} is nested too deeply", expected="an index of checkpoint files"
+        ) from None
     names = value.get("weight_map") if isinstance(value, dict) else None
     if not (isinstance(names, dict) and names and all(isinstance(file, str) for file in names.values())):
         raise CheckpointError(f"{index} holds no weight_map", expected="the file of every tensor by its name")
