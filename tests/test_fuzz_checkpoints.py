@@ -166,6 +166,22 @@ def test_a_folder_with_mutated_files_is_a_zoo_or_one_line(tmp_path: Path):
         )
 
 
+@pytest.mark.parametrize("name", ["scores.json", "index.tsv"])
+def test_a_mutated_table_of_scores_is_read_or_refused_in_one_line(name: str, tmp_path: Path):
+    for i in range(2):
+        save_tensors(tmp_path / f"{i}.safetensors", {"w": torch.rand(2)})
+    rows = {f"{i}.safetensors": {"test": 0.5, "seed": i, "step": 3} for i in range(2)}
+    table = "file\ttest\tseed\n0.safetensors\t0.5\t1\n1.safetensors\t0.6\t2\n"
+    file = tmp_path / name
+    good = (json.dumps(rows) if name.endswith("json") else table).encode()
+    for seed in range(30 * TIMES):
+        rng = random.Random(f"{name} {seed}")
+        file.write_bytes(good)
+        file.write_bytes(mutated_file(file, rng))
+        failure = refused(partial(Zoo.from_checkpoints, tmp_path), ParamdiffError, LIMIT_S)
+        assert not failure, f"seed {seed}: {failure}"
+
+
 def decode(folder: Path, cache: Path) -> None:
     place, reading = Place("trees", None, str(folder)), Reading()
     for split in open_splits(read_rows(place, reading, cache), place, reading)[:2]:

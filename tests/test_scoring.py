@@ -504,3 +504,21 @@ def test_a_probe_tells_mistakes_if_the_task_does():
     regression = Regression()
     with pytest.raises(TaskError, match="does not say which items"):
         Scorer(regression, make(regression)[0]).probe().mistakes(vectors)
+
+
+@pytest.mark.parametrize("held", [torch.float64, torch.float16])
+def test_vectors_are_scored_in_the_types_of_the_network_whatever_the_checkpoints_had(held: torch.dtype):
+    task = Digits()
+    own = task.model().state_dict()
+    state = {name: t.to(held) if t.is_floating_point() else t for name, t in own.items()}
+    spec = ParameterSpec.from_state_dict(state)
+    zoo = Zoo(torch.stack([spec.flatten(state), 1.1 * spec.flatten(state)]), spec, state)
+    found = Scorer(task, zoo).score(zoo.vectors, "test").metrics["nll"]
+    for v, nll in zip(zoo.vectors, found):
+        network = task.model().eval()
+        network.load_state_dict(zoo.state_dict(v))
+        with torch.no_grad():
+            (x, y), *_ = Items(*task.data.tensors, size=1000).batches()
+            assert abs(float(cross_entropy(network(x), y)) - float(nll)) < (
+                1e-5 if held == torch.float64 else 0.02
+            )

@@ -113,6 +113,8 @@ class Scorer:
         self.task, self.spec, self.device = task, zoo.spec, torch.device(device)
         network = _network(task, zoo).to(self.device)
         self._parameters = size(network)
+        own = network.state_dict()  # loaded into it, vectors take its types, whatever the checkpoints had
+        self.spec = zoo.spec.holding({name: own[name].dtype for name in zoo.spec.names if name in own})
         self._products = products(precision, self._parameters, self.device)
         self.shared = SharedPrefix(network, zoo.spec.keys)
         self._stack = Stack(self._outputs, self.device, stack)

@@ -209,7 +209,11 @@ def _find_state(value: Any, path: Path) -> dict[str, Tensor]:
     """The first mapping with tensors, looking through :data:`WRAPPERS`; other entries are dropped."""
     state = _unwrap(value, DEPTH)
     if state is None:
-        keys = ", ".join(map(str, list(value)[:6])) if isinstance(value, Mapping) else type(value).__name__
+        keys = (
+            ", ".join(str(key)[:60] for key in list(value)[:6])
+            if isinstance(value, Mapping)
+            else type(value).__name__
+        )
         raise CheckpointError(
             f"{path} holds no state dict (found {keys or 'an empty dict'})",
             expected=f"tensors by name, or a dict with one of {', '.join(WRAPPERS)}",

@@ -137,5 +137,5 @@ def _all_numbers(values: Iterable[Any]) -> bool:
     """Whether whatever is there is a number; some may be missing."""
     try:
         return all(isinstance(float(value), float) for value in values if value not in NOTHING)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last: an integer beyond every float
         return False

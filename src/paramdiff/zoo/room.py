@@ -21,7 +21,8 @@ def require_room(k: int, spec: ParameterSpec, what: str = "checkpoints") -> None
         ZooError: that is more than there is.
     """
     needed, free = zoo_bytes(k, spec), host_bytes()
-    text = f"{'K' if what == 'checkpoints' else 'n'} = {k:,} {what} of D = {spec.dim:,} parameters take {_size(needed)} of memory"
+    symbol = "K" if what == "checkpoints" else "n"
+    text = f"{symbol} = {k:,} {what} of D = {spec.dim:,} parameters take {_size(needed)} of memory"
     if needed > free:
         fitting = free // max(1, zoo_bytes(1, spec))
         fewer = f"at most {fitting:,} {what}" if fitting > 1 else f"fewer {what}"
