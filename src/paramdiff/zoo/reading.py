@@ -105,12 +105,7 @@ def shards(index: Path) -> dict[str, list[str]]:
         CheckpointError: it is no index, or names a file elsewhere.
     """
     require_file(index, expected="an index of checkpoint files")
-    try:
-        value = read_json(index)
-    except RecursionError:
-        raise CheckpointError(
-            f"{index} is nested too deeply", expected="an index of checkpoint files"
-        ) from None
+    value = read_json(index)
     names = value.get("weight_map") if isinstance(value, dict) else None
     if not (isinstance(names, dict) and names and all(isinstance(file, str) for file in names.values())):
         raise CheckpointError(f"{index} holds no weight_map", expected="the file of every tensor by its name")
