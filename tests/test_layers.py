@@ -10,6 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "paramdiff"
 LAYERS = [
     {"errors"},
     {"ranks"},
+    {"replacing", "typed"},
     {"progress", "seeds", "files", "devices", "mistakes", "thinning"},
     {"training"},
     {"networks"},

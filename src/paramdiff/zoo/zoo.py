@@ -5,21 +5,24 @@ On disk a zoo is a folder: ``vectors.safetensors`` (V, memory-mapped when read),
 places) and ``manifest.json`` (the spec, a record per member, where it came from).
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NotRequired, Self, TypedDict
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.errors import CheckpointError, ZooError
-from paramdiff.files import load_tensors, read_json, save_tensors, sha256, write_json, writing
+from paramdiff.files import Whole, about, load_tensors, read_json, save_tensors, settle, sha256, write_json
 from paramdiff.parameters.spec import ParameterSpec, TensorSpec
+from paramdiff.typed import typed
 from paramdiff.zoo.condition import Condition
 
 if TYPE_CHECKING:
@@ -29,6 +32,13 @@ SCHEMA = 1
 
 FILES = ("vectors", "base")
 """Names of a saved zoo's safetensors files."""
+
+FOLDER = Whole(
+    "saved zoo", "manifest.json", ("schema", "spec", "records"), [f"{name}.safetensors" for name in FILES], ZooError
+)  # fmt: skip
+"""What :meth:`Zoo.save` may replace."""
+
+AGAIN = "copy the zoo again from where it came from, or collect or import it again"
 
 
 @dataclass
@@ -50,6 +60,44 @@ class Record:
     source: str | None = None
     scores: dict[str, float] = field(default_factory=dict)
     accuracy_class: int | None = None
+
+
+class Facts(TypedDict, total=False):
+    """What is in ``Zoo.about`` under names of ours."""
+
+    way: str | None
+    trajectory: bool
+    notes: list[str]
+    source: str | None
+    aligned: "Alignment | None"
+
+
+class Scores(TypedDict):
+    """Scores of midpoints, beside those of the members between which they lie."""
+
+    members: float | None
+    midpoints: float | None
+    barrier: float | None
+    one_basin: bool | None
+
+
+class Alignment(TypedDict):
+    groups: int
+    of: int
+    before: Scores | None
+    after: Scores | None
+
+
+class Manifest(TypedDict):
+    """``manifest.json`` of a saved zoo."""
+
+    schema: int
+    k: NotRequired[int]
+    dim: NotRequired[int]
+    spec: dict[str, Any]
+    about: Facts
+    records: list[Record]
+    sha256: NotRequired[dict[str, str]]
 
 
 class Zoo:
@@ -228,17 +276,23 @@ class Zoo:
         ]
 
     def save(self, folder: Path | str) -> None:
-        """Write the zoo as a folder, atomically; an older zoo there is replaced only at the end."""
-        with writing(Path(folder)) as partial:
-            partial.mkdir(parents=True)
-            save_tensors(partial / "vectors.safetensors", {"vectors": self.vectors})
-            save_tensors(partial / "base.safetensors", self.base)
+        """Write the zoo as a folder, atomically; an older zoo there is replaced only at the end.
+
+        Raises:
+            ZooError: there is anything but a saved zoo.
+            DiskError: the disk is full or not writable.
+        """
+        with FOLDER.writing(folder) as partial:
+            rows = about(FOLDER.says("one row a member"), spec=self.spec.to_json())
+            save_tensors(partial / "vectors.safetensors", {"vectors": self.vectors}, rows)
+            save_tensors(partial / "base.safetensors", self.base, about(FOLDER.says("a complete state dict")))
             hashes = {name: sha256(partial / f"{name}.safetensors") for name in FILES}
             manifest = {
                 "schema": SCHEMA, "k": self.k, "dim": self.dim, "spec": self.spec.to_json(),
-                "about": self.about, "sha256": hashes, "records": [_to_json(r) for r in self.records],
+                "about": self.about, "records": [_to_json(r) for r in self.records],
             }  # fmt: skip
-            write_json(partial / "manifest.json", manifest)
+            hashes["manifest"] = _digest(manifest)
+            write_json(partial / "manifest.json", manifest | {"sha256": hashes})
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -249,42 +303,79 @@ class Zoo:
             ZooError: the folder was written by another version, or its parts do not fit together.
         """
         folder = Path(folder)
-        manifest = read_json(folder / "manifest.json")
-        schema = manifest.get("schema") if isinstance(manifest, dict) else None
-        if schema != SCHEMA:
-            raise ZooError(f"{folder} has zoo schema {schema}", expected=f"{SCHEMA}",
-                           remedy="read it with the version of paramdiff that wrote it")  # fmt: skip
-        try:
-            spec = ParameterSpec.from_json(manifest["spec"])
-            records = [Record(**record) for record in manifest["records"]]
-            vectors = load_tensors(folder / "vectors.safetensors")["vectors"]
-            base = load_tensors(folder / "base.safetensors")
-            return cls(vectors, spec, base, records, manifest["about"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ZooError(f"{folder} is a damaged zoo ({type(error).__name__}: {error})",
-                           remedy="collect or import it again") from None  # fmt: skip
+        settle(folder.parent)
+        manifest = _read_manifest(folder)
+        spec = ParameterSpec.from_json(manifest["spec"], f"{folder / 'manifest.json'}: spec")
+        tensors, base = load_tensors(folder / "vectors.safetensors"), load_tensors(folder / "base.safetensors")
+        vectors = tensors.get("vectors")
+        if vectors is None or vectors.dtype not in (torch.float32, torch.float64):
+            raise _damaged(folder, "vectors.safetensors holds no matrix of parameters")
+        if vectors.ndim != 2 or vectors.shape[1] != spec.dim:
+            raise _damaged(folder, f"a matrix of shape {list(vectors.shape)} for D = {spec.dim} parameters")
+        if len(manifest["records"]) != len(vectors):
+            raise _damaged(folder, f"{len(manifest['records'])} records of {len(vectors)} members")
+        for tensor in spec.tensors:
+            for key in (tensor.name, *tensor.aliases):
+                if key not in base or base[key].shape != tensor.shape:
+                    raise _damaged(folder, f"base.safetensors has no {key} of shape {list(tensor.shape)}")
+        return cls(vectors, spec, base, manifest["records"], manifest["about"])
 
     @staticmethod
     def verify(folder: Path | str) -> None:
-        """Check that the tensors of a saved zoo are those that were saved, bit by bit; reads all of them.
+        """Check that a saved zoo is what was saved, bit by bit, its manifest included; reads all of it.
+
+        Zoos that older versions saved have no hash of their manifest; their tensors are checked.
 
         Raises:
             CheckpointError: a file is missing, damaged or was exchanged; names it.
         """
         manifest = read_json(Path(folder) / "manifest.json")
         hashes = manifest.get("sha256") if isinstance(manifest, dict) else None
+        hashes = hashes if isinstance(hashes, dict) else {}
         for name in FILES:
-            file, saved = Path(folder) / f"{name}.safetensors", isinstance(hashes, dict) and hashes.get(name)
+            file = Path(folder) / f"{name}.safetensors"
             if not file.is_file():
                 raise CheckpointError(f"{file} does not exist", expected="a safetensors file")
-            if sha256(file) != saved:
-                raise CheckpointError(
-                    f"{file} is not the file that was saved", expected="the sha256 in manifest.json",
-                    remedy="copy the zoo again from where it came from, or collect it again",
-                )  # fmt: skip
+            if sha256(file) != hashes.get(name):
+                raise _exchanged(file)
+        own = {key: value for key, value in manifest.items() if key != "sha256"}
+        if "manifest" in hashes and hashes["manifest"] != _digest(own):
+            raise _exchanged(Path(folder) / "manifest.json")
 
     def __repr__(self) -> str:
         return f"Zoo(K={self.k}, D={self.dim}, select={self.spec.select!r})"
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    """Hash of what a manifest says, however it is laid out."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _exchanged(file: Path) -> CheckpointError:
+    return CheckpointError(f"{file} is not the file that was saved", expected="the sha256 in manifest.json",
+                           remedy=AGAIN)  # fmt: skip
+
+
+def _damaged(folder: Path, why: str) -> ZooError:
+    return ZooError(f"{folder} is a damaged zoo ({why})", remedy=AGAIN)
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    """``manifest.json`` with the types of :class:`Manifest`; its spec is still a dictionary."""
+    path = folder / "manifest.json"
+    try:
+        manifest = read_json(path)
+    except CheckpointError as error:
+        there = any((folder / part).exists() for part in FOLDER.parts)
+        raise CheckpointError(error.came, expected=error.expected, remedy=AGAIN if there else "") from None
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if schema != SCHEMA:
+        raise ZooError(f"{folder} has zoo schema {str(schema)[:20]}", expected=f"{SCHEMA}",
+                       remedy="read it with the version of paramdiff that wrote it")  # fmt: skip
+    try:
+        return typed(manifest, Manifest, "manifest.json")
+    except CheckpointError as error:
+        raise _damaged(folder, f"{error.came}, not {error.expected}") from None
 
 
 def _to_json(record: Record) -> dict[str, Any]:
