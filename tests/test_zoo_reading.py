@@ -67,7 +67,7 @@ def test_truncated_files_are_named(tmp_path, name):
 def test_missing_files_and_folders_are_named(tmp_path):
     with fails(r"a.pt does not exist; expected a checkpoint file"):
         read_state(tmp_path / "a.pt")
-    with fails(r"cannot be read \(Is a directory\)"):
+    with fails(r"is a folder, not a file; expected a checkpoint file"):
         read_state(tmp_path)
 
 

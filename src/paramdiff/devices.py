@@ -1,7 +1,9 @@
 """Where tensors live: one word in the configuration, one ``torch.device`` in the code."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -46,6 +48,32 @@ def free_bytes(device: torch.device | str) -> float:
     """Free memory of an accelerator; infinite for the CPU, and where the accelerator does not tell."""
     device = torch.device(device)
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")
+
+
+def host_bytes() -> int:
+    """Memory that this process may still take: what the machine has free, within the limit of its container."""
+    try:
+        facts = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        free = int(facts["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):  # not Linux
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [limit - used for limit, used in _container_limits()]
+    return int(max(0, min(free, *limits)))
+
+
+def _container_limits() -> Iterator[tuple[float, float]]:
+    """(most, taken without caches) of the control groups of this process, first a pair that sets no limit."""
+    yield float("inf"), 0
+    for folder, most, taken in (
+        ("/sys/fs/cgroup", "memory.max", "memory.current"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        try:
+            limit, used, stat = (Path(folder, name).read_text() for name in (most, taken, "memory.stat"))
+            cached = sum(int(line.split()[1]) for line in stat.splitlines() if line.startswith("inactive_file "))
+            yield float(limit), float(used) - cached
+        except (OSError, ValueError):  # no such group, or no limit ("max")
+            continue
 
 
 SMALL = 100_000

@@ -227,11 +227,14 @@ def open_tensors(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
             yield file
-    except SafetensorError as error:
+    except (SafetensorError, RuntimeError, MemoryError) as error:
         raise CheckpointError(
             f"{path} is not a complete safetensors file ({error})",
             remedy="it is probably truncated: copy it again or remove it",
         ) from None
+    except OSError as error:  # not readable, or on a file system that cannot map files
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error})",
+                              remedy="check the permissions, or copy it to another disk") from None  # fmt: skip
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -27,6 +27,8 @@ class Import(Way):
         weights: a state dict of the whole network, where the checkpoints hold only a part of it.
         trajectory: whether the members are, in their order, steps of one training; by default file names and
             recorded steps say so.
+        group: which of several kinds of checkpoints in the folder to take, from 1 for the largest; by default there
+            may be only one.
         align: put hidden units in a common order afterwards: ``true``, ``false``, or ``auto``, if it helps.
     """
 
@@ -38,6 +40,7 @@ class Import(Way):
     k: int | None = None
     weights: str | None = None
     trajectory: bool | None = None
+    group: int | None = None
     align: str = "auto"
 
     def __post_init__(self) -> None:
@@ -49,7 +52,7 @@ class Import(Way):
         model = fresh_network(task, device, 0)
         if self.weights is not None:
             load_file(model, self.weights)
-        zoo = open_zoo(self.path, model, self.select)
+        zoo = open_zoo(self.path, model, self.select, self.group)
         if self.trajectory is not None:
             zoo.about["trajectory"] = self.trajectory
         load_weights(model, zoo.base, self.path)

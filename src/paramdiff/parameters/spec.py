@@ -2,11 +2,14 @@
 
 Flattening is exact. The vector's dtype holds every value of every selected tensor (float32, or
 float64 if one of them is float64), so ``unflatten(flatten(state))`` gives the same bits back.
+
+A generator may make a number that a tensor's own dtype cannot hold: float16 ends at 65,504. Such a number becomes
+the nearest finite one of that dtype, never Inf; :meth:`ParameterSpec.beyond` tells where that happens.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -80,12 +83,13 @@ class ParameterSpec:
 
     @classmethod
     def _build(cls, state: State, names: Sequence[str], select: str | Sequence[str]) -> Self:
-        tied = [group for group in tied_keys(state) if set(group) & set(names)]
+        wanted = set(names)
+        tied = [group for group in tied_keys(state) if not wanted.isdisjoint(group)]
         specs = (
             TensorSpec(
                 name=group[0], shape=tuple(state[group[0]].shape),
                 dtype=str(state[group[0]].dtype).removeprefix("torch."), aliases=tuple(group[1:]),
-                positive=group[0].rpartition(".")[2] == "running_var",
+                positive=must_be_positive(group[0]),
             )
             for group in tied
         )  # fmt: skip
@@ -96,7 +100,7 @@ class ParameterSpec:
         """D, the number of generated parameters."""
         return sum(spec.numel for spec in self.tensors)
 
-    @property
+    @cached_property
     def dtype(self) -> torch.dtype:
         """float64 if any selected tensor is float64, else float32."""
         doubles = any(spec.torch_dtype == torch.float64 for spec in self.tensors)
@@ -162,9 +166,33 @@ class ParameterSpec:
         state: dict[str, Tensor] = {}
         for spec in self.tensors:
             part = v[..., self.slices[spec.name]]
-            tensor = part.reshape((*v.shape[:-1], *spec.shape)).to(spec.torch_dtype)
-            state |= {key: tensor for key in (spec.name, *spec.aliases)}
+            tensor = _cast(part.reshape((*v.shape[:-1], *spec.shape)), spec.torch_dtype)
+            for key in (spec.name, *spec.aliases):
+                state[key] = tensor
         return state
+
+    def beyond(self, v: Float[Tensor, "*n D"]) -> list[str]:
+        """Names of the tensors with finite values that their dtype cannot hold; :meth:`unflatten` clamps them."""
+        narrow = [spec for spec in self.tensors if torch.finfo(spec.torch_dtype).max < torch.finfo(v.dtype).max]
+        return [spec.name for spec in narrow if _overflows(v[..., self.slices[spec.name]], spec.torch_dtype)]
+
+    def wider(self, state: State) -> dict[str, torch.dtype]:
+        """By name, the dtypes that tensors of a state dict need beyond the spec's own to be held exactly."""
+        found = {}
+        for spec in self.tensors:
+            given = [state[key].dtype for key in (spec.name, *spec.aliases) if key in state]
+            dtype = spec.torch_dtype
+            for other in given:
+                dtype = dtype if other == dtype else _widest(dtype, other)
+            if dtype != spec.torch_dtype:
+                found[spec.name] = dtype
+        return found
+
+    def holding(self, dtypes: Mapping[str, torch.dtype]) -> "ParameterSpec":
+        """The same selection with other dtypes of some tensors, by name."""
+        texts = {name: str(dtype).removeprefix("torch.") for name, dtype in dtypes.items()}
+        tensors = (replace(spec, dtype=texts.get(spec.name, spec.dtype)) for spec in self.tensors)
+        return ParameterSpec(tuple(tensors), self.select)
 
     def to_json(self) -> dict[str, Any]:
         return {"select": self.select, "tensors": [asdict(spec) for spec in self.tensors]}
@@ -193,6 +221,20 @@ def _floating(dtype: Any) -> bool:
     return isinstance(dtype, torch.dtype) and dtype.is_floating_point
 
 
+def must_be_positive(name: str) -> bool:
+    """Whether a network needs the tensor of that name positive: it takes the root of running variances."""
+    return name.rpartition(".")[2] == "running_var"
+
+
+def _widest(one: torch.dtype, other: torch.dtype) -> torch.dtype:
+    """The smallest dtype that holds the values of both; integers are left to :func:`_require_fit`."""
+    if not (one.is_floating_point and other.is_floating_point):
+        return one
+    if min(one.itemsize, other.itemsize) == 1:  # torch has no rule for types of 8 bits
+        return torch.float64 if torch.float64 in (one, other) else torch.float32
+    return torch.promote_types(one, other)
+
+
 def _require_fit(key: str, tensor: Tensor, spec: TensorSpec, source: str) -> None:
     if tuple(tensor.shape) != spec.shape:
         raise CheckpointError(
@@ -209,3 +251,16 @@ def _same_bits(a: Tensor, b: Tensor) -> bool:
     if a.data_ptr() == b.data_ptr() and a.stride() == b.stride():
         return True
     return bool(((a == b) | (a.isnan() & b.isnan())).all())
+
+
+def _cast(part: Tensor, dtype: torch.dtype) -> Tensor:
+    """In a tensor's own dtype; what is finite stays finite. Without a question to the values: it is traced."""
+    if part.dtype == dtype or torch.finfo(dtype).max >= torch.finfo(part.dtype).max:
+        return part.to(dtype)
+    range_ = torch.finfo(dtype)
+    return torch.where(part.isinf(), part, part.clamp(range_.min, range_.max)).to(dtype)
+
+
+def _overflows(part: Tensor, dtype: torch.dtype) -> bool:
+    range_ = torch.finfo(dtype)
+    return bool((part.isfinite() & ((part > range_.max) | (part < range_.min))).any())

@@ -19,10 +19,13 @@ from torch import Tensor, nn
 from paramdiff.errors import CheckpointError, ZooError, near
 from paramdiff.files import read_json
 from paramdiff.networks.ties import tied_keys
-from paramdiff.parameters.spec import ParameterSpec
+from paramdiff.parameters.spec import ParameterSpec, must_be_positive
 from paramdiff.progress import bar
-from paramdiff.zoo.reading import SUFFIXES
+from paramdiff.regular import why_not
+from paramdiff.zoo.groups import MixedCheckpointsError, choose, group_files
+from paramdiff.zoo.reading import INDEX, SUFFIXES, looks_like_one, shards
 from paramdiff.zoo.records import is_trajectory, make_records, natural
+from paramdiff.zoo.room import require_room
 from paramdiff.zoo.stacked import Member, few, find_members
 from paramdiff.zoo.zoo import Record, Zoo, differing
 
@@ -31,13 +34,15 @@ Select = str | Sequence[str]
 State = dict[str, Tensor]
 Parts = tuple[Float[Tensor, "K D"], ParameterSpec, State, list[Record], dict[str, Any]]
 
-TRAINERS_OWN = ("optimizer", "scheduler", "scaler", "rng_state", "training_args")
+TRAINERS_OWN = ("optimizer", "scheduler", "scaler", "rng_state", "random_states", "training_args")
 """Files that trainers keep beside a network under the same suffixes; passed over when searching."""
 
 SORT_THEM = "keep the checkpoints of each network in a folder of their own"
 
 
-def open_zoo(path: str | Path, model: nn.Module | None = None, select: Select | None = None) -> Zoo:
+def open_zoo(
+    path: str | Path, model: nn.Module | None = None, select: Select | None = None, group: int | None = None
+) -> Zoo:
     """A zoo from whatever ``path`` is: a saved zoo, a run folder that has one, or checkpoints.
 
     Raises:
@@ -47,7 +52,7 @@ def open_zoo(path: str | Path, model: nn.Module | None = None, select: Select | 
     path = Path(path).expanduser()
     folder = next((place for place in (path, path / "zoo") if _is_zoo(place)), None)
     if folder is None:
-        return Zoo.from_checkpoints(path, model, select)
+        return Zoo.from_checkpoints(path, model, select, group)
     zoo = Zoo.load(folder)
     Zoo.verify(folder)
     wanted = select if select is None or isinstance(select, str) else ",".join(select)
@@ -65,7 +70,9 @@ def _is_zoo(folder: Path) -> bool:
     return isinstance(facts, dict) and "spec" in facts
 
 
-def read_checkpoints(paths: Paths, model: nn.Module | None = None, select: Select | None = None) -> Parts:
+def read_checkpoints(
+    paths: Paths, model: nn.Module | None = None, select: Select | None = None, group: int | None = None
+) -> Parts:
     """What :class:`Zoo` is made of, from state dicts on disk.
 
     Args:
@@ -75,32 +82,52 @@ def read_checkpoints(paths: Paths, model: nn.Module | None = None, select: Selec
             of members, if a model tells what a member looks like.
         model: the network they belong to; needed for selections by module kind or order.
         select: which tensors are generated. Default: ``last_norms:2`` with a model, ``all`` without.
+        group: which of several kinds of files to take, from 1 for the largest
+            (:mod:`paramdiff.zoo.groups`). Default: there may be only one.
 
     Returns:
         ``V`` [K, D], its spec, a complete state dict (the first member, completed by the model), a
         record per member and the facts for ``Zoo.about``.
 
     Raises:
+        MixedCheckpointsError: the files are of several kinds; lists them.
         CheckpointError: a file is missing, truncated, unsafe, holds NaN, or does not fit the others
             or the model.
         SelectionError: the selection matches nothing.
+        ZooError: they do not fit into memory.
     """
     files = find_checkpoints(paths)
     own = None if model is None else _tensors(model)
+    notes: list[str] = []
+    if group is not None:
+        groups = group_files(files, own)
+        files = choose(groups, group).files
+        if len(groups) > 1:
+            notes.append(f"taken is group {group} of {len(groups)}: {choose(groups, group)}")
+    try:
+        vectors, spec, base, records = _read_files(files, model, own, select, notes)
+    except CheckpointError as error:
+        groups = group_files(files, own) if group is None and len(files) > 1 else []
+        raise error if len(groups) < 2 else MixedCheckpointsError(error, groups) from None
+    about = {"way": "import", "trajectory": is_trajectory(records), "source": _source(paths), "notes": notes}
+    return vectors, spec, base, records, about
+
+
+def _read_files(
+    files: list[Path], model: nn.Module | None, own: State | None, select: Select | None, notes: list[str]
+) -> tuple[Float[Tensor, "K D"], ParameterSpec, State, list[Record]]:
     members = find_members(files, own)
     stacked = len(members) > len(files)
     records = [Record(source=m.name) for m in members] if stacked else make_records(files)
     first = members[0].read(own)
-    notes: list[str] = []
     if model is not None:
         spec = ParameterSpec.from_model(model, "last_norms:2" if select is None else select)
-        first = _complete(first, model, spec, members[0], notes)
+        whole = _complete(first, model, spec, members[0], notes)
     else:
-        spec = ParameterSpec.from_state_dict(first, "all" if select is None else select)
-    base = {name: tensor.clone() for name, tensor in first.items()}  # no longer tied to the file
-    vectors = _read_vectors(members, spec, base, notes)
-    about = {"way": "import", "trajectory": is_trajectory(records), "source": _source(paths), "notes": notes}
-    return vectors, spec, base, records, about
+        whole, spec = first, ParameterSpec.from_state_dict(first, "all" if select is None else select)
+    base = {name: tensor.clone() for name, tensor in whole.items()}  # no longer tied to the file
+    vectors, spec = _read_vectors(members, first, spec, base, notes)
+    return vectors, spec, base, records
 
 
 def find_checkpoints(paths: Paths) -> list[Path]:
@@ -114,7 +141,8 @@ def find_checkpoints(paths: Paths) -> list[Path]:
             raise CheckpointError("an empty list of checkpoints", expected="at least one file")
         return [file for path in paths for file in find_checkpoints(path)]
     path = Path(paths).expanduser()
-    if path.is_file():
+    reason = why_not(path)
+    if not reason:
         return [path]
     if path.is_dir():
         if _is_zoo(path):
@@ -122,7 +150,7 @@ def find_checkpoints(paths: Paths) -> list[Path]:
                                   remedy="read it with Zoo.load")  # fmt: skip
         return _search(path, f"{path} holds no checkpoint")
     if not glob.has_magic(str(path)):
-        raise CheckpointError(f"{path} does not exist", expected="a checkpoint file or a folder of them")
+        raise CheckpointError(f"{path} {reason}", expected="a checkpoint file or a folder of them")
     matches = [Path(match) for match in glob.glob(str(path), recursive=True)]  # noqa: PTH207
     return _sorted(matches) or _nothing(f"no checkpoint matches {path}")
 
@@ -141,13 +169,15 @@ def _hidden(path: Path) -> bool:
 
 
 def _sorted(paths: Iterable[Path]) -> list[Path]:
-    """Visible checkpoint files among ``paths``, in natural order."""
-    return sorted((path for path in paths if path.suffix in SUFFIXES and _is_network(path)), key=natural)
+    """Visible checkpoint files among ``paths``, in natural order; an index stands for the files that it names."""
+    found = [path for path in paths if looks_like_one(path) and _is_network(path)]
+    parts = {path.with_name(part) for path in found if path.name.endswith(INDEX) for part in shards(path)}
+    return sorted((path for path in found if path not in parts), key=natural)
 
 
 def _is_network(path: Path) -> bool:
     trainers_own = path.stem.rstrip("_0123456789") in TRAINERS_OWN
-    return path.is_file() and not path.name.startswith(".") and not trainers_own
+    return not path.name.startswith(".") and not trainers_own
 
 
 def _tensors(model: nn.Module) -> State:
@@ -187,27 +217,42 @@ def _complete(state: State, model: nn.Module, spec: ParameterSpec, file: Member,
 
 
 def _read_vectors(
-    members: Sequence[Member], spec: ParameterSpec, base: State, notes: list[str]
-) -> Float[Tensor, "K D"]:
-    """The selected tensors of every member, one row each; appends a note if the rest differs."""
+    members: Sequence[Member], first: State, spec: ParameterSpec, base: State, notes: list[str]
+) -> tuple[Float[Tensor, "K D"], ParameterSpec]:
+    """The selected tensors of every member, one row each, and the spec in dtypes that hold all of them exactly.
+
+    Appends a note if dtypes or the rest differ.
+    """
+    require_room(len(members), spec)
     vectors = torch.empty(len(members), spec.dim, dtype=spec.dtype)
     generated = set(spec.keys)
     frozen = [name for name in base if name not in generated]
     different: set[str] = set()
-    for member, row in zip(bar(members, "reading checkpoints", unit="network"), vectors):
-        state = member.read(base)
+    widened: dict[str, torch.dtype] = {}
+    for i, member in enumerate(bar(members, "reading checkpoints", unit="network")):
+        state = member.read(base) if i else first
         _check_like(state, base, member, str(members[0]))
-        row.copy_(spec.flatten(state, str(member)))
-        _check_finite(row, spec, member)
+        wider = spec.wider(state)
+        widened |= wider
+        spec = spec.holding(wider) if wider else spec
+        vectors = vectors.to(spec.dtype)
+        vectors[i] = spec.flatten(state, str(member))
+        _check_values(vectors[i], spec, state, frozen, member)
         held = [name for name in frozen if name in state and name not in different]
         different |= set(differing(state, base, held))
+    if widened:
+        name, dtype = next(iter(widened.items()))
+        notes.append(
+            f"{len(widened)} tensors are held in several types, such as {name}; the zoo keeps them in the widest "
+            f"({str(dtype).removeprefix('torch.')})"
+        )
     if different:
         notes.append(
             f"the checkpoints differ outside the selection in "
             f"{few([name for name in frozen if name in different])}; "
             f"the frozen rest is taken from {members[0].name}"
         )
-    return vectors
+    return vectors, spec
 
 
 def _check_like(state: State, other: State, file: Member, where: str) -> None:
@@ -222,12 +267,20 @@ def _check_like(state: State, other: State, file: Member, where: str) -> None:
                                   remedy=SORT_THEM)  # fmt: skip
 
 
-def _check_finite(v: Float[Tensor, "D"], spec: ParameterSpec, file: Member) -> None:
-    if bool(v.isfinite().all()):
-        return
-    bad = [name for name, part in spec.slices.items() if not bool(v[part].isfinite().all())]
-    raise CheckpointError(f"{file} holds NaN or Inf in {few(bad)}", expected="finite numbers",
-                          remedy="remove that checkpoint")  # fmt: skip
+def _check_values(
+    v: Float[Tensor, "D"], spec: ParameterSpec, state: State, frozen: Iterable[str], file: Member
+) -> None:
+    """Raise for NaN and Inf in what is selected, and for variances below zero anywhere."""
+    if not bool(v.isfinite().all()):
+        bad = [name for name, part in spec.slices.items() if not bool(v[part].isfinite().all())]
+        raise CheckpointError(f"{file} holds NaN or Inf in {few(bad)}", expected="finite numbers",
+                              remedy="remove that checkpoint")  # fmt: skip
+    rest = {name: state[name] for name in frozen if must_be_positive(name) and name in state}
+    variances = {one.name: v[spec.slices[one.name]] for one in spec.tensors if one.positive} | rest
+    bad = [name for name, variance in variances.items() if not bool((variance >= 0).all())]
+    if bad:
+        raise CheckpointError(f"{file} holds a variance below 0, or NaN, in {few(bad)}", expected="0 or more",
+                              remedy="remove that checkpoint")  # fmt: skip
 
 
 def _source(paths: Paths) -> str:

@@ -1,7 +1,9 @@
 """One checkpoint file -> one flat state dict, without ever running code that came with the file.
 
-Safetensors hold nothing but tensors. ``.pt/.pth/.th/.ckpt`` files are pickles: they are read with
-torch's ``weights_only`` unpickler, which builds tensors and plain containers and refuses the rest.
+Safetensors hold nothing but tensors. ``.pt/.pth/.th/.ckpt/.bin`` files (and the ``.pth.tar`` of some scripts) are
+pickles: they are read with torch's ``weights_only`` unpickler, which builds tensors and plain containers and refuses
+the rest, after :mod:`paramdiff.zoo.archives` has found that they hold what they promise. A network in several files
+is read from their index (``model.safetensors.index.json``).
 What training scripts wrap around a state dict (an outer dict, ``module.`` of DataParallel,
 ``_orig_mod.`` of ``torch.compile``, ``model.`` of Lightning) is taken off.
 """
@@ -9,7 +11,6 @@ What training scripts wrap around a state dict (an outer dict, ``module.`` of Da
 import pickle
 import re
 import warnings
-import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from paramdiff.devices import host_bytes
 from paramdiff.errors import CheckpointError
-from paramdiff.files import load_tensors
+from paramdiff.files import load_tensors, read_json
 from paramdiff.networks.ties import tied_keys
+from paramdiff.regular import require_file, why_not
+from paramdiff.zoo.archives import ZIP, BrokenArchive, check_archive, check_legacy, is_archive, packed_bytes
+from paramdiff.zoo.plain import plain_state
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt")
-"""Files that count as checkpoints when a folder or a glob is searched."""
+SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin", ".tar")
+"""Files that count as checkpoints when a folder or a glob is searched; see :func:`looks_like_one`."""
+
+OF_ANYTHING = (".bin", ".tar")
+"""Suffixes that say little: such a file counts only if it begins as a checkpoint does."""
+
+BEGINNINGS = (ZIP, b"\x80")
+"""First bytes of what ``torch.save`` writes."""
+
+INDEX = ".index.json"
+"""End of the name of a file that tells in which files the tensors of one network are."""
+
+FILE = "a checkpoint file"
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "ema")
 """Keys under which training scripts keep the state dict, in order of preference."""
@@ -53,20 +69,77 @@ def read_state(path: Path, like: Collection[str] | None = None) -> dict[str, Ten
     Raises:
         CheckpointError: missing, truncated, unsafe, or without tensors.
     """
-    value = load_tensors(path) if path.suffix == ".safetensors" else _load_pickle(path)
-    return strip_prefixes(_find_state(value, path), like)
+    return strip_prefixes(plain_state(_read(path), path), like)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if path.name.endswith(INDEX):
+        return _read_shards(path)
+    value = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pickle(path)
+    return _find_state(value, path)
+
+
+def looks_like_one(path: Path) -> bool:
+    """Whether a file counts as a checkpoint when a folder is searched."""
+    if path.name.endswith(INDEX):
+        return path.name.removesuffix(INDEX).endswith(SUFFIXES) and not why_not(path)
+    if path.suffix not in SUFFIXES or why_not(path):
+        return False
+    if path.suffix not in OF_ANYTHING:
+        return True
+    with path.open("rb") as stream:
+        return stream.read(len(ZIP)).startswith(BEGINNINGS)
+
+
+def shards(index: Path) -> dict[str, list[str]]:
+    """The files that an index names, in its folder, and the tensors that each of them holds.
+
+    Raises:
+        CheckpointError: it is no index, or names a file elsewhere.
+    """
+    require_file(index, expected="an index of checkpoint files")
+    value = read_json(index)
+    names = value.get("weight_map") if isinstance(value, dict) else None
+    if not (isinstance(names, dict) and names and all(isinstance(file, str) for file in names.values())):
+        raise CheckpointError(f"{index} holds no weight_map", expected="the file of every tensor by its name")
+    files: dict[str, list[str]] = {}
+    for name, file in names.items():
+        if Path(file).name != file or file.endswith(INDEX):
+            raise CheckpointError(f"{index} names the file {file!r}", expected="files beside it")
+        files.setdefault(file, []).append(name)
+    return files
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for file, names in shards(index).items():
+        held = _read(index.with_name(file))
+        lost = [name for name in names if name not in held]
+        if lost:
+            raise CheckpointError(f"{index.with_name(file)} lacks {lost[0]}", expected=f"what {index.name} says")
+        state |= {name: held[name] for name in names}
+    return state
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    require_file(path, expected=FILE)
+    return load_tensors(path)
 
 
 def _load_pickle(path: Path) -> Any:
-    """``torch.load`` of plain data only, every failure in words."""
-    _require_readable(path)
+    """``torch.load`` of plain data only, after :mod:`paramdiff.zoo.archives`; every failure in words."""
+    require_file(path, expected=FILE)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about pickle protocols; refused below anyway
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            return _checked_load(path)
     except pickle.UnpicklingError as error:
         raise _refused(path, str(error)) from None
-    except Exception as error:  # torch.load raises anything on garbage: EOFError, KeyError, OSError, ...
+    except CheckpointError:
+        raise
+    except BrokenArchive as error:
+        raise CheckpointError(f"{path} is damaged: {error}", remedy="copy it again or remove it") from None
+    except (Exception, MemoryError) as error:  # anything comes of garbage: EOFError, KeyError, OSError, ...
         if "TorchScript" in str(error):
             raise _refused(path, str(error)) from None
         raise CheckpointError(
@@ -75,13 +148,27 @@ def _load_pickle(path: Path) -> Any:
         ) from None
 
 
-def _require_readable(path: Path) -> None:
+def _checked_load(path: Path) -> Any:
+    archive = is_archive(path)
     try:
-        path.open("rb").close()
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist", expected="a checkpoint file") from None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
+        mapped = check_archive(path) if archive else check_legacy(path)
+    except BrokenArchive:
+        raise
+    except Exception as error:
+        # Nothing of it may be read; torch, which then reads no values, knows best what is wrong.
+        torch.load(path, map_location="meta", weights_only=True)
+        raise BrokenArchive(_first_line(error)) from None
+    if not mapped and archive:
+        _require_room(path)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+
+
+def _require_room(path: Path) -> None:
+    needed, free = packed_bytes(path), host_bytes()
+    if needed > free / 2:
+        raise CheckpointError(
+            f"{path} unpacks to {needed / 1e9:.1f} GB", expected=f"at most half of the {free / 1e9:.1f} GB that are free"
+        )
 
 
 def _refused(path: Path, reason: str) -> CheckpointError:
@@ -123,7 +210,7 @@ def _unwrap(value: Any, depth: int) -> dict[str, Tensor] | None:
     found = next((state for state in inner if state is not None), None)
     if found is not None:
         return found
-    return {str(key): item.detach() for key, item in value.items() if isinstance(item, Tensor)} or None
+    return {str(key): item for key, item in value.items() if isinstance(item, Tensor)} or None
 
 
 def strip_prefixes(state: Mapping[str, Tensor], like: Collection[str] | None = None) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ tell such a file from a single checkpoint.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -27,15 +27,19 @@ class Member:
     Attributes:
         file: its checkpoint, or a stack.
         index: its place in a stack; None for a file of its own.
+        stack: what its file holds, if that is a stack; read once for all members.
     """
 
     file: Path
     index: int | None = None
+    stack: State | None = field(default=None, compare=False, repr=False)
 
     def read(self, like: State | None = None) -> dict[str, Tensor]:
         """Its state dict, memory-mapped where the format allows it (:func:`paramdiff.zoo.reading.read_state`)."""
-        state = read_state(self.file, like)
-        return state if self.index is None else {name: t[self.index] for name, t in state.items()}
+        if self.index is None:
+            return read_state(self.file, like)
+        stack = read_state(self.file, like) if self.stack is None else self.stack
+        return {name: t[self.index] for name, t in stack.items()}
 
     @property
     def name(self) -> str:
@@ -61,8 +65,9 @@ def find_members(files: Sequence[Path], own: State | None) -> list[Member]:
     """
     if own is None or len(files) > 1:
         return [Member(file) for file in files]
-    k = _stack_size(read_state(files[0], own), own, files[0])
-    return [Member(files[0])] if k is None else [Member(files[0], index) for index in range(k)]
+    state = read_state(files[0], own)
+    k = _stack_size(state, own, files[0])
+    return [Member(files[0])] if k is None else [Member(files[0], index, state) for index in range(k)]
 
 
 def _stack_size(state: State, own: State, file: Path) -> int | None:

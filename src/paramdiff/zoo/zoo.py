@@ -8,6 +8,7 @@ places) and ``manifest.json`` (the spec, a record per member, where it came from
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -129,22 +130,24 @@ class Zoo:
     @classmethod
     def from_checkpoints(
         cls, paths: "str | Path | Sequence[str | Path]", model: "nn.Module | None" = None,
-        select: str | Sequence[str] | None = None,
+        select: str | Sequence[str] | None = None, group: int | None = None,
     ) -> Self:  # fmt: skip
         """A zoo from state dicts on disk; see :func:`paramdiff.zoo.importing.read_checkpoints`.
 
         Args:
-            paths: a glob, a folder, or a list of files (``.safetensors``, ``.pt``, ``.pth``, ``.th``).
+            paths: a glob, a folder, or a list of files (``.safetensors``, ``.pt``, ``.pth``, ``.bin``, ...).
             model: the network they belong to; needed for selections by module kind or order.
             select: which tensors are generated. Default: ``last_norms:2`` with a model, ``all`` without.
+            group: which of several kinds of files to take, from 1 for the largest. Default: there may be only one.
 
         Raises:
-            CheckpointError: a file is missing, truncated, unsafe, or differs in shape from the others.
+            CheckpointError: a file is missing, truncated, unsafe, or differs in shape from the others; the message
+                then lists the groups of files that belong together.
             SelectionError: the selection matches nothing.
         """
         from paramdiff.zoo.importing import read_checkpoints  # it builds on this module
 
-        return cls(*read_checkpoints(paths, model, select))
+        return cls(*read_checkpoints(paths, model, select, group))
 
     @property
     def k(self) -> int:
@@ -237,7 +240,15 @@ class Zoo:
         return Zoo(vectors, first.spec, first.base, records, about)
 
     def state_dict(self, v: Float[Tensor, "D"]) -> dict[str, Tensor]:
-        """A complete state dict: the frozen rest joined with one vector; loads into the plain model."""
+        """A complete state dict: the frozen rest joined with one vector; loads into the plain model.
+
+        A finite value that a tensor's dtype cannot hold becomes the nearest that it can, with a warning.
+        """
+        beyond = self.spec.beyond(v)
+        if beyond:
+            name = beyond[0]
+            dtype = next(one.dtype for one in self.spec.tensors if one.name == name)
+            warnings.warn(f"values of {name} are beyond the range of {dtype} and are set to its ends", stacklevel=2)
         return {**self.base, **self.spec.unflatten(v)}
 
     @cached_property
@@ -254,6 +265,11 @@ class Zoo:
             row, name = bad[0]
             where = self.records[row].source or f"member {row}"
             return ZooError(f"{where} holds NaN or Inf in {name}", remedy="remove that checkpoint")
+        negative = self.negative_variances()
+        if negative:
+            row, name = negative[0]
+            where = self.records[row].source or f"member {row}"
+            return ZooError(f"{where} holds a variance below 0 in {name}", remedy="remove that checkpoint")
         if all(torch.equal(v, self.vectors[0]) for v in self.vectors):
             return ZooError(f"all {self.k} checkpoints are identical in the selected tensors",
                             expected="checkpoints that differ",
@@ -273,6 +289,15 @@ class Zoo:
             for row in rows
             for name, part in self.spec.slices.items()
             if not bool(torch.isfinite(self.vectors[row, part]).all())
+        ]
+
+    def negative_variances(self) -> list[tuple[int, str]]:
+        """(member, tensor name) wherever a running variance is below 0, for which no network works."""
+        parts = {spec.name: self.spec.slices[spec.name] for spec in self.spec.tensors if spec.positive}
+        return [
+            (row, name)
+            for name, part in parts.items()
+            for row in (self.vectors[:, part] < 0).any(1).nonzero()[:, 0].tolist()
         ]
 
     def save(self, folder: Path | str) -> None:
