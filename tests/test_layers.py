@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "paramdiff"
 
 LAYERS = [
     {"errors"},
-    {"ranks"},
+    {"ranks", "ranges"},
     {"progress", "seeds", "files", "devices", "mistakes", "thinning"},
     {"training"},
     {"networks"},

@@ -25,6 +25,7 @@ from paramdiff.generators.members import Members
 from paramdiff.generators.probe import Probe, normalised
 from paramdiff.parameters.normalise import Normaliser
 from paramdiff.progress import say
+from paramdiff.ranges import check_ranges
 from paramdiff.training import require_finite
 from paramdiff.zoo.zoo import Zoo
 
@@ -73,6 +74,11 @@ class Generator(ABC):
         super().__init_subclass__(**kwargs)
         if cls.name:
             REGISTRY[cls.name] = cls
+
+    def __post_init__(self) -> None:
+        """Check the settings, once they are there; a subclass with a check of its own calls this first."""
+        if is_dataclass(self):
+            check_ranges(self)
 
     @property
     def label(self) -> str:
