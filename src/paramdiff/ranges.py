@@ -45,7 +45,7 @@ MEMBERS = Range(least=2, most=1_000_000)
 STEPS = Range(least=1, most=100_000_000)
 """Optimiser steps: at a millisecond each, a day."""
 BATCH = Range(least=1, most=100_000)
-RATE = Range(above=0, most=1000)
+RATE = Range(above=0, most=1_000_000)
 """Learning rates."""
 FACTOR = Range(least=0, most=1000)
 """Amplitudes, scales and weights of a penalty, in units in which 1 is large already."""

@@ -68,7 +68,7 @@ class Seeds(Way):
     def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
         data = training_data(task, device)
         model = fresh_network(task, device, self.seed)
-        spec = learnable_spec(model, self.select)
+        spec = learnable_spec(model, self.select, self.k)
         _require_whole(spec, ParameterSpec.from_model(model, "all"))
         seeds = range(self.seed, self.seed + self.k)
         files = [_file(folder, seed) for seed in seeds]

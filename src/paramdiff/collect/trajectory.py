@@ -56,7 +56,7 @@ class Subset(Optimisation, Way):
     def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
         data = training_data(task, device)
         model = fresh_network(task, device, self.seed)
-        spec = learnable_spec(model, self.select)
+        spec = learnable_spec(model, self.select, self.k)
         members = Members(self.k, spec, model)
         with suitable_threads(size(model)):
             with main_first():  # one training is one rank's; the others resume it where it has ended

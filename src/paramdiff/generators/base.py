@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.devices import suitable_threads
+from paramdiff.devices import require_room, suitable_threads
 from paramdiff.errors import ConfigError, GeneratorError, check_choice, near
 from paramdiff.files import load_state, read_json, save_state, write_json, writing
 from paramdiff.generators.members import Members
@@ -130,6 +130,7 @@ class Generator(ABC):
         own_probe = normalised(probe, self.normaliser)
         dim = len(self.normaliser.mean)
         size = max(1, min(self.drawn_at_once, ELEMENTS // dim))
+        require_room("n", 4 * n * dim, f"{n:,} samples of {dim:,} parameters")
         v = torch.empty(n, dim)
         for start in range(0, n, size):
             with suitable_threads(dim):

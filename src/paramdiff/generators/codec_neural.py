@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.devices import size
+from paramdiff.devices import made_if_fits, size
 from paramdiff.errors import ConfigError, check_choice
 from paramdiff.generators.base import CHUNK
 from paramdiff.generators.chunks import Chunks, Sequences, Whole, restored
@@ -237,9 +237,9 @@ def make_autoencoder(
         return ConvAutoencoder(dim, own.latent, own.channels, own.strides, norm, code)
 
     if own.codec == "conv":
-        return convolutional()
+        return made_if_fits("latent", convolutional)
     with torch.device("meta"):
         budget = size(convolutional())
     depth = len(own.channels)
     width = matching_width(budget, dim, own.latent + code, depth)
-    return DenseAutoencoder(dim, own.latent, width, depth, norm, code)
+    return made_if_fits("latent", lambda: DenseAutoencoder(dim, own.latent, width, depth, norm, code))

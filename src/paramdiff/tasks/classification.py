@@ -71,7 +71,7 @@ class ImageTask:
     RANGES: ClassVar[Ranges] = {
         "batch_size": BATCH, "scoring_batch_size": BATCH, "selection_items": Range(least=1, most=10**9),
         "label_smoothing": SHARE, "image_size": Range(least=1, most=4096), "channels": Range(least=1, most=3),
-        "mean": Range(least=0, most=1, items=(1, 3)), "std": Range(least=1e-6, most=1000, items=(1, 3)),
+        "mean": Range(least=0, most=1, items=(1, 3)), "std": Range(above=0, most=1000, items=(1, 3)),
     }  # fmt: skip
 
     def __post_init__(self) -> None:

@@ -40,7 +40,7 @@ class LibraryNetwork(Network):
     """
 
     library: ClassVar[str]
-    RANGES: ClassVar[Ranges] = {"stem_stride": Range(least=1, most=64)}
+    RANGES: ClassVar[Ranges] = {"stem_stride": Range(least=1, most=1000)}
 
     name: str
     pretrained: bool = False
