@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "paramdiff"
 
 LAYERS = [
     {"errors"},
-    {"ranks"},
+    {"ranks", "ranges"},
     {"replacing", "typed"},
     {"progress", "seeds", "files", "devices", "mistakes", "thinning"},
     {"training"},

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from paramdiff.devices import require_room
 from paramdiff.errors import TaskError, check_choice
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.ranks import main_first
@@ -75,17 +76,19 @@ def training_data(task: Task, device: torch.device | str) -> Data:
         return ready(task.train_data(), device)
 
 
-def learnable_spec(model: nn.Module, select: str) -> ParameterSpec:
-    """The selection, refused before anything is trained if there is too little to learn in it.
+def learnable_spec(model: nn.Module, select: str, k: int) -> ParameterSpec:
+    """The selection, refused before anything is trained if there is too little to learn in it, or too much.
 
     Raises:
         SelectionError: nothing matches.
         ZooError: D < 2.
+        ConfigError: K such members would not fit into memory.
     """
     spec = ParameterSpec.from_model(model, select)
     problem = too_small(spec)
     if problem is not None:
         raise problem
+    require_room("zoo.k", k * spec.dim * spec.dtype.itemsize, f"{k:,} members of {spec.dim:,} parameters")
     return spec
 
 

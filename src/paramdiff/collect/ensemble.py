@@ -28,6 +28,7 @@ from paramdiff.errors import SelectionError, check_range
 from paramdiff.files import load_tensors, save_tensors
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.progress import bar
+from paramdiff.ranges import MEMBERS, SEED, Ranges, check_ranges
 from paramdiff.ranks import agreed, barrier, mine
 from paramdiff.tasks.base import Data, Task
 from paramdiff.zoo.classes import classify
@@ -51,6 +52,7 @@ class Seeds(Way):
     """
 
     way: ClassVar[str] = "seeds"
+    RANGES: ClassVar[Ranges] = {"k": MEMBERS, "seed": SEED}
 
     k: int = 50
     select: str = "all"
@@ -60,14 +62,13 @@ class Seeds(Way):
 
     def __post_init__(self) -> None:
         self.align = alignment(self.align)
-        check_range("k", self.k, least=2)
-        check_range("seed", self.seed, least=0)
+        check_ranges(self)
         check_range("train.epochs", self.train.epochs, least=1)
 
     def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
         data = training_data(task, device)
         model = fresh_network(task, device, self.seed)
-        spec = learnable_spec(model, self.select)
+        spec = learnable_spec(model, self.select, self.k)
         _require_whole(spec, ParameterSpec.from_model(model, "all"))
         seeds = range(self.seed, self.seed + self.k)
         files = [_file(folder, seed) for seed in seeds]

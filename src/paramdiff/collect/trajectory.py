@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from paramdiff.collect.base import Way, add_train_scores, fresh_network, learnable_spec, training_data
 from paramdiff.collect.optimisation import Optimisation, TrainingConfig, descend
 from paramdiff.devices import size, suitable_threads
-from paramdiff.errors import SelectionError, check_range
+from paramdiff.errors import SelectionError
 from paramdiff.parameters.spec import ParameterSpec
+from paramdiff.ranges import COUNT, MEMBERS, SEED, Ranges
 from paramdiff.ranks import main_first
 from paramdiff.tasks.base import Data, Task
 from paramdiff.training import Stateful, Training
@@ -42,6 +43,7 @@ class Subset(Optimisation, Way):
     """
 
     way: ClassVar[str] = "subset"
+    RANGES: ClassVar[Ranges] = {"k": MEMBERS, "every": COUNT, "seed": SEED}
 
     lr: float = 1e-2
     k: int = 200
@@ -51,16 +53,10 @@ class Subset(Optimisation, Way):
     weights: str | None = None
     pretrain: TrainingConfig = field(default_factory=TrainingConfig)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("k", self.k, least=2)
-        check_range("every", self.every, least=1)
-        check_range("seed", self.seed, least=0)
-
     def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
         data = training_data(task, device)
         model = fresh_network(task, device, self.seed)
-        spec = learnable_spec(model, self.select)
+        spec = learnable_spec(model, self.select, self.k)
         members = Members(self.k, spec, model)
         with suitable_threads(size(model)):
             with main_first():  # one training is one rank's; the others resume it where it has ended

@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.errors import ConfigError, check_range
+from paramdiff.errors import ConfigError
 from paramdiff.generators.base import Generator
 from paramdiff.generators.probe import Probe
+from paramdiff.ranges import COUNT, Ranges
 from paramdiff.seeds import sample_generators
 
 
@@ -50,10 +51,8 @@ class AverageOfK(Generator):
 
     name: ClassVar[str] = "average-of-k"
     knob: ClassVar[str | None] = "k"
+    RANGES: ClassVar[Ranges] = {"k": COUNT}
     k: int = 16
-
-    def __post_init__(self) -> None:
-        check_range("k", self.k, least=1)
 
     @property
     def label(self) -> str:

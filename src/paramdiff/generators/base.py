@@ -18,13 +18,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.devices import suitable_threads
+from paramdiff.devices import require_room, suitable_threads
 from paramdiff.errors import CheckpointError, ConfigError, GeneratorError, check_choice, near
 from paramdiff.files import Whole, load_metadata, load_state, read_json, save_state, settle, write_json
 from paramdiff.generators.members import Members
 from paramdiff.generators.probe import Probe, normalised
 from paramdiff.parameters.normalise import Normaliser
 from paramdiff.progress import say
+from paramdiff.ranges import check_ranges
 from paramdiff.training import require_finite
 from paramdiff.typed import typed
 from paramdiff.zoo.zoo import Zoo
@@ -96,6 +97,11 @@ class Generator(ABC):
         if cls.name:
             REGISTRY[cls.name] = cls
 
+    def __post_init__(self) -> None:
+        """Check the settings, once they are there; a subclass with a check of its own calls this first."""
+        if is_dataclass(self):
+            check_ranges(self)
+
     @property
     def label(self) -> str:
         """The row name with the hyper-parameter that matters, e.g. ``average-of-16``."""
@@ -146,6 +152,7 @@ class Generator(ABC):
         own_probe = normalised(probe, self.normaliser)
         dim = len(self.normaliser.mean)
         size = max(1, min(self.drawn_at_once, ELEMENTS // dim))
+        require_room("n", 4 * n * dim, f"{n:,} samples of {dim:,} parameters")
         v = torch.empty(n, dim)
         for start in range(0, n, size):
             with suitable_threads(dim):

@@ -9,14 +9,15 @@ by its ``__post_init__``; every failure becomes one line that names the key.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.errors import OverrideParseException
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from yaml import MarkedYAMLError
 
-from paramdiff.errors import ConfigError, check_choice, check_range, near
+from paramdiff.errors import ConfigError, check_choice, near
 from paramdiff.networks.precision import PRECISIONS
+from paramdiff.ranges import COUNT, FACTOR, SEED, Range, Ranges, check_ranges
 from paramdiff.run.options import list_options
 
 
@@ -30,14 +31,14 @@ class SweepConfig:
         members: values of the knob ``k`` of means of k members; those above K are left out.
     """
 
+    RANGES: ClassVar[Ranges] = {"n": COUNT, "temperatures": FACTOR, "members": COUNT}
+
     n: int = 25
     temperatures: list[float] = field(default_factory=lambda: [0.0, 0.3, 0.5, 0.7, 0.85, 1.0, 1.3])
     members: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16])
 
     def __post_init__(self) -> None:
-        check_range("n", self.n, least=1)
-        check_range("temperatures", min(self.temperatures, default=-1), least=0)
-        check_range("members", min(self.members, default=0), least=1)
+        check_ranges(self)
 
 
 @dataclass
@@ -57,6 +58,8 @@ class RunConfig:
         sweep: of ``paramdiff sweep-temperature``.
     """
 
+    RANGES: ClassVar[Ranges] = {"n": COUNT, "seed": SEED, "recalibrate": Range(least=0, most=10**9)}
+
     name: str | None = None
     run_dir: str | None = None
     seed: int = 0
@@ -72,11 +75,10 @@ class RunConfig:
     sweep: SweepConfig = field(default_factory=SweepConfig)
 
     def __post_init__(self) -> None:
-        check_range("n", self.n, least=1)
-        check_range("seed", self.seed, least=0)
+        check_ranges(self)
         check_choice("device", self.device.partition(":")[0], ("auto", "cpu", "cuda", "mps", "xpu"))
         check_choice("precision", self.precision, PRECISIONS)
-        if self.recalibrate < 0 or self.recalibrate == 1:  # one item has no variance
+        if self.recalibrate == 1:  # one item has no variance
             raise ConfigError(
                 "recalibrate",
                 f"{self.recalibrate} is out of range",
