@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "paramdiff"
 LAYERS = [
     {"errors"},
     {"ranks"},
-    {"progress", "seeds", "files", "devices", "mistakes", "thinning"},
+    {"progress", "seeds", "files", "devices", "mistakes", "chance", "thinning"},
     {"training"},
     {"networks"},
     {"parameters"},
