@@ -53,7 +53,8 @@ def test_the_most_frequent_label_of_a_users_own_data():
 
 def test_the_verdict_says_it_first_and_the_notes_too():
     """Samples of originals at 50.95% with chance 50% were an interpolation, and no more was said."""
-    world = World(10, 30)
+    world, main = World(10, 30), Gaussian()
+    main.notes = {}
     finding = Finding(
         "gaussian", Gaussian(), world.originals.compare(world.draw(5), world.scored(world.draw(5)))
     )

@@ -67,7 +67,7 @@ def test_passing_says_nothing_where_members_are_near_chance():
     for probe.score, void, word in ((0.51, True, "says nothing"), (0.9, False, "passed")):
         gate = measure(lambda x: x, probe)
         assert gate.passed and (gate.void, gate.outcome, gate.to_json()["void"]) == (void, word, void)
-        assert ("says nothing: chance is 0.5" in gate.why) == void
+        assert ("which is near chance (0.5): nothing was learnt" in gate.why) == void
     assert not measure(lambda x: x, lambda x: torch.full((len(x),), 0.5)).void, "nobody knows chance"
 
 

@@ -122,7 +122,7 @@ class Gate:
 
     def _praise(self) -> str:
         if self.void and self.chance is not None:
-            return f"{self._seen()}, which says nothing: chance is {abs(self.chance.level):.4g}"
+            return f"{self._seen()}, which is near chance ({abs(self.chance.level):.4g}): nothing was learnt that could be lost"
         if self.explained >= AVERAGING:
             return self._seen()
         return (
