@@ -53,11 +53,10 @@ def test_the_most_frequent_label_of_a_users_own_data():
 
 def test_the_verdict_says_it_first_and_the_notes_too():
     """Samples of originals at 50.95% with chance 50% were an interpolation, and no more was said."""
-    world, main = World(10, 30), Gaussian()
-    main.notes = {}
-    finding = Finding(
-        "gaussian", Gaussian(), world.originals.compare(world.draw(5), world.scored(world.draw(5)))
-    )
+    world = World(10, 30)
+    samples = world.draw(5)
+    comparison = world.originals.compare(samples, world.scored(samples))
+    finding = Finding("gaussian", Gaussian().fit(world.zoo), comparison)
     level = float(world.originals.scored.test.mean())
     near, clear = (
         judge(make_task("digits"), world.originals, finding, [], Chance(c)).why for c in (level, 0.01)

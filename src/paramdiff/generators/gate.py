@@ -122,7 +122,10 @@ class Gate:
 
     def _praise(self) -> str:
         if self.void and self.chance is not None:
-            return f"{self._seen()}, which is near chance ({abs(self.chance.level):.4g}): nothing was learnt that could be lost"
+            level = abs(self.chance.level)
+            return (
+                f"{self._seen()}, which is near chance ({level:.4g}): nothing was learnt that could be lost"
+            )
         if self.explained >= AVERAGING:
             return self._seen()
         return (
