@@ -11,7 +11,7 @@ LAYERS = [
     {"errors"},
     {"ranks", "ranges"},
     {"replacing", "typed"},
-    {"progress", "seeds", "files", "devices", "mistakes", "thinning"},
+    {"progress", "seeds", "files", "devices", "mistakes", "chance", "thinning"},
     {"training"},
     {"networks"},
     {"parameters"},

@@ -117,6 +117,14 @@ def test_ready_sets_are_tasks_before_they_are_read():
         assert task.model()(torch.zeros(2, 3, 32, 32)).shape == (2, 100)
 
 
+def test_chance_is_the_share_of_the_most_frequent_class():
+    train, test = tiny()
+    uneven = replace(test, labels=torch.zeros_like(test.labels))
+    task = ImageClassification(replace(SOURCE, load=lambda: (train, uneven)), ImageTask())
+    assert task.chance == pytest.approx(1 / 3) and task.chance_on("test") == 1
+    assert task.chance_on("train") == pytest.approx(1 / 3)
+
+
 def test_digits_task():
     task = make_task("digits")
     assert (task.name, task.metric, task.higher_is_better, task.chance) == ("digits", "accuracy", True, 0.1)

@@ -20,6 +20,7 @@ from paramdiff.collect.base import (
     fresh_network,
     learnable_spec,
     training_data,
+    training_facts,
 )
 from paramdiff.collect.optimisation import TrainingConfig
 from paramdiff.collect.workers import can_fork, spread
@@ -73,6 +74,7 @@ class Seeds(Way):
         seeds = range(self.seed, self.seed + self.k)
         files = [_file(folder, seed) for seed in seeds]
         processes = suitable_processes(size(model), device)
+        training = training_facts(self.train, data)
         with suitable_threads(size(model), ONE_THREAD):
             left = mine(agreed([s for s, file in zip(seeds, files, strict=True) if not file.is_file()]))
             done = spread(lambda seed: self._train(task, data, seed, folder, device), left, processes)
@@ -83,6 +85,7 @@ class Seeds(Way):
             base = {name: tensor.clone() for name, tensor in load_tensors(files[0]).items()}
             records = [Record(seed=seed, step=self.train.epochs * data.steps) for seed in seeds]
             about = {"way": self.way, "trajectory": False, "task": task.name, "settings": asdict(self)}
+            about["training"] = training
             zoo = Zoo(vectors, spec, base, records, about)
             add_train_scores(zoo, task, device)
         return classify(zoo, "train", higher_is_better=task.higher_is_better)

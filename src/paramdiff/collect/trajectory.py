@@ -15,7 +15,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from paramdiff.collect.base import Way, add_train_scores, fresh_network, learnable_spec, training_data
+from paramdiff.collect.base import (
+    Way,
+    add_train_scores,
+    fresh_network,
+    learnable_spec,
+    training_data,
+    training_facts,
+)
 from paramdiff.collect.optimisation import Optimisation, TrainingConfig, descend
 from paramdiff.devices import size, suitable_threads
 from paramdiff.errors import SelectionError
@@ -58,6 +65,7 @@ class Subset(Optimisation, Way):
         model = fresh_network(task, device, self.seed)
         spec = learnable_spec(model, self.select, self.k)
         members = Members(self.k, spec, model)
+        training = training_facts(self.pretrain, data) if self.weights is None else None
         with suitable_threads(size(model)):
             with main_first():  # one training is one rank's; the others resume it where it has ended
                 self._prepare(model, task, data, folder)
@@ -65,6 +73,7 @@ class Subset(Optimisation, Way):
             base = {name: tensor.cpu().clone() for name, tensor in model.state_dict().items()}
             records = [Record(seed=self.seed, step=(i + 1) * self.every) for i in range(self.k)]
             about = {"way": self.way, "trajectory": True, "task": task.name, "settings": asdict(self)}
+            about |= {"training": training} if training else {}
             zoo = Zoo(members.vectors, spec, base, records, about)
             add_train_scores(zoo, task, device)
         return classify(zoo, "train", higher_is_better=task.higher_is_better)

@@ -177,7 +177,7 @@ class LatentGenerator(Settings, Generator):
         if not result.passed and self.gate == "stop":
             raise ZooError(f"the reconstruction gate failed: {result.why}",
                            remedy="or set gate=warn to go on regardless")  # fmt: skip
-        say(f"  gate {'passed' if result.passed else 'FAILED'}: {result.why}")
+        say(f"  gate {result.outcome}: {result.why}")
         return result.passed
 
     def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:

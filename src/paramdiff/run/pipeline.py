@@ -36,6 +36,7 @@ from paramdiff.run.results import (
     loss_lines,
     models,
     note_of,
+    notes,
     task_facts,
     zoo_facts,
 )
@@ -417,17 +418,17 @@ class Pipeline:
         return {"items": self.recalibration.seen, "before": spread(before, self.task.higher_is_better)}
 
     def _results_json(self, findings: list[Finding]) -> dict[str, Any]:
-        main, others = findings[0], findings[1:]
+        main, others, chance = findings[0], findings[1:], self.scorer.chance("test")
         seconds = {group: round(self.folder.seconds(group), 3) for group in ORDER[:5]}
         return {
             "schema": SCHEMA, "experiment": self.config.name, "generator": main.name, "command": self.command,
             "seed": self.config.seed,
-            "task": task_facts(self.task), "zoo": zoo_facts(self.zoo, self.settings["zoo"]),
+            "task": task_facts(self.task, chance), "zoo": zoo_facts(self.zoo, self.settings["zoo"]),
             "n_items": {split: self.scorer.items(split) for split in ("train", "test")},
             "models": models(self.originals, findings),
-            "verdict": judge(self.task, self.originals, main, others).to_json(),
+            "verdict": judge(self.task, self.originals, main, others, chance).to_json(),
             "gate": note_of(main.generator, "gate"), "denoising": note_of(main.generator, "denoising"),
-            "notes": list(self.zoo.about.get("notes", [])),
+            "notes": notes(self.zoo, self.originals, chance, self.task.metric),
             "timings_s": {**seconds, "total": round(sum(seconds.values()), 3)},
             "peak_rss_bytes": self.folder.peak_rss_bytes(), "machine": machine(self.device),
         }  # fmt: skip

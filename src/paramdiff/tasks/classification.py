@@ -18,7 +18,7 @@ from torch.nn import functional
 from paramdiff.errors import ConfigError, TaskError
 from paramdiff.ranges import BATCH, SHARE, Range, Ranges, check_ranges
 from paramdiff.tasks.augment import Augment
-from paramdiff.tasks.base import Batch, Outcomes, Task
+from paramdiff.tasks.base import Batch, Outcomes, Split, Task
 from paramdiff.tasks.hub import Reading, locate
 from paramdiff.tasks.images import ImageData
 from paramdiff.tasks.models import make_network
@@ -141,6 +141,11 @@ class ImageClassification(Task):
     @property
     def chance(self) -> float:
         return 1 / self.source.classes
+
+    def chance_on(self, split: Split) -> float:
+        """The share of the most frequent class: what a network gets that always gives the same answer."""
+        labels = self._data[split == "test"].labels
+        return float(labels.bincount().max()) / len(labels)
 
     def model(self) -> nn.Module:
         name = self.settings.model or self.source.model
