@@ -8,10 +8,11 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "paramdiff"
 
 LAYERS = [
+    {"printing"},
     {"errors"},
     {"ranks", "ranges"},
     {"replacing", "typed"},
-    {"progress", "seeds", "files", "devices", "mistakes", "chance", "thinning"},
+    {"progress", "seeds", "files", "devices", "mistakes", "chance", "thinning", "regular"},
     {"training"},
     {"networks"},
     {"parameters"},

@@ -432,7 +432,7 @@ class Branching(nn.Module):
 
 
 def test_a_network_that_cannot_be_traced_says_why():
-    assert why(Branching()).startswith("it cannot be traced (symbolically traced variables cannot be used")
+    assert why(Branching()).startswith("they cannot be followed through the network, as its forward takes")
 
 
 def test_an_untraceable_part_leaves_the_rest():

@@ -70,7 +70,7 @@ names:
 {names}
 """
 
-INSPECT_HELP = """usage: paramdiff inspect PATH [task=NAME] [select=PATTERN] [--json]
+INSPECT_HELP = """usage: paramdiff inspect PATH [task=NAME] [select=PATTERN] [group=N] [--json]
 
 Says what a zoo, a run folder or any folder of state dicts holds before anything is trained: K, D,
 tensors, duplicates, NaN, how the checkpoints vary, and whether random pairs lie in one basin (the score
@@ -79,7 +79,8 @@ at their midpoint).
   task=NAME            the task the checkpoints belong to (digits, or your own with --config-dir): gives the
                        model for select=last_norms:N and the data for the midpoint score. A collected zoo
                        knows its own.
-  select=PATTERN       tensors to look at: all, last_norms:2, type:Linear, globs
+  select=PATTERN       tensors to look at: last_norms:2, type:Linear, globs (default: all that the checkpoints hold)
+  group=N              of a folder with several kinds of files, another kind than the largest
   --json               the numbers as JSON
 """
 

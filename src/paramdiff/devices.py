@@ -73,7 +73,9 @@ def _container_limits() -> Iterator[tuple[float, float]]:
     ):
         try:
             limit, used, stat = (Path(folder, name).read_text() for name in (most, taken, "memory.stat"))
-            cached = sum(int(line.split()[1]) for line in stat.splitlines() if line.startswith("inactive_file "))
+            cached = sum(
+                int(line.split()[1]) for line in stat.splitlines() if line.startswith("inactive_file ")
+            )
             yield float(limit), float(used) - cached
         except (OSError, ValueError):  # no such group, or no limit ("max")
             continue

@@ -10,6 +10,8 @@ import operator
 from collections.abc import Iterable
 from numbers import Integral, Real
 
+from paramdiff.printing import plain
+
 
 class ParamdiffError(Exception):
     """Base of the family.
@@ -29,7 +31,7 @@ class ParamdiffError(Exception):
             parts.append(f"expected {expected}")
         if remedy:
             parts.append(remedy)
-        super().__init__("; ".join(" ".join(part.split()) for part in parts))
+        super().__init__("; ".join(" ".join(plain(part).split()) for part in parts))
 
 
 class ConfigError(ParamdiffError):

@@ -151,7 +151,7 @@ def _link(source: Path | str, path: Path | str) -> None:
 
 def write_text(path: Path, text: str) -> None:
     with writing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="replace")  # halves of characters cannot be encoded
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from paramdiff.printing import plain
 from paramdiff.ranks import speaks
 
 Item = TypeVar("Item")
@@ -21,7 +22,7 @@ def bar(items: Iterable[Item], text: str, *, total: int | None = None, unit: str
     if total is None and isinstance(items, Sized):
         total = len(items)
     return tqdm(
-        items, desc=f"  {text:<28}", total=total, unit=unit, file=sys.stderr, leave=True,
+        items, desc=f"  {plain(text):<28}", total=total, unit=unit, file=sys.stderr, leave=True,
         disable=quiet(), mininterval=0.1 if terminal else 10.0, ncols=None if terminal else 100,
         dynamic_ncols=terminal,
     )  # fmt: skip
@@ -30,7 +31,7 @@ def bar(items: Iterable[Item], text: str, *, total: int | None = None, unit: str
 def say(text: str) -> None:
     """One line for a person, now."""
     if not quiet():
-        tqdm.write(text, file=sys.stderr)
+        tqdm.write(plain(text), file=sys.stderr)
         sys.stderr.flush()
 
 

@@ -109,7 +109,7 @@ class SharedPrefix:
     def _halves(self, inputs: int | None) -> Split | str:
         graph = trace(self.model, inputs)
         if isinstance(graph, Untraceable):
-            return f"it cannot be traced ({graph.reason})"
+            return f"{graph.reason}; scores are the same and take longer"
         stuck = out_of_place(graph.graph, self.model)
         if stuck is not None:
             return f"{stuck} writes into its input and has no replacement"

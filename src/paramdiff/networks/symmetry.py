@@ -85,7 +85,7 @@ def find_symmetries(model: nn.Module) -> Symmetries | str:
     """
     graph = trace(model)
     if isinstance(graph, Untraceable):
-        return f"it cannot be traced ({graph.reason})"
+        return f"they cannot be followed through the network, as {graph.reason}"
     found = _follow(model, graph).groups()
     buffers = {name for name, _ in model.named_buffers(remove_duplicate=False)}
     groups = (

@@ -152,12 +152,16 @@ def _trace(model: nn.Module, inputs: int | None = None) -> _Tracer | Untraceable
                 tracer.trace(model)
         except Exception as error:  # a user's forward may raise anything when it meets a proxy
             if tracer.failed is None or type(tracer.failed) in opaque:
-                return Untraceable(_one_line(error))
+                return Untraceable(_in_words(error))
             opaque = opaque | {type(tracer.failed)}
         else:
             return tracer
 
 
-def _one_line(error: Exception) -> str:
+def _in_words(error: Exception) -> str:
+    """What a user's ``forward`` does that a graph cannot hold."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else f"{text[:157]}..."
+    if "control flow" in text or "iterated" in text:
+        return "its forward takes another way for other inputs (an if or a loop over values of a tensor)"
+    text = text if len(text) <= 120 else f"{text[:117]}..."
+    return f"its forward does what only works on actual numbers ({text})"

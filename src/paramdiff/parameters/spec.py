@@ -173,7 +173,9 @@ class ParameterSpec:
 
     def beyond(self, v: Float[Tensor, "*n D"]) -> list[str]:
         """Names of the tensors with finite values that their dtype cannot hold; :meth:`unflatten` clamps them."""
-        narrow = [spec for spec in self.tensors if torch.finfo(spec.torch_dtype).max < torch.finfo(v.dtype).max]
+        narrow = [
+            spec for spec in self.tensors if torch.finfo(spec.torch_dtype).max < torch.finfo(v.dtype).max
+        ]
         return [spec.name for spec in narrow if _overflows(v[..., self.slices[spec.name]], spec.torch_dtype)]
 
     def wider(self, state: State) -> dict[str, torch.dtype]:

@@ -5,12 +5,15 @@
 """
 
 import csv
+import html
 import io
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from paramdiff.files import write_json, write_text
+from paramdiff.printing import plain
 from paramdiff.report import canvas, words
 from paramdiff.report.figures.counts import draw_counts
 from paramdiff.report.figures.swept import draw_swept
@@ -101,7 +104,13 @@ def to_markdown(gathered: Gathered) -> str:
     """A table in Markdown."""
     headings, rows = table(gathered)
     lines = [headings, ["---"] * len(headings), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(map(_markdown, line))} |\n" for line in lines)
+
+
+def _markdown(cell: str) -> str:
+    """Text that Markdown shows as it is: no HTML, no further cells or lines, no links."""
+    text = html.escape(" ".join(plain(cell).split()), quote=False)
+    return re.sub(r"([\\|`]|\](?=\())", r"\\\1", text)
 
 
 def write_comparison(gathered: Gathered, folder: Path, command: str = "") -> Path:

@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from paramdiff.errors import ConfigError, ParamdiffError
 from paramdiff.progress import say
 from paramdiff.run.config import build, register
 from paramdiff.run.launch import composed
+from paramdiff.run.terminal import Terminal, bold
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.tasks import KINDS, make_task
 from paramdiff.tasks.base import Task
 from paramdiff.zoo.aligning import align_zoo
 from paramdiff.zoo.facts import Inspection
-from paramdiff.zoo.importing import open_zoo
+from paramdiff.zoo.groups import MixedCheckpointsError
+from paramdiff.zoo.importing import HELD, open_zoo
 from paramdiff.zoo.inspecting import inspect
 from paramdiff.zoo.zoo import Zoo
 
@@ -32,20 +34,44 @@ class Request:
     select: str | None
     task_words: list[str]
     as_json: bool
+    group: int | None = None
 
 
 def inspect_command(words: Sequence[str]) -> int:
     """Inspect a zoo, a run folder or a folder of checkpoints; returns the exit code."""
     request = parse(words)
     task = _named_task(request.task_words)
-    zoo = open_zoo(request.path, task.model() if task else None, request.select)
+    zoo, groups = _open(request, task.model() if task else None)
+    network = _network(task, request.task_words) if task else ""
     task = task or _own_task(zoo)
     facts = _inspect(zoo, task)
+    facts.groups, facts.network = groups, network
     if request.as_json:
         print(json.dumps(asdict(facts), indent=1))
     else:
         show(facts, request.path, task.metric if task else "score")
     return 0
+
+
+def _open(request: Request, model: nn.Module | None) -> tuple[Zoo, list[str]]:
+    """The zoo, and the kinds of files that there are if they are of several: then the first is taken."""
+    try:
+        return open_zoo(request.path, model, request.select, request.group, otherwise=HELD), []
+    except MixedCheckpointsError as error:
+        if not error.groups[0].fits:  # none of them is of the task's network
+            raise
+        return open_zoo(request.path, model, request.select, 1, otherwise=HELD), [
+            str(g) for g in error.groups
+        ]
+
+
+def _network(task: Task, words: Sequence[str]) -> str:
+    """The network that the checkpoints are taken for."""
+    settings, source = getattr(task, "settings", None), getattr(task, "source", None)
+    name = getattr(settings, "model", None) or getattr(source, "model", None) or type(task.model()).__name__
+    if any(word.lstrip("+").startswith("task.model=") for word in words):
+        return name
+    return f"{name} (the default of {task.name}; another with task.model=NAME)"
 
 
 def _inspect(zoo: Zoo, task: Task | None) -> Inspection:
@@ -76,24 +102,36 @@ def parse(words: Sequence[str]) -> Request:
     """
     words = list(words)
     overrides = _config_dir(words)
-    select, paths, as_json = None, [], False
+    select, group, paths, as_json = None, None, [], False
     for word in words:
         if word == "--json":
             as_json = True
         elif word.startswith("select="):
             select = word.partition("=")[2]
+        elif word.startswith("group="):
+            group = _whole(word.partition("=")[2])
         elif word.lstrip("+").startswith(("task=", "task.", "task/")):
             overrides.append(word)
         elif word.startswith("-") or ("=" in word and not Path(word).exists()):
             raise ConfigError(
-                word.partition("=")[0], "not a key of inspect", expected="task=, task.KEY=, select= or --json"
+                word.partition("=")[0],
+                "not a key of inspect",
+                expected="task=, task.KEY=, select=, group= or --json",
             )
         else:
             paths.append(word)
     if len(paths) != 1:
         raise ParamdiffError(f"{len(paths)} paths", expected="one: a zoo, a run folder or checkpoints",
                              remedy="type `paramdiff inspect PATH`")  # fmt: skip
-    return Request(paths[0], select, overrides, as_json)
+    return Request(paths[0], select, overrides, as_json, group)
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or len(text) > 9:
+        raise ConfigError(
+            "group", f"{text!r} is not a number", expected="a group of checkpoints, e.g. group=1"
+        )
+    return int(text)
 
 
 def _config_dir(words: list[str]) -> list[str]:
@@ -134,13 +172,13 @@ def _without_kind(settings: Any) -> Any:
 
 def show(facts: Inspection, path: str, metric: str) -> None:
     """Print an inspection for a person: tables, then advice."""
-    console = Console(highlight=False)
+    console = Terminal()
     size = f"K = {facts.k} checkpoints, D = {facts.dim} parameters, select = {facts.select!r}"
-    console.print(f"[bold]{path}[/]: {size}", soft_wrap=True)
+    console.print(bold(path, f": {size}"), soft_wrap=True)
     console.print(_tensors(facts))
     for line in _lines(facts, metric):
         console.print(line, soft_wrap=True)
-    console.print("[bold]What to expect[/]")
+    console.print("What to expect", style="bold")
     for sentence in facts.advice:
         console.print(f"  - {sentence}", soft_wrap=True)
 
@@ -161,10 +199,15 @@ def _tensors(facts: Inspection) -> Table:
 
 
 def _lines(facts: Inspection, metric: str) -> list[str]:
-    lines = [
+    lines = [f"network:    {facts.network}"] if facts.network else []
+    if facts.groups:
+        lines.append(f"files:      of {len(facts.groups)} kinds; the first is taken, another with group=2")
+        lines += [f"            ({i}) {text}" for i, text in enumerate(facts.groups, start=1)]
+    lines.append(
         f"members:    {'consecutive steps of one training' if facts.trajectory else 'not one trajectory'}"
-    ]
+    )
     lines.append(f"duplicates: {len(facts.duplicates) or 'none'}{_some(facts.duplicates)}")
+    lines.append(f"near ones:  {len(facts.near_duplicates) or 'none'}{_some(facts.near_duplicates)}")
     bad = [f"member {member} in {name}" for member, name in facts.nonfinite[:3]]
     lines.append(f"NaN or Inf: {', '.join(bad) or 'none'}")
     lines.append(f"constant:   {facts.constant:.1%} of the coordinates")
@@ -184,7 +227,7 @@ def _lines(facts: Inspection, metric: str) -> list[str]:
             f"midpoints:  {metric} {_number(b.midpoints)} between members of {_number(b.members)}: {verdict}"
         )
     else:
-        lines.append("midpoints:  not scored (no task; give task=NAME)")
+        lines.append("midpoints:  not scored: that needs the data (task=NAME)")
     lines += _alignment(facts.aligned, metric)
     return lines + [f"note:       {note}" for note in facts.notes]
 

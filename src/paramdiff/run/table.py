@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from paramdiff.files import read_json
+from paramdiff.run.terminal import Terminal, bold
 
 ALIKE = {"within": "within", "to_zoo_mean": "to zoo", "to_zoo_max_mean": "nearest"}
 """Similarities and their columns."""
@@ -14,7 +15,7 @@ ALIKE = {"within": "within", "to_zoo_mean": "to zoo", "to_zoo_max_mean": "neares
 
 def make_console() -> Console:
     """Standard output; wide enough for a table where it is a file."""
-    return Console(width=None if Console().is_terminal else 120, highlight=False)
+    return Terminal(width=None if Console().is_terminal else 120)
 
 
 def print_summary(folder: Path) -> None:
@@ -22,12 +23,12 @@ def print_summary(folder: Path) -> None:
     results = read_json(folder / "results.json")
     console = make_console()
     console.print(summary_table(results))
-    console.print(f"[bold]{results['verdict']['class']}[/]: {results['verdict']['why']}")
+    console.print(bold(results["verdict"]["class"], f": {results['verdict']['why']}"))
     for line in together(results):
         console.print(line)
     gate = results.get("gate")
     if gate and not gate["passed"]:
-        console.print(f"[bold red]reconstruction gate failed[/]: {gate['why']}")
+        console.print(bold("reconstruction gate failed", f": {gate['why']}", "bold red"))
     for note in results.get("notes", []):
         console.print(f"note: {note}")
     seconds = results["timings_s"]

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from paramdiff.errors import ConfigError, TaskError, near
 from paramdiff.progress import quiet
 from paramdiff.ranges import SHARE, Ranges, check_ranges
+from paramdiff.regular import require_file
 from paramdiff.tasks.sets import NAMES, READY, ready_name
 
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
@@ -76,6 +77,16 @@ class Place:
     @property
     def local(self) -> bool:
         return Path(self.path).is_absolute()
+
+    def roots(self) -> tuple[Path, ...]:
+        """Folders that hold its images: its own, and where the library keeps what it has downloaded or unpacked."""
+        import datasets
+        import huggingface_hub
+
+        config, hub = datasets.config, huggingface_hub.constants
+        kept = (config.DOWNLOADED_DATASETS_PATH, config.EXTRACTED_DATASETS_PATH, hub.HF_HUB_CACHE)
+        own = [self.path] if self.local else []
+        return tuple(Path(folder).expanduser().absolute() for folder in (*own, *kept))
 
     def stamp(self) -> str:
         """A hash that changes when a file of the folder does. The Hub is not asked: it stands for its id."""
@@ -185,6 +196,7 @@ def _find_damaged(folder: Path) -> None:
     from pyarrow import parquet
 
     for path in sorted(folder.rglob("*.parquet")):
+        require_file(path, TaskError, "a parquet file")
         try:
             with parquet.ParquetFile(path) as file:
                 for group in range(file.num_row_groups):

@@ -1,7 +1,9 @@
 """The training and test data inside a data set: which splits, which columns, which rows; labels checked."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from paramdiff.errors import TaskError, near
+from paramdiff.regular import why_not
 from paramdiff.seeds import generator
 from paramdiff.tasks.hub import Place, Reading
 from paramdiff.tasks.sets import READY
@@ -26,6 +29,7 @@ class Split:
         image: column of the encoded images.
         labels: int64 [N], of the chosen rows.
         chosen: which rows, [N].
+        roots: folders that hold the data set; images in files are read from nowhere else.
     """
 
     name: str
@@ -33,16 +37,38 @@ class Split:
     image: str
     labels: Int[Tensor, "items"]
     chosen: Int[Tensor, "items"]
+    roots: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.chosen)
 
     def encoded(self, items: Int[Tensor, "B"]) -> list[dict[str, Any] | None]:
-        """``{"bytes": ..., "path": ...}`` of some items, one of the two set."""
-        return self.rows[self.chosen[items].tolist()].column(self.image).to_pylist()
+        """``{"bytes": ..., "path": ...}`` of some items, one of the two set.
+
+        Raises:
+            TaskError: a path leads out of the data set, or to what is no ordinary file.
+        """
+        rows = self.chosen[items].tolist()
+        found = self.rows[rows].column(self.image).to_pylist()
+        for row, one in zip(rows, found, strict=True):
+            if one is not None and one["bytes"] is None and one["path"] is not None:
+                one["path"] = self._own_file(one["path"], row)
+        return found
+
+    def _own_file(self, path: str, row: int) -> str:
+        """The file of an image. Parquet files may hold any path, but are not obeyed."""
+        places = [Path(os.path.normpath(root / path)) for root in self.roots]
+        inside = [file for file, root in zip(places, self.roots, strict=True) if file.is_relative_to(root)]
+        reason = why_not(inside[0]) if inside else "lies outside of the data set"
+        if reason:
+            raise TaskError(
+                f"{self.name}: the image in row {row} ({path}) {reason}",
+                expected="an image in the table, or a file in the folder of the data set",
+            )
+        return str(inside[0])
 
     def take(self, items: Int[Tensor, "B"]) -> "Split":
-        return Split(self.name, self.rows, self.image, self.labels[items], self.chosen[items])
+        return replace(self, labels=self.labels[items], chosen=self.chosen[items])
 
 
 def open_splits(found: Mapping[str, Any], place: Place, reading: Reading) -> tuple[Split, Split, int]:
@@ -58,6 +84,7 @@ def open_splits(found: Mapping[str, Any], place: Place, reading: Reading) -> tup
     label = _column(found[train_name], place, "label", reading.label, kinds, entry.label if entry else None)
     classes = _classes(found[train_name].features[label], place)
     train = _split(found[train_name], f"{place.name}, split {train_name}", image, label, classes)
+    train = replace(train, roots=place.roots())
     classes = classes or int(train.labels.max()) + 1
     if reading.holdout:
         held = held_out(train.labels, reading.holdout)
@@ -65,7 +92,7 @@ def open_splits(found: Mapping[str, Any], place: Place, reading: Reading) -> tup
     preferred = [entry.test] if entry and entry.test else []
     test_name = _named(found, place, "test", reading.test, [*preferred, *TEST_SPLITS])
     test = _split(found[test_name], f"{place.name}, split {test_name}", image, label, classes)
-    return train, test, classes
+    return train, replace(test, roots=place.roots()), classes
 
 
 def held_out(labels: Int[Tensor, "items"], share: float) -> Bool[Tensor, "items"]:

@@ -31,6 +31,7 @@ def advise(facts: Inspection) -> list[str]:
         _near_chance,
         _variation,
         _duplicates,
+        _near,
         _constant,
         _far,
         _basin,
@@ -90,6 +91,15 @@ def _duplicates(facts: Inspection) -> list[str]:
             f"the zoo is worth K = {facts.k - copies}; leave the copies out."]  # fmt: skip
 
 
+def _near(facts: Inspection) -> list[str]:
+    near, k = len(facts.near_duplicates), facts.k - len(facts.duplicates)
+    if not near or facts.trajectory or facts.spectrum is None:
+        return []
+    return [f"{near} of {facts.k} checkpoints are nearly copies of others ({_members(facts.near_duplicates)}), as "
+            f"steps of one training are: the zoo is worth about K = {k - near}, and what is new is measured against "
+            "neighbours; keep fewer of each training."]  # fmt: skip
+
+
 def _constant(facts: Inspection) -> list[str]:
     if facts.spectrum is None or facts.constant <= MANY_CONSTANT:
         return []
@@ -145,15 +155,20 @@ def _outlying(name: str, score: ScoreFacts) -> str:
 
 def _nothing_wrong(facts: Inspection) -> list[str]:
     assert facts.spectrum is not None  # else _size, _nonfinite or _variation had spoken
-    basin = " and lie in one basin" if facts.basin else ""
-    return [f"Likely to work: the K = {facts.k} checkpoints vary in about "
-            f"{facts.spectrum.participation_ratio:.1f} directions{basin}."]  # fmt: skip
+    varied = (
+        f"the K = {facts.k} checkpoints vary in about {facts.spectrum.participation_ratio:.1f} directions"
+    )
+    if facts.basin:
+        return [f"Likely to work: {varied} and lie in one basin."]
+    return [f"Nothing speaks against it in the numbers alone: {varied}."]
 
 
 def _untested(facts: Inspection) -> list[str]:
-    if facts.basin or facts.trajectory or facts.spectrum is None:
+    if facts.basin or facts.spectrum is None:
         return []
-    return ["Whether the checkpoints lie in one basin was not tested: give the task they are for."]
+    usual = ", though steps of one training usually do" if facts.trajectory else ""
+    return ["Without data it cannot be told whether the checkpoints work, nor whether they lie in one basin, so that "
+            f"what is mixed from them works{usual}: give the task they are for (task=NAME)."]  # fmt: skip
 
 
 def _members(indices: Sequence[int]) -> str:

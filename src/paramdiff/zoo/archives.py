@@ -42,7 +42,7 @@ REBUILDS = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_reb
 """Functions that make a tensor of (storage, offset, size, stride, ...)."""
 
 
-class BrokenArchive(Exception):
+class BrokenArchiveError(Exception):
     """A file does not hold what it promises; says what, in words."""
 
 
@@ -61,7 +61,7 @@ class Promised:
         """Read from a pickle, the last of several that follow each other.
 
         Raises:
-            BrokenArchive: a tensor does not lie inside its storage.
+            BrokenArchiveError: a tensor does not lie inside its storage.
             Exception: whatever a damaged pickle leads to.
         """
         found = cls()
@@ -109,17 +109,22 @@ class _Walk(pickle._Unpickler):  # type: ignore[misc, name-defined]  # the one i
         _, kind, key, _, items = saved[:5]
         size = kind.item * int(items)
         if size < 0:
-            raise BrokenArchive(f"a storage of {size} bytes")
+            raise BrokenArchiveError(f"a storage of {size} bytes")
         self.found.storages[str(key)] = max(size, self.found.storages.get(str(key), 0))
         return _Storage(kind.item, size)
 
 
-def _rebuild(storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *rest: Any) -> _Inert:
+def _rebuild(
+    storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *rest: Any
+) -> _Inert:
     """Compare a tensor with its storage; returns a stand-in for it."""
-    item = next((one.item for one in rest if isinstance(one, type) and issubclass(one, _Inert)), storage.item)
+    kinds: list[Any] = [one for one in rest if isinstance(one, type) and issubclass(one, _Inert)]
+    item = kinds[0].item if kinds else storage.item
     reach = offset + 1 + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if min(offset, *size, *stride, 0) < 0 or (0 not in size and reach * item > storage.size):
-        raise BrokenArchive(f"a tensor of shape {list(size)} does not lie inside its {storage.size:,} bytes")
+        raise BrokenArchiveError(
+            f"a tensor of shape {list(size)} does not lie inside its {storage.size:,} bytes"
+        )
     return _Inert()
 
 
@@ -137,7 +142,7 @@ def check_archive(path: Path) -> bool:
         byte order.
 
     Raises:
-        BrokenArchive: a record is missing or of another size, or two lie over each other.
+        BrokenArchiveError: a record is missing or of another size, or two lie over each other.
         Exception: whatever ``zipfile`` and a damaged pickle lead to.
     """
     with zipfile.ZipFile(path) as archive:
@@ -147,11 +152,15 @@ def check_archive(path: Path) -> bool:
             record = records.get(f"data/{key}")
             if record is None or record.file_size != size:
                 held = f"holds {record.file_size:,}" if record else "is missing"
-                raise BrokenArchive(f"its record data/{key} should have {size:,} bytes and {held}")
+                raise BrokenArchiveError(f"its record data/{key} should have {size:,} bytes and {held}")
         order = records.get("byteorder")
         plain = order is None or archive.read(order) == b"little"
         data = [records[f"data/{key}"] for key in promised.storages]
-        return plain and all(record.compress_type == zipfile.ZIP_STORED for record in data) and _in_place(path, data)
+        return (
+            plain
+            and all(record.compress_type == zipfile.ZIP_STORED for record in data)
+            and _in_place(path, data)
+        )
 
 
 def packed_bytes(path: Path) -> int:
@@ -161,15 +170,19 @@ def packed_bytes(path: Path) -> int:
     return sum(record.file_size for record in packed)
 
 
-def check_legacy(path: Path) -> None:
+def check_legacy(path: Path) -> bool:
     """Compare the tensors in a file of an older version with their storages.
 
+    Returns:
+        Whether they may be mapped: never.
+
     Raises:
-        BrokenArchive: a tensor does not lie inside its storage.
+        BrokenArchiveError: a tensor does not lie inside its storage.
         Exception: whatever a damaged pickle leads to.
     """
     with path.open("rb") as stream:
         Promised.of(stream, LEGACY_PICKLES)
+    return False
 
 
 def _records(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -177,9 +190,9 @@ def _records(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     named = [(info.filename.partition("/")[2] or info.filename, info) for info in archive.infolist()]
     records = dict(named)
     if len(records) < len(named):
-        raise BrokenArchive("two of its records have one name")
+        raise BrokenArchiveError("two of its records have one name")
     if "data.pkl" not in records:
-        raise BrokenArchive("it has no record data.pkl")
+        raise BrokenArchiveError("it has no record data.pkl")
     return records
 
 
@@ -189,7 +202,7 @@ def _in_place(path: Path, records: list[zipfile.ZipInfo]) -> bool:
     places = sorted(_places(path, records))
     for (start, size), (following, _) in pairwise([*places, (end, 0)]):
         if start + size > following:
-            raise BrokenArchive("its records lie over each other, or beyond the end of the file")
+            raise BrokenArchiveError("its records lie over each other, or beyond the end of the file")
     return all(start % ALIGNMENT == 0 for start, _ in places)
 
 

@@ -94,6 +94,7 @@ class Inspection:
         trajectory: members are consecutive steps of one training.
         tensors: a line per generated tensor.
         duplicates: indices of members that equal an earlier one exactly.
+        near_duplicates: indices of further members that lie very much nearer to an earlier one than members usually do.
         nonfinite: member and tensor wherever there is NaN or Inf; ``tensors``, ``duplicates``,
             ``constant``, ``spectrum`` and ``basin`` are about the other members.
         constant: share of coordinates that are the same in all members.
@@ -105,6 +106,8 @@ class Inspection:
         aligned: :class:`paramdiff.zoo.aligning.Alignment` as a dictionary, with the midpoints' scores before
             and after: of this zoo, or of an attempt on a copy of it; ``None`` if there was neither.
         near_chance: says that the members are hardly better than chance; empty if not, or not known.
+        groups: of several kinds of files, each in words; empty if there is one.
+        network: the task's, and whether it was named; empty without a task.
     """
 
     k: int
@@ -122,3 +125,6 @@ class Inspection:
     advice: list[str] = field(default_factory=list)
     aligned: dict[str, Any] | None = None
     near_chance: str = ""
+    near_duplicates: list[int] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    network: str = ""

@@ -95,7 +95,9 @@ def choose(groups: Sequence[Group], number: int) -> Group:
     """
     networks = [group for group in groups if group.shapes]
     if not 1 <= number <= len(networks):
-        raise ConfigError("group", f"there is no group {number}", expected=listed(groups) or "at least one file")
+        raise ConfigError(
+            "group", f"there is no group {number}", expected=listed(groups) or "at least one file"
+        )
     return networks[number - 1]
 
 
@@ -112,7 +114,9 @@ def _home(state: State, groups: list[Group], own: State | None) -> Group:
         if _shapes(strip_prefixes(state, group.shapes)) == group.shapes:
             return group
     shapes = _shapes(state)
-    fits = own is None or all(name in own and tuple(own[name].shape) == shape for name, shape in shapes.items())
+    fits = own is None or all(
+        name in own and tuple(own[name].shape) == shape for name, shape in shapes.items()
+    )
     groups.append(Group(shapes, fits=fits))
     return groups[-1]
 

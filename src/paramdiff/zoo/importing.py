@@ -9,6 +9,7 @@ from.
 
 import glob
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ Select = str | Sequence[str]
 State = dict[str, Tensor]
 Parts = tuple[Float[Tensor, "K D"], ParameterSpec, State, list[Record], dict[str, Any]]
 
+HELD = "held"
+"""The selection of all tensors that the checkpoints hold, be they the whole network or a part of it."""
+
 TRAINERS_OWN = ("optimizer", "scheduler", "scaler", "rng_state", "random_states", "training_args")
 """Files that trainers keep beside a network under the same suffixes; passed over when searching."""
 
@@ -41,9 +45,17 @@ SORT_THEM = "keep the checkpoints of each network in a folder of their own"
 
 
 def open_zoo(
-    path: str | Path, model: nn.Module | None = None, select: Select | None = None, group: int | None = None
-) -> Zoo:
+    path: str | Path, model: nn.Module | None = None, select: Select | None = None, group: int | None = None,
+    otherwise: Select | None = None,
+) -> Zoo:  # fmt: skip
     """A zoo from whatever ``path`` is: a saved zoo, a run folder that has one, or checkpoints.
+
+    Args:
+        path: of what is there.
+        model: the network, for checkpoints.
+        select: which tensors are generated; a saved zoo has a selection of its own.
+        group: which of several kinds of checkpoints.
+        otherwise: the selection from checkpoints if ``select`` is not given; see :func:`read_checkpoints`.
 
     Raises:
         CheckpointError: nothing there can be read (see :func:`read_checkpoints`), or a saved zoo is damaged.
@@ -52,7 +64,7 @@ def open_zoo(
     path = Path(path).expanduser()
     folder = next((place for place in (path, path / "zoo") if _is_zoo(place)), None)
     if folder is None:
-        return Zoo.from_checkpoints(path, model, select, group)
+        return Zoo.from_checkpoints(path, model, otherwise if select is None else select, group)
     zoo = Zoo.load(folder)
     Zoo.verify(folder)
     wanted = select if select is None or isinstance(select, str) else ",".join(select)
@@ -81,7 +93,8 @@ def read_checkpoints(
             ``step_2`` comes before ``step_10``, a list keeps its order. A single file may be a stack
             of members, if a model tells what a member looks like.
         model: the network they belong to; needed for selections by module kind or order.
-        select: which tensors are generated. Default: ``last_norms:2`` with a model, ``all`` without.
+        select: which tensors are generated; ``held`` for all that the checkpoints hold. Default: ``last_norms:2``
+            with a model, ``all`` without.
         group: which of several kinds of files to take, from 1 for the largest
             (:mod:`paramdiff.zoo.groups`). Default: there may be only one.
 
@@ -121,13 +134,24 @@ def _read_files(
     records = [Record(source=m.name) for m in members] if stacked else make_records(files)
     first = members[0].read(own)
     if model is not None:
-        spec = ParameterSpec.from_model(model, "last_norms:2" if select is None else select)
+        spec = _spec_of(model, first, "last_norms:2" if select is None else select)
         whole = _complete(first, model, spec, members[0], notes)
     else:
-        whole, spec = first, ParameterSpec.from_state_dict(first, "all" if select is None else select)
+        whole, spec = first, ParameterSpec.from_state_dict(first, "all" if select in (None, HELD) else select)
     base = {name: tensor.clone() for name, tensor in whole.items()}  # no longer tied to the file
     vectors, spec = _read_vectors(members, first, spec, base, notes)
     return vectors, spec, base, records
+
+
+def _spec_of(model: nn.Module, first: State, select: Select) -> ParameterSpec:
+    if select != HELD:
+        return ParameterSpec.from_model(model, select)
+    own = model.state_dict(keep_vars=True)
+    groups = [keys for keys in tied_keys(own) if own[keys[0]].is_floating_point()]
+    held = [keys[0] for keys in groups if not first.keys().isdisjoint(keys)]
+    if len(held) in (0, len(groups)):  # none of them: the error says which there are
+        return ParameterSpec.from_model(model, "all")
+    return replace(ParameterSpec.from_model(model, held), select="all that the checkpoints hold")
 
 
 def find_checkpoints(paths: Paths) -> list[Path]:

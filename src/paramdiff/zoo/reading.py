@@ -23,7 +23,14 @@ from paramdiff.errors import CheckpointError
 from paramdiff.files import load_tensors, read_json
 from paramdiff.networks.ties import tied_keys
 from paramdiff.regular import require_file, why_not
-from paramdiff.zoo.archives import ZIP, BrokenArchive, check_archive, check_legacy, is_archive, packed_bytes
+from paramdiff.zoo.archives import (
+    ZIP,
+    BrokenArchiveError,
+    check_archive,
+    check_legacy,
+    is_archive,
+    packed_bytes,
+)
 from paramdiff.zoo.plain import plain_state
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin", ".tar")
@@ -116,7 +123,9 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
         held = _read(index.with_name(file))
         lost = [name for name in names if name not in held]
         if lost:
-            raise CheckpointError(f"{index.with_name(file)} lacks {lost[0]}", expected=f"what {index.name} says")
+            raise CheckpointError(
+                f"{index.with_name(file)} lacks {lost[0]}", expected=f"what {index.name} says"
+            )
         state |= {name: held[name] for name in names}
     return state
 
@@ -137,7 +146,7 @@ def _load_pickle(path: Path) -> Any:
         raise _refused(path, str(error)) from None
     except CheckpointError:
         raise
-    except BrokenArchive as error:
+    except BrokenArchiveError as error:
         raise CheckpointError(f"{path} is damaged: {error}", remedy="copy it again or remove it") from None
     except (Exception, MemoryError) as error:  # anything comes of garbage: EOFError, KeyError, OSError, ...
         if "TorchScript" in str(error):
@@ -152,12 +161,12 @@ def _checked_load(path: Path) -> Any:
     archive = is_archive(path)
     try:
         mapped = check_archive(path) if archive else check_legacy(path)
-    except BrokenArchive:
+    except BrokenArchiveError:
         raise
     except Exception as error:
         # Nothing of it may be read; torch, which then reads no values, knows best what is wrong.
         torch.load(path, map_location="meta", weights_only=True)
-        raise BrokenArchive(_first_line(error)) from None
+        raise BrokenArchiveError(_first_line(error)) from None
     if not mapped and archive:
         _require_room(path)
     return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
@@ -167,7 +176,8 @@ def _require_room(path: Path) -> None:
     needed, free = packed_bytes(path), host_bytes()
     if needed > free / 2:
         raise CheckpointError(
-            f"{path} unpacks to {needed / 1e9:.1f} GB", expected=f"at most half of the {free / 1e9:.1f} GB that are free"
+            f"{path} unpacks to {needed / 1e9:.1f} GB",
+            expected=f"at most half of the {free / 1e9:.1f} GB free",
         )
 
 

@@ -248,7 +248,9 @@ class Zoo:
         if beyond:
             name = beyond[0]
             dtype = next(one.dtype for one in self.spec.tensors if one.name == name)
-            warnings.warn(f"values of {name} are beyond the range of {dtype} and are set to its ends", stacklevel=2)
+            warnings.warn(
+                f"values of {name} are beyond the range of {dtype} and are set to its ends", stacklevel=2
+            )
         return {**self.base, **self.spec.unflatten(v)}
 
     @cached_property
