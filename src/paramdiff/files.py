@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,26 @@ def save_tensors(
         plain[name] = tensor.clone() if shared else tensor
     with writing(path) as partial:
         save_file(plain, partial, metadata=dict(metadata or {}))
+
+
+def save_rows(
+    path: Path, name: str, rows: Iterable[Tensor], shape: tuple[int, int], dtype: torch.dtype
+) -> None:
+    """One matrix as safetensors, row by row: it may be larger than the memory. Atomic.
+
+    Raises:
+        ValueError: not as many rows as the shape says, or of another length.
+    """
+    size = shape[0] * shape[1] * dtype.itemsize
+    kind = {torch.float32: "F32", torch.float64: "F64"}[dtype]
+    header = json.dumps({name: {"dtype": kind, "shape": shape, "data_offsets": [0, size]}}).encode()
+    header += b" " * (-len(header) % 8)
+    with writing(path) as partial, partial.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for row in rows:
+            file.write(row.detach().cpu().to(dtype).contiguous().view(torch.uint8).numpy().data)
+        if file.tell() != 8 + len(header) + size:
+            raise ValueError(f"{file.tell() - 8 - len(header)} bytes of rows, not {size}")
 
 
 @contextmanager

@@ -2,9 +2,9 @@
 
 Files are read one at a time and only the selected tensors are kept, so memory is ``K x D`` plus one
 state dict. One file may also hold all members, stacked along a first axis that the network's tensors do not
-have (:mod:`paramdiff.zoo.stacked`). The frozen rest comes from the first file; where the files differ outside
-the selection, the zoo says so in ``about["notes"]``, because its members then are not quite the networks they came
-from.
+have (:mod:`paramdiff.zoo.stacked`). The frozen rest comes from the first file. Where the files differ outside
+the default selection, everything is selected; where they differ outside a selection that somebody named, the zoo says
+so in ``about``, because its members then are not quite the networks they came from (:mod:`paramdiff.zoo.as_saved`).
 """
 
 import glob
@@ -21,6 +21,7 @@ from paramdiff.files import read_json
 from paramdiff.networks.ties import tied_keys
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.progress import bar
+from paramdiff.zoo.as_saved import OUTSIDE, located, signed
 from paramdiff.zoo.reading import SUFFIXES
 from paramdiff.zoo.records import is_trajectory, make_records, natural
 from paramdiff.zoo.stacked import Member, few, find_members
@@ -33,6 +34,9 @@ Parts = tuple[Float[Tensor, "K D"], ParameterSpec, State, list[Record], dict[str
 
 TRAINERS_OWN = ("optimizer", "scheduler", "scaler", "rng_state", "training_args")
 """Files that trainers keep beside a network under the same suffixes; passed over when searching."""
+
+DEFAULT = "last_norms:2"
+"""What is selected of a model where nobody says what, unless checkpoints differ in more."""
 
 SORT_THEM = "keep the checkpoints of each network in a folder of their own"
 
@@ -74,7 +78,8 @@ def read_checkpoints(paths: Paths, model: nn.Module | None = None, select: Selec
             ``step_2`` comes before ``step_10``, a list keeps its order. A single file may be a stack
             of members, if a model tells what a member looks like.
         model: the network they belong to; needed for selections by module kind or order.
-        select: which tensors are generated. Default: ``last_norms:2`` with a model, ``all`` without.
+        select: which tensors are generated. Default: ``last_norms:2`` with a model and checkpoints that differ
+            in nothing else, ``all`` otherwise.
 
     Returns:
         ``V`` [K, D], its spec, a complete state dict (the first member, completed by the model), a
@@ -93,13 +98,27 @@ def read_checkpoints(paths: Paths, model: nn.Module | None = None, select: Selec
     first = members[0].read(own)
     notes: list[str] = []
     if model is not None:
-        spec = ParameterSpec.from_model(model, "last_norms:2" if select is None else select)
+        spec = ParameterSpec.from_model(model, DEFAULT if select is None else select)
         first = _complete(first, model, spec, members[0], notes)
     else:
         spec = ParameterSpec.from_state_dict(first, "all" if select is None else select)
     base = {name: tensor.clone() for name, tensor in first.items()}  # no longer tied to the file
-    vectors = _read_vectors(members, spec, base, notes)
+    vectors, outside = _read_vectors(members, spec, base, stop=model is not None and select is None)
+    if model is not None and select is None and outside:
+        spec = ParameterSpec.from_model(model, "all")
+        notes.append(
+            f"the checkpoints differ outside {DEFAULT} (in {few(outside)}), so all tensors are generated; "
+            f"select={DEFAULT} would give every member the frozen rest of {members[0].name}"
+        )
+        vectors, outside = _read_vectors(members, spec, base)
     about = {"way": "import", "trajectory": is_trajectory(records), "source": _source(paths), "notes": notes}
+    records = [located(member, record) for member, record in zip(members, records, strict=True)]
+    if outside:
+        notes.append(
+            f"the checkpoints differ outside the selection in {few(outside)}; "
+            f"the frozen rest is taken from {members[0].name}"
+        )
+        about[OUTSIDE], records = outside, signed(records)
     return vectors, spec, base, records, about
 
 
@@ -187,9 +206,13 @@ def _complete(state: State, model: nn.Module, spec: ParameterSpec, file: Member,
 
 
 def _read_vectors(
-    members: Sequence[Member], spec: ParameterSpec, base: State, notes: list[str]
-) -> Float[Tensor, "K D"]:
-    """The selected tensors of every member, one row each; appends a note if the rest differs."""
+    members: Sequence[Member], spec: ParameterSpec, base: State, stop: bool = False
+) -> tuple[Float[Tensor, "K D"], list[str]]:
+    """The selected tensors of every member, one row each, and names of others in which members differ.
+
+    Args:
+        stop: at the first member that differs; then rows are missing.
+    """
     vectors = torch.empty(len(members), spec.dim, dtype=spec.dtype)
     generated = set(spec.keys)
     frozen = [name for name in base if name not in generated]
@@ -201,13 +224,9 @@ def _read_vectors(
         _check_finite(row, spec, member)
         held = [name for name in frozen if name in state and name not in different]
         different |= set(differing(state, base, held))
-    if different:
-        notes.append(
-            f"the checkpoints differ outside the selection in "
-            f"{few([name for name in frozen if name in different])}; "
-            f"the frozen rest is taken from {members[0].name}"
-        )
-    return vectors
+        if stop and different:
+            break
+    return vectors, [name for name in frozen if name in different]
 
 
 def _check_like(state: State, other: State, file: Member, where: str) -> None:
