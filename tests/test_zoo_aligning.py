@@ -254,9 +254,7 @@ def test_what_cannot_be_aligned_says_why():
             return x if x.sum() > 0 else -x
 
     note = unchanged(zoo, align_zoo(zoo, Branching()))
-    assert note.startswith(
-        "hidden units were not aligned: they cannot be followed through the network, as "
-    )
+    assert note.startswith("hidden units were not aligned: they cannot be followed through the network, as ")
     head = make_zoo(mlp(), [drawn(mlp(), member) for member in range(3)], select="5")
     assert unchanged(head, align_zoo(head, mlp())) == (
         "hidden units were not aligned: the selection '5' holds none of the 2 groups of them with all of its "

@@ -7,12 +7,13 @@ what it is about to do while torch is still loading.
 import glob
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 
 from paramdiff import __version__, ranks
-from paramdiff.errors import DiskError, ParamdiffError, near
+from paramdiff.errors import DiskError, ParamdiffError, ParamdiffWarning, near
 
 STAGES = {
     "run": "the main job: all of the following stages, in order",
@@ -110,6 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     command, rest = (words[0], words[1:]) if words else ("--help", [])
     with ExitStack() as muted:
+        muted.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore", ParamdiffWarning)  # runs say it in their notes
         if not ranks.speaks():
             muted.enter_context(redirect_stdout(muted.enter_context(Path(os.devnull).open("w"))))
         code = _answer(command, rest)

@@ -83,6 +83,14 @@ class NumericalError(ParamdiffError):
     exit_code = 1
 
 
+class ParamdiffWarning(UserWarning):
+    """Base of what is said to users of the library who may have missed it; the command line says it in its own way."""
+
+
+class FrozenRestWarning(ParamdiffWarning):
+    """Members of a zoo are not the networks they came from: these differ outside the selection."""
+
+
 def near(word: str, known: Iterable[str], n: int = 3) -> str:
     """A remedy that lists the closest known names: ``did you mean a, b``; else some of the known ones."""
     known = [str(name) for name in known]

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +94,9 @@ class Whole:
 
     def _refused(self, came: str) -> ParamdiffError:
         return self.error(
-            came, expected=f"a new or empty folder, or a {self.what} to replace", remedy="choose another folder"
+            came,
+            expected=f"a new or empty folder, or a {self.what} to replace",
+            remedy="choose another folder",
         )
 
     def marks(self, folder: Path) -> bool:
@@ -172,7 +174,8 @@ def read_json(path: Path | str) -> Any:
             data = file.read(JSON_BYTES + 1)
         if len(data) > JSON_BYTES:
             raise CheckpointError(
-                f"{path} has {path.stat().st_size / 1e6:,.0f} MB", expected=f"at most {JSON_BYTES / 1e6:.0f} MB"
+                f"{path} has {path.stat().st_size / 1e6:,.0f} MB",
+                expected=f"at most {JSON_BYTES / 1e6:.0f} MB",
             )
         if not data.strip():
             raise CheckpointError(f"{path} is empty", expected="a JSON file")
@@ -191,7 +194,11 @@ def _require_shallow(value: Any, path: Path) -> None:
     """Raise for what is nested more than JSON_DEPTH: code that walks through it would run out of stack."""
     level = [value]
     for _ in range(JSON_DEPTH):
-        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, (dict, list))]
+        inner = [
+            item.values() if isinstance(item, dict) else item
+            for item in level
+            if isinstance(item, (dict, list))
+        ]
         level = [item for items in inner for item in items]
         if not level:
             return
@@ -217,6 +224,26 @@ def save_tensors(
     with writing(path) as partial:
         save_file(plain, partial, metadata=dict(metadata or {}))
         partial.chmod(default_mode(partial))  # the library writes files that nobody else may read
+
+
+def save_rows(
+    path: Path, name: str, rows: Iterable[Tensor], shape: tuple[int, int], dtype: torch.dtype
+) -> None:
+    """One matrix as safetensors, row by row: it may be larger than the memory. Atomic.
+
+    Raises:
+        ValueError: not as many rows as the shape says, or of another length.
+    """
+    size = shape[0] * shape[1] * dtype.itemsize
+    kind = {torch.float32: "F32", torch.float64: "F64"}[dtype]
+    header = json.dumps({name: {"dtype": kind, "shape": shape, "data_offsets": [0, size]}}).encode()
+    header += b" " * (-len(header) % 8)
+    with writing(path) as partial, partial.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for row in rows:
+            file.write(row.detach().cpu().to(dtype).contiguous().view(torch.uint8).numpy().data)
+        if file.tell() != 8 + len(header) + size:
+            raise ValueError(f"{file.tell() - 8 - len(header)} bytes of rows, not {size}")
 
 
 @contextmanager
@@ -271,7 +298,8 @@ def load_state(path: Path) -> State:
         return _fill(json.loads(kept["state"]) if before else json.loads(kept[ABOUT])["state"], tensors)
     except (ValueError, TypeError, KeyError, AttributeError, StopIteration, RecursionError) as error:
         raise CheckpointError(
-            f"{path} is a damaged state ({type(error).__name__})", remedy="remove it: what it is of starts again"
+            f"{path} is a damaged state ({type(error).__name__})",
+            remedy="remove it: what it is of starts again",
         ) from None
 
 

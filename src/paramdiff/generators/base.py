@@ -107,6 +107,21 @@ class Generator(ABC):
         """The row name with the hyper-parameter that matters, e.g. ``average-of-16``."""
         return self.name
 
+    def adapted(self, k: int) -> Self:
+        """This generator for a zoo of K members: what its settings leave open is decided, what is said stays."""
+        return self
+
+    def require(self, k: int, dim: int | None = None) -> None:
+        """Say what the fit needs, before anything is collected for it; by default nothing.
+
+        Args:
+            k: K, at least 2.
+            dim: D; None as long as it is not known.
+
+        Raises:
+            ConfigError: K members of D parameters are too few for a setting, which it names.
+        """
+
     def fit(
         self, zoo: Zoo, *, probe: Probe | None = None, folder: Path | None = None,
         reference: Float[Tensor, "n D"] | None = None,
@@ -122,11 +137,13 @@ class Generator(ABC):
 
         Raises:
             ZooError: the zoo cannot be learnt (K = 1, no variation, NaN).
+            ConfigError: it is too small for a setting.
             NumericalError: NaN or Inf appeared while fitting.
         """
         zoo.require_usable()
-        normaliser = Normaliser.fit(zoo.vectors, zoo.spec.positive)
         self.losses, self.notes, self.normaliser = {}, {}, None
+        self.require(zoo.k, zoo.dim)
+        normaliser = Normaliser.fit(zoo.vectors, zoo.spec.positive)
         self._reference = None if reference is None else normaliser.normalise(reference)
         x = Members(zoo.vectors, normaliser)
         with suitable_threads(zoo.dim):

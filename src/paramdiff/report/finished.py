@@ -19,10 +19,12 @@ from torch import Tensor
 
 from paramdiff.errors import ParamdiffError, RunFolderError
 from paramdiff.files import load_metadata, load_tensors, read_json
+from paramdiff.study.summary import ORIGINAL, ORIGINALS
 from paramdiff.zoo.zoo import Zoo
 
 SCHEMA = 1
-ORIGINAL, PDIFF = "original", "p-diff"
+PDIFF = "p-diff"
+MEMBERS = "study/recalibrated_originals.safetensors"
 SPREAD = ("best", "mean", "median", "worst")
 ENSEMBLE = ("groups", "accuracy", "nll", "ece", "disagreement", "vs_original")
 
@@ -130,7 +132,13 @@ class FinishedRun:
 
     @property
     def originals(self) -> Row:
-        return self.row(ORIGINAL)
+        """The row of the zoo that samples are compared with: recalibrated, where they are."""
+        return self.row(self.results.get("reference") or ORIGINAL)
+
+    @property
+    def compared(self) -> list[Row]:
+        """The rows without those of the zoo that no sample is compared with."""
+        return [row for row in self.rows if row.name not in ORIGINALS or row.name == self.originals.name]
 
     @property
     def main(self) -> Row:
@@ -139,7 +147,7 @@ class FinishedRun:
 
     @property
     def baselines(self) -> list[Row]:
-        return [row for row in self.rows if row.name not in (ORIGINAL, self.main.name)]
+        return [row for row in self.rows if row.name not in (*ORIGINALS, self.main.name)]
 
     @property
     def has_similarity(self) -> bool:
@@ -155,12 +163,17 @@ class FinishedRun:
 
     @cached_property
     def zoo(self) -> Zoo | None:
-        """The originals' parameters; they stay on disk until they are used."""
-        return Zoo.load(self.folder / "zoo") if (self.folder / "zoo" / "manifest.json").is_file() else None
+        """The originals' parameters, as samples are compared with them; they stay on disk until they are used."""
+        if not (self.folder / "zoo" / "manifest.json").is_file():
+            return None
+        zoo, members = Zoo.load(self.folder / "zoo"), self.folder / MEMBERS
+        if self.originals.name == ORIGINAL or not members.is_file():
+            return zoo
+        return Zoo(load_tensors(members)["vectors"], zoo.spec, zoo.base, zoo.records, zoo.about)
 
     def samples(self, row: Row) -> Float[Tensor, "n D"] | None:
         """What a generator drew, memory-mapped; for the originals the zoo itself. None if it was not kept."""
-        if row.name == ORIGINAL:
+        if row.name == self.originals.name:
             return None if self.zoo is None else self.zoo.vectors
         inside = self.folder if row.name == self.main.name else self.folder / "baselines" / row.name
         path = inside / "samples" / "samples.safetensors"
@@ -201,10 +214,12 @@ def _read_results(folder: Path) -> dict[str, Any]:
     if schema != SCHEMA:
         raise RunFolderError(f"{path} has schema {schema!r}", expected=f"schema {SCHEMA}", remedy=redo)
     names = [entry.get("name") for entry in results.get("models") or []]
-    needed = [ORIGINAL, results.get("generator") or PDIFF]
+    needed = [ORIGINAL, results.get("reference") or ORIGINAL, results.get("generator") or PDIFF]
     missing = [name for name in needed if name not in names]
     if missing:
-        raise RunFolderError(f"{path} has no row {missing[0]!r}", expected=" and ".join(needed), remedy=redo)
+        raise RunFolderError(
+            f"{path} has no row {missing[0]!r}", expected=" and ".join(dict.fromkeys(needed)), remedy=redo
+        )
     return results
 
 

@@ -25,6 +25,7 @@ from paramdiff.report.figures.states import draw_states
 from paramdiff.report.figures.training import draw_training
 from paramdiff.report.finished import SPREAD, FinishedRun, Row
 from paramdiff.report.words import Metric
+from paramdiff.study.summary import ORIGINALS
 
 SIMILARITY = ("within", "to_zoo_mean", "to_zoo_max_mean")
 TEMPLATES = Path(__file__).parent / "templates"
@@ -110,7 +111,7 @@ def view(run: FinishedRun) -> dict[str, Any]:
 
 def cells(row: Row, run: FinishedRun) -> dict[str, Any]:
     """One row of the table, as text."""
-    roles = {run.originals.name: "original", run.main.name: "main"}
+    roles = dict.fromkeys(ORIGINALS, "original") | {run.main.name: "main"}
     metric, chosen, comparison = Metric.of(run), row.selected, row.selected["vs_original"] or {}
     return {
         "label": row.label, "n": row.n, "role": roles.get(row.name, "baseline"),

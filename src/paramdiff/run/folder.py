@@ -16,7 +16,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,17 +60,15 @@ class RunFolder:
 
     Args:
         path: the folder; made if it does not exist.
-        settings: the whole configuration, JSON-able.
-        force: allow other settings than those the folder was made with.
+        settings: the whole configuration, JSON-able. Others than the folder was made with are for the caller to
+            judge (:attr:`changed`, :mod:`paramdiff.run.changes`).
         siblings: folders of earlier runs whose stages may be copied: made by the same code with the same data.
 
     Raises:
-        RunFolderError: the folder holds a run with other settings; names the keys that differ.
+        RunFolderError: the path is a file, or a folder of something else.
     """
 
-    def __init__(
-        self, path: Path, settings: Mapping[str, Any], force: bool = False, siblings: Sequence[Path] = ()
-    ) -> None:
+    def __init__(self, path: Path, settings: Mapping[str, Any], siblings: Sequence[Path] = ()) -> None:
         self.path, self.settings, self.siblings = Path(path), dict(settings), list(siblings)
         if self.path.exists() and not self.path.is_dir():
             raise RunFolderError(
@@ -78,7 +76,6 @@ class RunFolder:
             )
         self._hashes: dict[str, str] = {}
         self.manifest = self._read_manifest()
-        self._require_same_settings(force)
 
     def _read_manifest(self) -> dict[str, Any]:
         file = self.path / "manifest.json"
@@ -95,16 +92,19 @@ class RunFolder:
             )  # fmt: skip
         return {"stages": {}}
 
-    def _require_same_settings(self, force: bool) -> None:
-        # A run that failed before it kept anything, say at a misspelt selection, binds nobody.
+    @property
+    def changed(self) -> list[str]:
+        """Dotted keys in which the settings differ from those the folder was made with.
+
+        A run that failed before it kept anything, say at a misspelt selection, binds nobody.
+        """
         begun = self.manifest["stages"] or (self.path / ".state").exists()
-        before = self.manifest["settings"] if begun else self.settings
-        changed = differing_keys(before, self.settings)
-        if changed and not force:
-            raise RunFolderError(
-                f"{self.path} was made by another configuration (it differs in {', '.join(changed[:4])})",
-                remedy="choose another run_dir, or add force=true to redo the stages this touches",
-            )
+        return differing_keys(self.manifest["settings"], self.settings) if begun else []
+
+    @property
+    def done(self) -> list[str]:
+        """Names of the stages that were done here, with these settings or others."""
+        return list(self.manifest["stages"])
 
     @contextmanager
     def opened(self) -> Iterator["RunFolder"]:
@@ -259,10 +259,9 @@ class RunFolder:
             (self.path / name).exists() and self._hash(name) == digest for name, digest in made.items()
         )
 
-    def seconds(self, prefix: str) -> float:
-        """Time spent in the stages whose name is ``prefix`` or starts with ``prefix:``."""
-        stages = self.manifest["stages"].items()
-        return sum(s["seconds"] for name, s in stages if name.partition(":")[0] == prefix)
+    def seconds(self, names: Collection[str]) -> float:
+        """Time spent in those of the stages that are done."""
+        return sum(stage["seconds"] for name, stage in self.manifest["stages"].items() if name in names)
 
     def peak_rss_bytes(self) -> int:
         return max([peak_rss_bytes(), *(s["peak_rss_bytes"] for s in self.manifest["stages"].values())])

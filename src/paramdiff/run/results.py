@@ -16,7 +16,6 @@ from paramdiff.tasks.base import Task
 from paramdiff.zoo.zoo import Zoo
 
 SCHEMA = 1
-ORIGINAL = "original"
 CURVE_POINTS = 1000
 """Losses kept per curve in ``stats.jsonl``: more than a figure can show."""
 
@@ -36,14 +35,10 @@ class Finding:
     recalibration: dict[str, Any] | None = None
 
 
-def models(originals: Originals, findings: Sequence[Finding]) -> list[Row]:
-    """The rows of the table, originals first."""
-    rows = [summarise(ORIGINAL, originals.own, originals)]
-    return rows + [
-        summarise(f.name, f.comparison, originals)
-        | ({"recalibration": f.recalibration} if f.recalibration else {})
-        for f in findings
-    ]
+def row_of(finding: Finding, originals: Originals) -> Row:
+    """A generator's row of the table."""
+    row = summarise(finding.name, finding.comparison, originals)
+    return row | ({"recalibration": finding.recalibration} if finding.recalibration else {})
 
 
 def judge(
@@ -69,7 +64,7 @@ def _capital(sentence: str) -> str:
 
 def _in_words(average: Generator) -> str:
     k = getattr(average, "k", None)
-    return f"the average of {k} random members" if k else "the average of all members"
+    return f"the average of {k} random member{'s' if k > 1 else ''}" if k else "the average of all members"
 
 
 def note_of(generator: Generator, name: str) -> dict[str, Any] | None:

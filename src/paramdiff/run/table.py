@@ -99,7 +99,8 @@ def sweep_table(results: dict[str, Any], sweep: dict[str, Any]) -> Table:
     table.add_column("model")
     for name in ("knob", "mean [95%]", "median", "std", *ALIKE.values()):
         table.add_column(name, justify="right", no_wrap=True)
-    zoo = results["models"][0]
+    known = {row["name"]: row for row in results["models"]}
+    zoo = known[results.get("reference") or "original"]
     before = [score(zoo["test"][key], metric) for key in ("mean", "median", "std")]
     table.add_row(zoo["name"], "", *before, *_alike(zoo["similarity"]), end_section=True)
     for curve in sweep["curves"]:

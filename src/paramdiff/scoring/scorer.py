@@ -109,7 +109,7 @@ class Scorer:
         self, task: Task, zoo: Zoo, device: str | torch.device = "cpu", cache_bytes: int = CACHE_BYTES,
         precision: str = "auto", stack: int | None = None,
     ) -> None:  # fmt: skip
-        self.task, self.spec, self.device = task, zoo.spec, torch.device(device)
+        self.task, self.spec, self.device, self.precision = task, zoo.spec, torch.device(device), precision
         network = _network(task, zoo).to(self.device)
         self._parameters = size(network)
         self._products = products(precision, self._parameters, self.device)
@@ -118,6 +118,12 @@ class Scorer:
         self._cache = Cache(cache_bytes)
         self._splits: dict[str, Data] = {}
         self._announced = False
+
+    def like(self, zoo: Zoo) -> "Scorer":
+        """A scorer of other networks of the task, on the data that this one has read or will read."""
+        other = Scorer(self.task, zoo, self.device, precision=self.precision)
+        other._splits = self._splits
+        return other
 
     def score(
         self, vectors: Float[Tensor, "N D"], split: Split, ensembles: Sequence[Sequence[int]] = ()

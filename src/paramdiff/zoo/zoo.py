@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.errors import CheckpointError, ZooError
+from paramdiff.errors import CheckpointError, FrozenRestWarning, ZooError
 from paramdiff.files import Whole, about, load_tensors, read_json, save_tensors, settle, sha256, write_json
 from paramdiff.parameters.spec import ParameterSpec, TensorSpec
 from paramdiff.typed import typed
@@ -49,7 +49,9 @@ class Record:
     Attributes:
         seed: seed of its training, if known.
         step: optimiser step at which it was saved, counted within the collecting phase.
-        source: file it was imported from.
+        source: file it was imported from, as people know it.
+        path, index, size, sha256: where that file lies, the member's place in it if it is a stack, and what the file
+            was. The last two are known where checkpoints differ outside the selection (:mod:`paramdiff.zoo.as_saved`).
         scores: recorded scores by name, e.g. ``{"train": 0.98}``; one that is not finite counts as
             unknown and is not saved.
         accuracy_class: which part of the zoo's range it is in, 0 for the worst; ``None`` if it has no score
@@ -61,6 +63,10 @@ class Record:
     source: str | None = None
     scores: dict[str, float] = field(default_factory=dict)
     accuracy_class: int | None = None
+    path: str | None = None
+    index: int | None = None
+    size: int | None = None
+    sha256: str | None = None
 
 
 class Facts(TypedDict, total=False):
@@ -137,17 +143,25 @@ class Zoo:
         Args:
             paths: a glob, a folder, or a list of files (``.safetensors``, ``.pt``, ``.pth``, ``.bin``, ...).
             model: the network they belong to; needed for selections by module kind or order.
-            select: which tensors are generated. Default: ``last_norms:2`` with a model, ``all`` without.
+            select: which tensors are generated. Default: ``last_norms:2`` with a model and checkpoints that
+                differ in nothing else, ``all`` otherwise.
             group: which of several kinds of files to take, from 1 for the largest. Default: there may be only one.
 
         Raises:
             CheckpointError: a file is missing, truncated, unsafe, or differs in shape from the others; the message
                 then lists the groups of files that belong together.
             SelectionError: the selection matches nothing.
-        """
-        from paramdiff.zoo.importing import read_checkpoints  # it builds on this module
 
-        return cls(*read_checkpoints(paths, model, select, group))
+        Warns:
+            FrozenRestWarning: the checkpoints differ outside the selection, so the members are not these networks.
+        """
+        from paramdiff.zoo.as_saved import warning  # they build on this module
+        from paramdiff.zoo.importing import read_checkpoints
+
+        zoo = cls(*read_checkpoints(paths, model, select, group))
+        if text := warning(zoo):
+            warnings.warn(text, FrozenRestWarning, stacklevel=2)
+        return zoo
 
     @property
     def k(self) -> int:
@@ -226,8 +240,8 @@ class Zoo:
         for i, other in enumerate(others, start=2):
             _require_same(first.spec, other.spec, f"zoo {i} of {len(zoos)}")
         notes = dict.fromkeys(note for zoo in zoos for note in zoo.about.get("notes", ()))
-        frozen = (first.base.keys() | {name for zoo in others for name in zoo.base}) - set(first.spec.keys)
-        if any(differing(first.base, other.base, frozen) for other in others):
+        outside = _outside(first, others)
+        if outside:
             notes["the merged zoos differ outside the selection; the frozen rest is the first zoo's"] = None
         about = first.about | {"trajectory": first.trajectory and not others, "notes": list(notes)}
         if others:
@@ -237,7 +251,7 @@ class Zoo:
         records = [record for zoo in zoos for record in zoo.records]
         if others:
             records = [replace(record, accuracy_class=None) for record in records]
-        return Zoo(vectors, first.spec, first.base, records, about)
+        return _told(Zoo(vectors, first.spec, first.base, records, about), zoos, outside)
 
     def state_dict(self, v: Float[Tensor, "D"]) -> dict[str, Tensor]:
         """A complete state dict: the frozen rest joined with one vector; loads into the plain model.
@@ -333,7 +347,10 @@ class Zoo:
         settle(folder.parent)
         manifest = _read_manifest(folder)
         spec = ParameterSpec.from_json(manifest["spec"], f"{folder / 'manifest.json'}: spec")
-        tensors, base = load_tensors(folder / "vectors.safetensors"), load_tensors(folder / "base.safetensors")
+        tensors, base = (
+            load_tensors(folder / "vectors.safetensors"),
+            load_tensors(folder / "base.safetensors"),
+        )
         vectors = tensors.get("vectors")
         if vectors is None or vectors.dtype not in (torch.float32, torch.float64):
             raise _damaged(folder, "vectors.safetensors holds no matrix of parameters")
@@ -442,6 +459,25 @@ def differing(state: Mapping[str, Tensor], other: Mapping[str, Tensor], names: I
         return ours.dtype == theirs.dtype and torch.equal(ours, theirs)
 
     return [name for name in names if not name.endswith("num_batches_tracked") and not same(name)]
+
+
+def _told(merged: Zoo, zoos: Sequence[Zoo], outside: Sequence[str]) -> Zoo:
+    """The merged zoo; where members are not the networks they came from, with their files' hashes and a warning."""
+    from paramdiff.zoo.as_saved import OUTSIDE, signed, warning  # it builds on this module
+
+    names = dict.fromkeys([*outside, *(name for zoo in zoos for name in zoo.about.get(OUTSIDE, ()))])
+    if names:
+        merged.about[OUTSIDE], merged.records = list(names), signed(merged.records)
+        if outside:
+            warnings.warn(warning(merged), FrozenRestWarning, stacklevel=3)
+    return merged
+
+
+def _outside(first: Zoo, others: Sequence[Zoo]) -> list[str]:
+    """Frozen tensors in which zoos differ from the first."""
+    names = dict.fromkeys(name for zoo in (first, *others) for name in zoo.base)
+    frozen = [name for name in names if name not in set(first.spec.keys)]
+    return [name for name in frozen if any(differing(first.base, other.base, [name]) for other in others)]
 
 
 def too_small(spec: ParameterSpec) -> ZooError | None:
