@@ -192,7 +192,6 @@ def _run(command: str, rest: list[str]) -> int:
 
     if ranks.launched_in_vain():
         _complain(LONELY)
-    _find_own_code()
     with ranks.together():
         return launch(command, rest)
 
@@ -202,15 +201,7 @@ def _inspect(rest: list[str]) -> int:
         return 0
     from paramdiff.run.inspection import inspect_command
 
-    _find_own_code()
     return inspect_command(rest)
-
-
-def _find_own_code() -> None:
-    """Let ``package.module:attr`` name modules of the current folder, as ``python -m`` does."""
-    here = str(Path.cwd())
-    if not {"", here} & set(sys.path):
-        sys.path.insert(0, here)
 
 
 if __name__ == "__main__":

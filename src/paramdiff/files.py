@@ -326,9 +326,15 @@ def _fill(skeleton: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file, or of the names and hashes of all files in a folder."""
+    """Hash of a file, or of the names and hashes of all files in a folder.
+
+    Raises:
+        CheckpointError: it is neither: a pipe would be waited for, a device read without end.
+    """
     path = Path(path)
     digest = hashlib.sha256()
+    if not (path.is_dir() or path.is_file()):
+        raise CheckpointError(f"{path} is neither a file nor a folder")
     if path.is_dir():
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
             digest.update(f"{file.relative_to(path).as_posix()} {sha256(file)}\n".encode())

@@ -10,8 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from paramdiff.errors import ParamdiffError
+from paramdiff.errors import DiskError, ParamdiffError
 from paramdiff.files import write_text
+from paramdiff.progress import say
 from paramdiff.report import canvas, ensembles, words
 from paramdiff.report.figures.alike import draw_alike
 from paramdiff.report.figures.front import draw_front
@@ -56,18 +57,32 @@ def render(run_folder: Path) -> Path:
     """
     require_libraries()
     run = FinishedRun.read(Path(run_folder))
+    drawings: dict[str, Any] = {}
     with canvas.style():
-        plots = {heading: [draw(run) for draw in figures] for heading, figures in FIGURES.items()}
-    drawings = {
-        plot.name: canvas.save(plot, run.folder / "figures")
-        for group in plots.values()
-        for plot in group
-        if plot.figure is not None
-    }
+        plots = {heading: [_drawn(draw, run, drawings) for draw in figures] for heading, figures in FIGURES.items()}
     path = run.folder / "report.html"
     main = plots.pop("")
     write_text(path, template("report.html.j2").render(view(run), plots=main, more=plots, drawings=drawings))
     return path
+
+
+def _drawn(draw: Callable[[FinishedRun], canvas.Plot], run: FinishedRun, drawings: dict[str, Any]) -> canvas.Plot:
+    """A figure, its drawing kept under its name; or why there is none.
+
+    A run folder may be damaged, or a stranger's, in ways that its types do not show: a figure then stays away, and
+    the page says so.
+    """
+    name = draw.__name__.removeprefix("draw_")
+    try:
+        plot = draw(run)
+        if plot.figure is not None:
+            drawings[plot.name] = canvas.save(plot, run.folder / "figures")
+        return plot
+    except DiskError:
+        raise
+    except (ParamdiffError, ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        say(f"  the figure {name} cannot be drawn from what {run.folder} holds ({type(error).__name__}: {error})")
+        return canvas.Plot(name, name.capitalize(), "This figure cannot be drawn from what the run folder holds.")
 
 
 def require_libraries(names: Iterable[str] = ("matplotlib", "jinja2")) -> None:

@@ -17,18 +17,24 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paramdiff.errors import RunFolderError
+from paramdiff.errors import CheckpointError, RunFolderError
 from paramdiff.files import copy, disk_error, read_json, sha256, write_json, write_text
+from paramdiff.generators.base import FOLDER as GENERATOR
 from paramdiff.progress import say
 from paramdiff.ranks import agreed, alone, by_main, gathered, is_main, launched, mine
+from paramdiff.report.schema import read_file, read_manifest
 from paramdiff.run.machine import environment, peak_rss_bytes
+from paramdiff.zoo.zoo import FOLDER as ZOO
 
 ASIDE = "manifest-"
+
+KEPT = {"collect": ("study/training.json",)}
+"""Small JSON files by the stage that may write them: the manifest keeps them, too, so that they can be restored."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +85,18 @@ class RunFolder:
 
     def _read_manifest(self) -> dict[str, Any]:
         file = self.path / "manifest.json"
-        if file.is_file():
-            return read_json(file)
+        if file.exists():
+            try:
+                manifest = dict(read_manifest(file))
+                return manifest | {"stages": _whole(manifest["stages"])}
+            except CheckpointError as error:
+                raise _stranded(self.path, f"{error.came}", error.expected) from None
         strangers = (
             [p.name for p in self.path.iterdir() if not p.name.startswith(".")] if self.path.is_dir() else []
         )
         if strangers:
-            raise RunFolderError(
-                f"run_dir {self.path} holds {strangers[0]} but no manifest.json",
-                expected="a run folder or an empty one",
-                remedy="choose another run_dir",
-            )  # fmt: skip
+            came = f"run_dir {self.path} holds {strangers[0]} but no manifest.json"
+            raise _stranded(self.path, came, "a run folder or an empty one")
         return {"stages": {}}
 
     @property
@@ -99,7 +106,7 @@ class RunFolder:
         A run that failed before it kept anything, say at a misspelt selection, binds nobody.
         """
         begun = self.manifest["stages"] or (self.path / ".state").exists()
-        return differing_keys(self.manifest["settings"], self.settings) if begun else []
+        return differing_keys(self.manifest.get("settings", {}), self.settings) if begun else []
 
     @property
     def done(self) -> list[str]:
@@ -127,8 +134,20 @@ class RunFolder:
         held.enter_context(_lock(self.path / ".lock"))
         self.manifest |= {"settings": self.settings, **environment()}
         for file in self._asides():  # of ranks that were killed
-            self.manifest["stages"] |= read_json(file)["stages"]
+            with suppress(CheckpointError):  # damaged: what it tells of is done again
+                self.manifest["stages"] |= _whole(read_manifest(file)["stages"])
         self._write_manifest()
+        self._restore_kept()
+
+    def _restore_kept(self) -> None:
+        """Small files that the manifest keeps are there again, if they are gone or damaged."""
+        for stage, names in KEPT.items():
+            kept = self.manifest["stages"].get(stage, {}).get("keeps", {})
+            for name in kept.keys() & set(names):
+                try:
+                    read_file(self.path, name)
+                except CheckpointError:
+                    write_json(self.path / name, kept[name])
 
     def _write_manifest(self) -> None:
         """Ranks other than the first note their stages beside it."""
@@ -207,6 +226,8 @@ class RunFolder:
             "fingerprint": fingerprint, "seconds": seconds, "peak_rss_bytes": peak_rss_bytes(),
             "makes": {name: self._hash(name) for name in stage.makes},
         }  # fmt: skip
+        if kept := {name: read_json(self.path / name) for name in KEPT.get(stage.name, ()) if (self.path / name).exists()}:
+            self.manifest["stages"][stage.name]["keeps"] = kept
         self._write_manifest()
         for state in scratch.parent.glob(f"{scratch.name[:-12]}{'?' * 12}"):  # of earlier settings too
             shutil.rmtree(state, ignore_errors=True)
@@ -214,16 +235,17 @@ class RunFolder:
     def _copied(self, stage: Stage, fingerprint: str) -> bool:
         """Whether a sibling had done this stage and its files are now here too."""
         for sibling in self.siblings:
-            done = read_json(sibling / "manifest.json")["stages"].get(stage.name, {})
-            if done.get("fingerprint") != fingerprint:
+            done = _whole(read_manifest(sibling / "manifest.json")["stages"]).get(stage.name)
+            if done is None or done["fingerprint"] != fingerprint or done["makes"].keys() != set(stage.makes):
                 continue
             if any(sha256(sibling / name) != digest for name, digest in done["makes"].items()):
                 continue
             for name in stage.makes:
-                copy(sibling / name, self.path / name)
+                copy(sibling / name, self.path / name, (ZOO, GENERATOR))
                 self._hashes[name] = done["makes"][name]
             self.manifest["stages"][stage.name] = done
             self._write_manifest()
+            self._restore_kept()
             say(f"  {stage.name}: the same as in {sibling}, copied")
             return True
         return False
@@ -236,7 +258,8 @@ class RunFolder:
         done = self.manifest["stages"].get(stage.name)
         if done is None or not all((self.path / name).exists() for name in stage.needs):
             return False
-        return done["fingerprint"] == self._fingerprint(stage) and self._intact(done["makes"])
+        same = done["fingerprint"] == self._fingerprint(stage) and done["makes"].keys() == set(stage.makes)
+        return same and self._intact(done["makes"])
 
     def _fingerprint(self, stage: Stage) -> str:
         missing = [name for name in stage.needs if not (self.path / name).exists()]
@@ -268,6 +291,20 @@ class RunFolder:
 
     def write_config(self, yaml: str) -> None:
         write_text(self.path / "config.yaml", yaml)
+
+
+def _whole(stages: Any) -> dict[str, Any]:
+    """The stages of which all is known that resuming needs."""
+    return {name: done for name, done in stages.items() if {"fingerprint", "makes", "peak_rss_bytes"} <= done.keys()}
+
+
+def _stranded(folder: Path, came: str, expected: str) -> RunFolderError:
+    """A folder whose manifest is gone or damaged; its zoo, which takes longest to make, is not lost."""
+    kept = f", or go on with its zoo in another: zoo=import zoo.path={folder / 'zoo'} run_dir={folder}-2"
+    zoo = kept if ZOO.marks(folder / "zoo") else ""
+    return RunFolderError(
+        came, expected=expected, remedy=f"move the folder away to start again, or choose another run_dir{zoo}"
+    )
 
 
 def differing_keys(before: Any, now: Any, path: str = "") -> list[str]:

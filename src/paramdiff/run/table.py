@@ -6,7 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from paramdiff.files import read_json
+from paramdiff.report.finished import read_results
+from paramdiff.report.schema import read_file
 from paramdiff.run.terminal import Terminal, bold
 
 ALIKE = {"within": "within", "to_zoo_mean": "to zoo", "to_zoo_max_mean": "nearest"}
@@ -20,7 +21,7 @@ def make_console() -> Console:
 
 def print_summary(folder: Path) -> None:
     """Print the table of ``results.json`` to standard output."""
-    results = read_json(folder / "results.json")
+    results = read_results(folder)
     console = make_console()
     console.print(summary_table(results))
     console.print(bold(results["verdict"]["class"], f": {results['verdict']['why']}"))
@@ -84,7 +85,7 @@ def summary_table(results: dict[str, Any]) -> Table:
 
 def print_sweep(folder: Path) -> None:
     """Print the curves of ``sweep.json`` to standard output."""
-    results, sweep = read_json(folder / "results.json"), read_json(folder / "sweep.json")
+    results, sweep = read_results(folder), read_file(folder, "sweep.json")
     console = make_console()
     console.print(sweep_table(results, sweep))
     for name, file in (("curves", "sweep.json"), ("report", "report.html")):
