@@ -41,6 +41,8 @@ examples:
   paramdiff run -m generator.latent_noise=0,0.1,1  a sweep: one run folder each
   paramdiff inspect path/to/checkpoints            before any training
 
+  eval "$(paramdiff -sc install=bash)"             completion of commands and keys; zsh, fish likewise
+
 A run is a folder (runs/<experiment>, or run_dir=PATH). Killed anywhere, the same command goes on.
 `paramdiff COMMAND --help` says more.
 """
@@ -105,6 +107,8 @@ LONELY = (
     "has no effect on this machine"
 )
 
+
+COMPLETION = {"-sc", "--shell-completion"}
 
 TRACEBACK = "PARAMDIFF_TRACEBACK"
 """Set in the environment, it shows where an unexpected error came from."""
@@ -202,6 +206,10 @@ def _dispatch(command: str, rest: list[str]) -> int:
     if command in ("-V", "--version"):
         print(f"paramdiff {__version__}")
         return 0
+    if command in COMPLETION:
+        from paramdiff.run.completion import complete
+
+        return complete(rest, [*STAGES, "inspect"])
     commands: dict[str, Callable[[], int]] = {name: lambda: _run(command, rest) for name in STAGES}
     commands["inspect"] = lambda: _inspect(rest)
     if command not in commands:
@@ -209,6 +217,8 @@ def _dispatch(command: str, rest: list[str]) -> int:
     if {"-h", "--help"} & set(rest):
         print(_help(command))
         return 0
+    if COMPLETION & set(rest):  # Hydra's own way to write it
+        return _dispatch("-sc", [word for word in rest if word not in COMPLETION])
     return commands[command]()
 
 
