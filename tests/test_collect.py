@@ -328,12 +328,13 @@ def test_importing_a_zoo_of_another_network(tmp_path: Path):
 
 
 def test_a_training_that_explodes_is_named(tmp_path: Path):
-    wild = replace(SUBSET, pretrain=TrainingConfig(optimizer="sgd", epochs=2))
-    wild.pretrain.lr = 1e30  # the settings refuse it
+    wild = replace(SUBSET, optimizer="sgd", pretrain=TrainingConfig(optimizer="sgd", epochs=2))
+    wild.pretrain.lr = 1e30  # more than the settings would take
     with pytest.raises(NumericalError, match=r"pretrain.*lower the learning rate"):
         wild.collect(task(), tmp_path / "a")
     with pytest.raises(NumericalError, match=r"collect.*lower the learning rate"):
-        replace(SUBSET, optimizer="sgd", lr=1e38).collect(task(), tmp_path / "b")
+        wild.pretrain.lr, wild.lr = 1e-3, 1e38
+        wild.collect(task(), tmp_path / "b")
 
 
 def test_selections_that_cannot_be_collected(tmp_path: Path):

@@ -76,6 +76,8 @@ class ImageTask:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if not self.data.strip():
+            raise ConfigError("data", "empty", expected="a ready data set, a folder, or an id on the Hub")
         if self.channels not in (None, 1, 3):
             raise ConfigError("channels", f"{self.channels} is not known", expected="1 (grey) or 3 (colour)")
         if self.data in SOURCES:
