@@ -94,7 +94,9 @@ class Whole:
 
     def _refused(self, came: str) -> ParamdiffError:
         return self.error(
-            came, expected=f"a new or empty folder, or a {self.what} to replace", remedy="choose another folder"
+            came,
+            expected=f"a new or empty folder, or a {self.what} to replace",
+            remedy="choose another folder",
         )
 
     def marks(self, folder: Path) -> bool:
@@ -172,7 +174,8 @@ def read_json(path: Path | str) -> Any:
             data = file.read(JSON_BYTES + 1)
         if len(data) > JSON_BYTES:
             raise CheckpointError(
-                f"{path} has {path.stat().st_size / 1e6:,.0f} MB", expected=f"at most {JSON_BYTES / 1e6:.0f} MB"
+                f"{path} has {path.stat().st_size / 1e6:,.0f} MB",
+                expected=f"at most {JSON_BYTES / 1e6:.0f} MB",
             )
         if not data.strip():
             raise CheckpointError(f"{path} is empty", expected="a JSON file")
@@ -191,7 +194,11 @@ def _require_shallow(value: Any, path: Path) -> None:
     """Raise for what is nested more than JSON_DEPTH: code that walks through it would run out of stack."""
     level = [value]
     for _ in range(JSON_DEPTH):
-        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, (dict, list))]
+        inner = [
+            item.values() if isinstance(item, dict) else item
+            for item in level
+            if isinstance(item, (dict, list))
+        ]
         level = [item for items in inner for item in items]
         if not level:
             return
@@ -268,7 +275,8 @@ def load_state(path: Path) -> State:
         return _fill(json.loads(kept["state"]) if before else json.loads(kept[ABOUT])["state"], tensors)
     except (ValueError, TypeError, KeyError, AttributeError, StopIteration, RecursionError) as error:
         raise CheckpointError(
-            f"{path} is a damaged state ({type(error).__name__})", remedy="remove it: what it is of starts again"
+            f"{path} is a damaged state ({type(error).__name__})",
+            remedy="remove it: what it is of starts again",
         ) from None
 
 

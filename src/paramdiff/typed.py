@@ -11,7 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from paramdiff.errors import CheckpointError
 
@@ -32,7 +43,9 @@ class Misfit(ValueError):
 
 def plain_name(text: str) -> bool:
     """Whether a text may be a file's name: it leads nowhere else."""
-    return 0 < len(text) <= 200 and text not in (".", "..") and text.isprintable() and not set(text) & set("/\\")
+    return (
+        0 < len(text) <= 200 and text not in (".", "..") and text.isprintable() and not set(text) & set("/\\")
+    )
 
 
 Name = Annotated[str, plain_name, "a name without slashes"]
@@ -68,7 +81,9 @@ def _as(value: Any, kind: Any, where: str) -> Any:
     if origin in (Union, UnionType):
         return _one_of(value, get_args(kind), where)
     if origin is Literal:
-        return _require(value in get_args(kind), value, f"one of {', '.join(map(str, get_args(kind)))}", where)
+        return _require(
+            value in get_args(kind), value, f"one of {', '.join(map(str, get_args(kind)))}", where
+        )
     if is_typeddict(kind):
         return _dictionary(value, kind, where)
     if is_dataclass(kind):
@@ -141,7 +156,9 @@ def _dictionary(value: Any, kind: Any, where: str) -> dict[str, Any]:
     if lost:
         raise Misfit(None, "a value", f"{where}.{lost[0]}")
     hints = get_type_hints(kind, include_extras=True)
-    return {key: _as(item, hints[key], f"{where}.{key}") if key in hints else item for key, item in value.items()}
+    return {
+        key: _as(item, hints[key], f"{where}.{key}") if key in hints else item for key, item in value.items()
+    }
 
 
 def _object(value: Any, kind: Any, where: str) -> Any:

@@ -306,7 +306,10 @@ class Zoo:
         settle(folder.parent)
         manifest = _read_manifest(folder)
         spec = ParameterSpec.from_json(manifest["spec"], f"{folder / 'manifest.json'}: spec")
-        tensors, base = load_tensors(folder / "vectors.safetensors"), load_tensors(folder / "base.safetensors")
+        tensors, base = (
+            load_tensors(folder / "vectors.safetensors"),
+            load_tensors(folder / "base.safetensors"),
+        )
         vectors = tensors.get("vectors")
         if vectors is None or vectors.dtype not in (torch.float32, torch.float64):
             raise _damaged(folder, "vectors.safetensors holds no matrix of parameters")
