@@ -34,6 +34,9 @@ LEFT = re.compile(r"\..+\.[0-9a-f]{16}\.partial")
 LEFT_BEFORE = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.(?P<kind>partial|old)")
 """Names of temporary folders, now and before there were locks."""
 
+MARKERS = ("manifest.json", "generator.json")
+"""One of which every folder had that a version without locks replaced."""
+
 UNKNOWN_FOR_S = 24 * 3600
 """Age at which a leftover goes whose writer cannot be asked, as the file system has no locks."""
 
@@ -262,7 +265,7 @@ def _settle_before(left: Path, name: re.Match[str]) -> None:
     if pid != os.getpid() and _alive(pid) and _age(left) < UNKNOWN_FOR_S:  # we ourselves write no such names
         return
     path = left.with_name(name["name"])
-    if name["kind"] == "old" and not path.exists():
+    if name["kind"] == "old" and not path.exists() and any((left / marker).is_file() for marker in MARKERS):
         left.rename(path)
     elif left.is_dir():
         shutil.rmtree(left, ignore_errors=True)

@@ -189,12 +189,18 @@ class FinishedRun:
 
     def json(self, name: str) -> Any:
         """A JSON file of the folder; None if there is none, or it is damaged, which is said."""
-        return _if_sound(lambda: read_file(self.folder, name), None) if (self.folder / name).is_file() else None
+        return (
+            _if_sound(lambda: read_file(self.folder, name), None) if (self.folder / name).is_file() else None
+        )
 
     def tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         """A safetensors file of the folder and its header; both empty if there is none, or it is damaged."""
         path = self.folder / name
-        return _if_sound(lambda: (load_tensors(path), load_metadata(path)), ({}, {})) if path.is_file() else ({}, {})
+        return (
+            _if_sound(lambda: (load_tensors(path), load_metadata(path)), ({}, {}))
+            if path.is_file()
+            else ({}, {})
+        )
 
     def part(self, name: str, *keys: str) -> dict[str, Any]:
         """A block of ``results.json``, empty where it is missing or null; with at least these keys."""

@@ -59,14 +59,18 @@ def render(run_folder: Path) -> Path:
     run = FinishedRun.read(Path(run_folder))
     drawings: dict[str, Any] = {}
     with canvas.style():
-        plots = {heading: [_drawn(draw, run, drawings) for draw in figures] for heading, figures in FIGURES.items()}
+        plots = {
+            heading: [_drawn(draw, run, drawings) for draw in figures] for heading, figures in FIGURES.items()
+        }
     path = run.folder / "report.html"
     main = plots.pop("")
     write_text(path, template("report.html.j2").render(view(run), plots=main, more=plots, drawings=drawings))
     return path
 
 
-def _drawn(draw: Callable[[FinishedRun], canvas.Plot], run: FinishedRun, drawings: dict[str, Any]) -> canvas.Plot:
+def _drawn(
+    draw: Callable[[FinishedRun], canvas.Plot], run: FinishedRun, drawings: dict[str, Any]
+) -> canvas.Plot:
     """A figure, its drawing kept under its name; or why there is none.
 
     A run folder may be damaged, or a stranger's, in ways that its types do not show: a figure then stays away, and
@@ -81,8 +85,12 @@ def _drawn(draw: Callable[[FinishedRun], canvas.Plot], run: FinishedRun, drawing
     except DiskError:
         raise
     except (ParamdiffError, ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        say(f"  the figure {name} cannot be drawn from what {run.folder} holds ({type(error).__name__}: {error})")
-        return canvas.Plot(name, name.capitalize(), "This figure cannot be drawn from what the run folder holds.")
+        say(
+            f"  the figure {name} cannot be drawn from what {run.folder} holds ({type(error).__name__}: {error})"
+        )
+        return canvas.Plot(
+            name, name.capitalize(), "This figure cannot be drawn from what the run folder holds."
+        )
 
 
 def require_libraries(names: Iterable[str] = ("matplotlib", "jinja2")) -> None:

@@ -197,7 +197,9 @@ def read_file(folder: Path, name: str) -> Any:
     Raises:
         CheckpointError: it is missing or damaged.
     """
-    return typed(read_json(folder / name), KINDS[name], str(folder / name), remedy="remove it, or run its stage again")
+    return typed(
+        read_json(folder / name), KINDS[name], str(folder / name), remedy="remove it, or run its stage again"
+    )
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -222,4 +224,6 @@ def read_typed_results(path: Path, redo: str) -> Results:
             raise CheckpointError(f"{path} has schema {str(schema)[:20]}", expected=f"schema {SCHEMA}")
         return typed(found, Results, str(path))
     except CheckpointError as error:
-        raise RunFolderError(error.came, expected=error.expected or "the results of a run", remedy=redo) from None
+        raise RunFolderError(
+            error.came, expected=error.expected or "the results of a run", remedy=redo
+        ) from None

@@ -226,7 +226,11 @@ class RunFolder:
             "fingerprint": fingerprint, "seconds": seconds, "peak_rss_bytes": peak_rss_bytes(),
             "makes": {name: self._hash(name) for name in stage.makes},
         }  # fmt: skip
-        if kept := {name: read_json(self.path / name) for name in KEPT.get(stage.name, ()) if (self.path / name).exists()}:
+        if kept := {
+            name: read_json(self.path / name)
+            for name in KEPT.get(stage.name, ())
+            if (self.path / name).exists()
+        }:
             self.manifest["stages"][stage.name]["keeps"] = kept
         self._write_manifest()
         for state in scratch.parent.glob(f"{scratch.name[:-12]}{'?' * 12}"):  # of earlier settings too
@@ -295,7 +299,11 @@ class RunFolder:
 
 def _whole(stages: Any) -> dict[str, Any]:
     """The stages of which all is known that resuming needs."""
-    return {name: done for name, done in stages.items() if {"fingerprint", "makes", "peak_rss_bytes"} <= done.keys()}
+    return {
+        name: done
+        for name, done in stages.items()
+        if {"fingerprint", "makes", "peak_rss_bytes"} <= done.keys()
+    }
 
 
 def _stranded(folder: Path, came: str, expected: str) -> RunFolderError:

@@ -16,7 +16,7 @@ from torch import Tensor
 from paramdiff.collect.watching import CURVE, watched_items
 from paramdiff.devices import choose_device
 from paramdiff.errors import ConfigError, RunFolderError
-from paramdiff.files import load_tensors, read_json, save_tensors, write_json, write_text
+from paramdiff.files import about, load_tensors, read_json, save_tensors, write_json, write_text
 from paramdiff.generators.base import Generator
 from paramdiff.generators.latent import LatentGenerator
 from paramdiff.generators.probe import Probe
@@ -308,12 +308,20 @@ class Pipeline:
             samples = self._draw(entry, self.config.n, now)
             if self.recalibrating:
                 save_tensors(self.folder.path / entry.drawn, self.recalibration.drawn(samples))
-            save_tensors(self.folder.path / entry.samples, {"samples": self.recalibrated(samples)})
+            save_tensors(
+                self.folder.path / entry.samples, {"samples": self.recalibrated(samples)},
+                self._about("samples: one row a network, its parameters in the order of spec", entry.name, len(samples)),
+            )  # fmt: skip
 
         asked = ["zoo"] if entry.generator.asks or self.recalibrating else []  # it knows which task it is of
         settings = [self.config.n, self.config.seed, now, *self.recalibrating]
         makes = [entry.samples, *([entry.drawn] if self.recalibrating else [])]
         return Stage(group, settings, [entry.fitted, *asked], makes, work, chain=entry.prefix)
+
+    def _about(self, what: str, name: str, n: int, **more: Any) -> dict[str, str]:
+        """Header of a file, with what is needed to read it alone."""
+        known = {"experiment": self.config.name, "generator": name, "n": n, "seed": self.config.seed}
+        return about(what, **known, spec=self.zoo.spec.to_json(), **more)
 
     def draw(self, entry: Entry, n: int, settings: Mapping[str, Any]) -> Tensor:
         """``n`` samples of a fitted generator with these settings of sampling, as they are used."""
@@ -356,7 +364,8 @@ class Pipeline:
     def keep_scores(self, file: str, scored: Scored, seen: Callable[[], dict[str, Tensor]]) -> None:
         """The scores on disk, with what a comparison with the originals shows."""
         path = self.folder.path / file
-        by_main(lambda: save_tensors(path, scored.tensors() | seen()))
+        header = self._about("scores: one value or row a network", path.stem, len(scored.test))
+        by_main(lambda: save_tensors(path, scored.tensors() | seen(), header))
 
     def _score_main(self) -> list[Stage]:
         return [*originals.stages(self), self._score(self.main), self._best()]
@@ -368,7 +377,8 @@ class Pipeline:
             scored = self.scored(self.main.scores)
             index = select_on_train(scored.train, scored.train_nll, self.task.higher_is_better)
             state = self.zoo.state_dict(self._vectors(self.main)[index])
-            save_tensors(self.folder.path / BEST, state, {"sample": str(index)})
+            what = "a complete state dict: the sample that is best on the training set"
+            save_tensors(self.folder.path / BEST, state, self._about(what, self.main.name, 1, sample=index))
 
         return Stage("score:best", [], ["zoo", self.main.scores, self.main.samples], [BEST], work)
 
@@ -388,7 +398,7 @@ class Pipeline:
             generator = self._fitted(self.main, now)
             assert isinstance(generator, LatentGenerator)
             items = watched_items(self.task)
-            found, about = latent_points(
+            found, header = latent_points(
                 generator,
                 self.zoo,
                 self._as_drawn(self.main),
@@ -396,7 +406,7 @@ class Pipeline:
                 lambda vectors: self.scorer.gauge(items)(self.recalibrated(vectors)),
                 items,
             )
-            save_tensors(self.folder.path / LATENTS, found, about)
+            save_tensors(self.folder.path / LATENTS, found, header)
 
         needs = ["zoo", self.main.fitted, *self._drawn_files(self.main)]
         settings = [self.settings["task"], self.config.seed, now, *self.recalibrating]

@@ -29,7 +29,16 @@ from paramdiff.typed import typed
 DESCRIBED: Mapping[str, type[ImageTask]] = {kind.__name__: kind for kind in (ImageTask, Images)}
 
 OPTIONS = {"small_stem", "stem_stride", "pretrained", "weights", "arguments"}
-ARGUMENTS = {"img_size", "patch_size", "window_size", "drop_rate", "drop_path_rate", "embed_dim", "depth", "num_heads"}
+ARGUMENTS = {
+    "img_size",
+    "patch_size",
+    "window_size",
+    "drop_rate",
+    "drop_path_rate",
+    "embed_dim",
+    "depth",
+    "num_heads",
+}
 """Options of a library's network, and arguments of its constructor, that say nothing but shapes and rates."""
 
 LIBRARY_NAME = re.compile(r"\w[\w.-]*")
@@ -65,7 +74,9 @@ def described_task(settings: Any, state: Mapping[str, Tensor]) -> Task:
     _require_plain_data(settings.get("data", ImageTask.data))
     _require_plain_model(settings.get("model"), settings.get("model_options") or {})
     wanted = typed(_without_kind(settings), DESCRIBED[kind], "its description")
-    wanted = replace(wanted, model_options=_without_weights(wanted), reading=replace(wanted.reading, revision=None))
+    wanted = replace(
+        wanted, model_options=_without_weights(wanted), reading=replace(wanted.reading, revision=None)
+    )
     source = wanted.source()
     if isinstance(source, HubImages) and not source.at_hand:
         raise Refusal(f"the data set {source.name}, which is not on this machine", f"task={source.name}")
@@ -88,8 +99,12 @@ def _require_plain_model(model: Any, options: Any) -> None:
     arguments = options.get("arguments") or {} if isinstance(options, dict) else None
     if not isinstance(options, dict) or not isinstance(arguments, dict):
         raise TaskError("model_options that are no settings", expected="names and values")
-    strange = sorted(arguments.keys() - ARGUMENTS | (options.keys() - OPTIONS - ARGUMENTS if in_library else set()))
-    strange += [key for key, value in _leaves(options) if in_library and isinstance(value, str) and key != "weights"]
+    strange = sorted(
+        arguments.keys() - ARGUMENTS | (options.keys() - OPTIONS - ARGUMENTS if in_library else set())
+    )
+    strange += [
+        key for key, value in _leaves(options) if in_library and isinstance(value, str) and key != "weights"
+    ]
     if strange:
         raise Refusal(f"settings of {shown(model)} that may lead elsewhere ({shown(strange[0])})",
                       f"task=... task.model={shown(model)} task.model_options.{shown(strange[0])}=...")  # fmt: skip
@@ -98,7 +113,9 @@ def _require_plain_model(model: Any, options: Any) -> None:
 def _leaves(value: Any, key: str = "") -> list[tuple[str, Any]]:
     if isinstance(value, dict):
         return [leaf for name, item in value.items() for leaf in _leaves(item, name)]
-    return [leaf for item in value for leaf in _leaves(item, key)] if isinstance(value, list) else [(key, value)]
+    return (
+        [leaf for item in value for leaf in _leaves(item, key)] if isinstance(value, list) else [(key, value)]
+    )
 
 
 def _without_weights(wanted: ImageTask) -> dict[str, Any]:
@@ -116,7 +133,9 @@ def _require_same_network(task: Task, state: Mapping[str, Tensor]) -> None:
     except Exception as error:  # a library's own code, for settings that no person chose
         raise TaskError(f"its network cannot be built ({type(error).__name__})") from None
     shapes = {name: list(tensor.shape) for name, tensor in state.items()}
-    wrong = [name for name, tensor in own.items() if shapes.get(name, list(tensor.shape)) != list(tensor.shape)]
+    wrong = [
+        name for name, tensor in own.items() if shapes.get(name, list(tensor.shape)) != list(tensor.shape)
+    ]
     wrong += sorted(shapes.keys() - own.keys())
     if wrong:
         raise TaskError(f"its network is not the one of the zoo, which has another {wrong[0]}")
