@@ -30,7 +30,7 @@ CASES = {
     name: f"benchmarks.cases.{name}"
     for name in (
         "machine", "score", "similarity", "sample", "fit", "memory", "growth", "solvers", "collect", "seeds",
-        "end_to_end",
+        "reading", "end_to_end",
     )
 }  # fmt: skip
 """Modules of the cases by name, in the order in which they run."""

@@ -16,6 +16,7 @@ from benchmarks.cases import (
     growth,
     machine,
     memory,
+    reading,
     sample,
     score,
     seeds,
@@ -65,6 +66,7 @@ SIZES = {
     "solvers": solvers.Sizes(**TINY, n=12, steps=(2, 4), settings={**QUICK["p-diff"], "steps": 2}),
     "collect": collect.Sizes(**TINY, steps=2),
     "seeds": seeds.Sizes(rounds=2, subjects=(seeds.Subject("mnist", "mlp", (1, 8, 8), 10, 256, 2),), compiled=False),
+    "reading": reading.Sizes(rounds=1, tensors=20, few=2, many=3),
     "end_to_end": end_to_end.Sizes(rounds=2),
 }  # fmt: skip
 WITHOUT_PLAIN = {"machine", "memory", "growth", "solvers", "end_to_end"}
@@ -155,6 +157,10 @@ def test_multiply_adds_are_counted():
 
 def test_similarities_are_those_of_the_double_loop(rows):
     assert rows("similarity")[0].quality["largest difference"] < 1e-12
+
+
+def test_checkpoints_are_read_as_plain_loops_read_them(rows):
+    assert [row.quality["same numbers"] for row in rows("reading")] == [1.0] * 4
 
 
 def test_double_loop_on_known_sets():

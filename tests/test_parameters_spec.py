@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 import torch
@@ -187,3 +188,35 @@ def test_vectors_and_selections_that_do_not_fit():
         spec.unflatten(torch.zeros(8))
     with pytest.raises(SelectionError, match="did you mean encoder"):
         ParameterSpec.from_model(Network(), "encodr")
+
+
+# --- what a dtype cannot hold ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
+def test_numbers_beyond_a_dtype_become_its_ends_and_never_inf(name: str):
+    dtype = getattr(torch, name)
+    spec = ParameterSpec.from_state_dict({"w": torch.ones(4).to(dtype), "x": torch.ones(2)})
+    most = torch.finfo(dtype).max
+    large = min(3.4e38, most * 1.5)
+    v = torch.tensor([large, -large, 1.0, float("inf"), large, -large])
+    found = spec.unflatten(v)
+    assert found["w"].float().tolist()[:3] == [most, -most, 1.0] and found["w"].dtype == dtype
+    assert found["x"].tolist() == v[4:].tolist()
+    assert spec.beyond(v) == ["w"] and spec.beyond(v.clamp(-1, 1)) == []
+    assert not spec.beyond(torch.full((6,), float("inf")))  # that was no cast
+
+
+def test_float64_samples_do_not_overflow_in_float32():
+    spec = ParameterSpec.from_state_dict({"w": torch.ones(2), "x": torch.ones(2, dtype=torch.float64)})
+    v = torch.full((4,), 1e300, dtype=torch.float64)
+    found = spec.unflatten(v)
+    assert found["w"].isfinite().all() and torch.equal(found["x"], v[2:]) and spec.beyond(v) == ["w"]
+
+
+def test_a_spec_of_many_tensors_is_used_in_linear_time():
+    state = {f"layer{i}.weight": torch.ones(2) for i in range(10_000)}
+    began = time.process_time()
+    spec = ParameterSpec.from_state_dict(state)
+    assert spec.unflatten(spec.flatten(state)).keys() == state.keys()
+    assert time.process_time() - began < 3  # it was 59 s

@@ -1,6 +1,8 @@
 """Splits, columns and labels inside a data set."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -180,3 +182,54 @@ def test_an_empty_split_is_named(tmp_path: Path):
     rows["test"] = rows["test"].select([])
     with pytest.raises(TaskError, match="trees, split test is empty; expected at least one image"):
         open_splits(rows, place, Reading())
+
+
+# --- paths in tables -------------------------------------------------------------------------------
+
+
+def with_path(folder: Path, path: str) -> Path:
+    """A data set whose first training image is not in the table but in a file."""
+    import pyarrow
+    from pyarrow import parquet
+
+    (file,) = write_shards(folder).rglob("*train*.parquet")
+    table = parquet.read_table(file)
+    rows = table.column("image").to_pylist()
+    rows[0] = {"bytes": None, "path": path}
+    encoded = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    column = table.schema.get_field_index("image")
+    changed = table.set_column(column, "image", pyarrow.array(rows, encoded))
+    parquet.write_table(changed.replace_schema_metadata(table.schema.metadata), file)
+    return folder
+
+
+def first_image(folder: Path) -> list[dict[str, Any] | None]:
+    place = Place("trees", None, str(folder))
+    train, _, _ = open_splits(read_rows(place, Reading(), folder.parent / "cache"), place, Reading())
+    return train.encoded(torch.tensor([0]))
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/dev/zero", "lies outside of the data set"), ("../out.png", "lies outside of the data set"),
+        ("{folder}/../out.png", "lies outside of the data set"), ("pipe", "is a FIFO, not a file"),
+        ("lost.png", "does not exist"), ("zero", "is a device, not a file"), (".", "is a folder, not a file"),
+    ],
+)  # fmt: skip
+def test_a_path_in_a_table_leads_to_files_of_the_data_set_only(tmp_path: Path, path: str, message: str):
+    folder = tmp_path / "set"
+    with_path(folder, path.format(folder=folder))
+    (tmp_path / "out.png").write_bytes(b"x")
+    os.mkfifo(folder / "pipe")
+    (folder / "zero").symlink_to("/dev/zero")
+    with pytest.raises(
+        TaskError, match=rf"split train: the image in row 0 \(.*\) {message}; expected an image in"
+    ):
+        first_image(folder)
+
+
+def test_files_of_the_data_set_may_be_named(tmp_path: Path):
+    folder = with_path(tmp_path / "set", "own.png")
+    (folder / "own.png").write_bytes(b"x")
+    assert first_image(folder) == [{"bytes": None, "path": str(folder / "own.png")}]

@@ -1,14 +1,20 @@
 """Checkpoints on disk become a zoo, or one clear line."""
 
+import json
 import re
+import time
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from paramdiff.errors import CheckpointError, SelectionError, ZooError
+from paramdiff.errors import CheckpointError, ConfigError, SelectionError, ZooError
 from paramdiff.files import save_tensors
+from paramdiff.parameters.spec import ParameterSpec
+from paramdiff.zoo import room
+from paramdiff.zoo.groups import MixedCheckpointsError
 from paramdiff.zoo.importing import find_checkpoints, open_zoo, read_checkpoints
+from paramdiff.zoo.reading import read_state
 from paramdiff.zoo.zoo import Zoo
 
 
@@ -255,3 +261,154 @@ def test_open_zoo_reads_saved_zoos_run_folders_and_checkpoints(tmp_path):
     assert open_zoo(tmp_path / "run", select=["all"]).k == 3
     with fails("is a saved zoo, not a folder of checkpoints; read it with Zoo.load"):
         Zoo.from_checkpoints(tmp_path / "run" / "zoo")
+
+
+# --- members of different types --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "order", [("float16", "float32"), ("float32", "float16", "float64"), ("bfloat16", "float16")]
+)
+@pytest.mark.parametrize("model", [False, True])
+def test_members_of_different_types_come_back_bit_by_bit(tmp_path, order, model):
+    given = [{name: t.to(getattr(torch, dtype)) if t.is_floating_point() else t for name, t in state.items()}
+             for dtype, state in zip(order, states(len(order)))]  # fmt: skip
+    write(tmp_path, {f"{i}.pt": state for i, state in enumerate(given)})
+    zoo = Zoo.from_checkpoints(tmp_path, Net() if model else None, "bn.weight")
+    for v, state in zip(zoo.vectors, given):
+        back = zoo.state_dict(v)["bn.weight"]
+        assert torch.equal(back.double(), state["bn.weight"].double())
+    held = {dtype for dtype in order} | ({"float32"} if model else set())
+    widest = "float64" if "float64" in held else "float32"
+    assert zoo.spec.tensors[0].dtype == widest
+    if order[0] != widest and not model:
+        assert f"in several types, such as bn.weight; the zoo keeps them in the widest ({widest})" in str(
+            zoo.about
+        )
+
+
+def test_a_value_beyond_float16_is_finite_and_told_once(tmp_path):
+    write(tmp_path, {f"{i}.pt": {"w": torch.full((3,), 64000.0 + i).half()} for i in range(2)})
+    zoo = Zoo.from_checkpoints(tmp_path)
+    with pytest.warns(
+        UserWarning, match="values of w are beyond the range of float16 and are set to its ends"
+    ):
+        assert zoo.state_dict(torch.tensor([7e4, -7e4, 1.0]))["w"].tolist() == [65504, -65504, 1]
+
+
+@pytest.mark.parametrize("value", [-0.5, float("nan")])
+@pytest.mark.parametrize("select", ["bn", "bn.weight", "all"])
+@pytest.mark.parametrize("broken", [0, 1])
+def test_variances_below_zero_name_member_and_tensor(tmp_path, value, select, broken):
+    given = states(2)
+    given = [{name: t.clone() for name, t in state.items()} for state in given]
+    given[broken]["bn.running_var"][1] = value
+    write(tmp_path, {f"{i}.pt": state for i, state in enumerate(given)})
+    with fails(rf"{broken}.pt holds (a variance below 0, or NaN,|NaN or Inf) in bn.running_var"):
+        Zoo.from_checkpoints(tmp_path, select=select)
+
+
+def test_a_zoo_with_variances_below_zero_is_not_usable():
+    spec = ParameterSpec.from_state_dict({"bn.running_var": torch.ones(2)})
+    zoo = Zoo(torch.tensor([[1.0, 2.0], [1.0, -2.0]]), spec, {})
+    assert "member 1 holds a variance below 0 in bn.running_var" in str(zoo.unusable)
+
+
+# --- shards, .bin, and messy folders ---------------------------------------------------------------
+
+
+def shard(folder, name: str, state: dict[str, Tensor]) -> None:
+    keys = list(state)
+    halves = {f"{name}-{i}.bin": {key: state[key] for key in keys[i::2]} for i in (0, 1)}
+    write(folder, halves)
+    named = {key: file for file, half in halves.items() for key in half}
+    (folder / f"{name}.bin.index.json").write_text(json.dumps({"weight_map": named}))
+
+
+def test_a_network_in_several_files_is_one_member(tmp_path):
+    given = states(2)
+    for i, state in enumerate(given):
+        shard(tmp_path / f"checkpoint-{i}", "pytorch_model", state)
+    zoo = Zoo.from_checkpoints(tmp_path, Net(), "all")
+    assert zoo.k == 2 and all(
+        torch.equal(zoo.state_dict(v)["bn.weight"], state["bn.weight"])
+        for v, state in zip(zoo.vectors, given)
+    )
+    (tmp_path / "checkpoint-1/pytorch_model-1.bin").unlink()
+    with fails(r"checkpoint-1/pytorch_model-1.bin does not exist"):
+        Zoo.from_checkpoints(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["../a.pt", "/etc/passwd", "", "x.bin.index.json", 3])
+def test_an_index_names_files_beside_it_only(tmp_path, file):
+    (tmp_path / "a.bin.index.json").write_text(json.dumps({"weight_map": {"w": file}}))
+    with fails(r"a.bin.index.json (names the file .*; expected files beside it|holds no weight_map)"):
+        Zoo.from_checkpoints([tmp_path / "a.bin.index.json"])
+
+
+def messy(folder):
+    """Seven networks, three of another shape, an optimiser's state, and what is no checkpoint at all."""
+    for i, state in enumerate(states(7)):
+        write(folder, {f"net{i}{('.pt', '.bin', '.safetensors')[i % 3]}": state})
+    write(folder, {f"other{i}.pt": {"w": torch.randn(5)} for i in range(3)})
+    write(
+        folder, {"sgd.pt": {"state": {}, "param_groups": []}, "module.pth.tar": {"state_dict": states(1)[0]}}
+    )
+    (folder / "data.bin").write_bytes(b"words")
+    (folder / "vocab.tar").write_bytes(b"words")
+    return folder
+
+
+def test_a_messy_folder_is_told_by_groups_and_one_can_be_chosen(tmp_path):
+    with pytest.raises(MixedCheckpointsError) as caught:
+        Zoo.from_checkpoints(messy(tmp_path))
+    text = str(caught.value)
+    assert re.search(
+        r"the files are of 3 kinds, \(1\) 8 files of 9 tensors and 38 numbers, e.g. \S*module.pth.tar, "
+        r"\(2\) 3 files of 1 tensor and 5 numbers, e.g. \S*other0.pt, 1 file without a network, e.g. \S*sgd.pt \(.*\); "
+        r"give a glob or a folder of one kind, or choose one with group=1$",
+        text,
+    ), text
+    assert Zoo.from_checkpoints(tmp_path, group=1).k == 8
+    small = Zoo.from_checkpoints(tmp_path, group=2)
+    assert (small.k, small.dim) == (3, 5) and "taken is group 2 of 3" in small.about["notes"][0]
+    with fails("group: there is no group 3; expected", ConfigError):
+        Zoo.from_checkpoints(tmp_path, group=3)
+
+
+def test_with_a_network_its_own_files_come_first(tmp_path):
+    write(tmp_path, {f"other{i}.pt": {"w": torch.randn(5)} for i in range(3)})
+    write(tmp_path, {f"net{i}.pt": state for i, state in enumerate(states(2))})
+    assert Zoo.from_checkpoints(tmp_path, Net(), "bn", group=1).k == 2
+    assert Zoo.from_checkpoints(tmp_path, group=1).k == 3
+
+
+# --- memory and time -------------------------------------------------------------------------------
+
+
+def test_what_does_not_fit_into_memory_is_said_before_it_is_read(tmp_path, monkeypatch):
+    write(tmp_path, {f"{i}.pt": {"w": torch.randn(100)} for i in range(3)})
+    monkeypatch.setattr(room, "host_bytes", lambda: 1000)
+    with fails(
+        r"K = 3 checkpoints of D = 100 parameters take 0.0 GB of memory; expected at most the 0.0 GB that are free "
+        r"here; take at most 2 checkpoints, or select fewer tensors", ZooError,
+    ):  # fmt: skip
+        Zoo.from_checkpoints(tmp_path)
+
+
+def test_ten_thousand_tensors_a_file_take_seconds(tmp_path):
+    for i in range(2):
+        save_tensors(tmp_path / f"{i}.safetensors", {f"layer{j}.w": torch.randn(2) for j in range(10_000)})
+    began = time.process_time()
+    assert Zoo.from_checkpoints(tmp_path).dim == 20_000
+    assert time.process_time() - began < 6  # it was 59 s a file
+
+
+def test_a_stack_is_read_once(tmp_path, monkeypatch):
+    save_tensors(tmp_path / "all.safetensors", {"weight": torch.randn(9, 3, 2), "bias": torch.randn(9, 3)})
+    read = []
+    monkeypatch.setattr(
+        "paramdiff.zoo.stacked.read_state", lambda *args: read.append(args) or read_state(*args)
+    )
+    assert Zoo.from_checkpoints(tmp_path / "all.safetensors", nn.Linear(2, 3), "all").k == 9
+    assert len(read) == 1

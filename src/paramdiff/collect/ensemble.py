@@ -7,11 +7,13 @@ the same however many processes there are.
 Ranks (:mod:`paramdiff.ranks`) share the seeds; each leaves the networks it trained in the folder that all read.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from paramdiff.collect.base import (
     Way,
@@ -33,6 +35,7 @@ from paramdiff.ranges import MEMBERS, SEED, Ranges, check_ranges
 from paramdiff.ranks import agreed, barrier, mine
 from paramdiff.tasks.base import Data, Task
 from paramdiff.zoo.classes import classify
+from paramdiff.zoo.room import require_room
 from paramdiff.zoo.zoo import Record, Zoo
 
 ONE_THREAD = 1_000_000
@@ -71,6 +74,7 @@ class Seeds(Way):
         model = fresh_network(task, device, self.seed)
         spec = learnable_spec(model, self.select, self.k)
         _require_whole(spec, ParameterSpec.from_model(model, "all"))
+        require_room(self.k, spec)
         seeds = range(self.seed, self.seed + self.k)
         files = [_file(folder, seed) for seed in seeds]
         processes = suitable_processes(size(model), device)
@@ -81,7 +85,7 @@ class Seeds(Way):
             for _ in bar(done, "collect", total=len(left), unit="network"):
                 pass
             barrier()
-            vectors = torch.stack([spec.flatten(load_tensors(file), str(file)) for file in files])
+            vectors = _gathered(files, spec)
             base = {name: tensor.clone() for name, tensor in load_tensors(files[0]).items()}
             records = [Record(seed=seed, step=self.train.epochs * data.steps) for seed in seeds]
             about = {"way": self.way, "trajectory": False, "task": task.name, "settings": asdict(self)}
@@ -119,3 +123,11 @@ def _require_whole(spec: ParameterSpec, everything: ParameterSpec) -> None:
             expected="every floating tensor of the network",
             remedy="use select=all, or collect with zoo=subset",
         )
+
+
+def _gathered(files: Sequence[Path], spec: ParameterSpec) -> Tensor:
+    """The networks' vectors [K, D], read one at a time: a list of all beside them would take as much again."""
+    vectors = torch.empty(len(files), spec.dim, dtype=spec.dtype)
+    for row, file in zip(vectors, files, strict=True):
+        row.copy_(spec.flatten(load_tensors(file), str(file)))
+    return vectors

@@ -27,8 +27,8 @@ ALIGNMENT = 8
 LEGACY_PICKLES = 4
 """In a file of an older version: a magic number, the protocol, the system, and then the object."""
 
-HEADER = struct.Struct("<26x2H")
-"""Of a zip record: all that is needed are the lengths of its name and of an extra field."""
+HEADER = struct.Struct("<4s22x2H")
+"""Of a zip record: its first bytes, and the lengths of its name and of an extra field."""
 
 ITEMS = {
     "DoubleStorage": 8, "FloatStorage": 4, "HalfStorage": 2, "BFloat16Storage": 2, "LongStorage": 8,
@@ -211,5 +211,7 @@ def _places(path: Path, records: list[zipfile.ZipInfo]) -> Iterator[tuple[int, i
     with path.open("rb") as stream:
         for record in records:
             stream.seek(record.header_offset)
-            name, extra = HEADER.unpack(stream.read(HEADER.size))
+            first, name, extra = HEADER.unpack(stream.read(HEADER.size))
+            if first != ZIP:
+                raise BrokenArchiveError(f"its record {record.filename} is not where it should be")
             yield record.header_offset + HEADER.size + name + extra, record.compress_size

@@ -79,7 +79,7 @@ def group_files(files: Iterable[Path], own: State | None = None) -> list[Group]:
         try:
             state = read_state(file, own)
         except CheckpointError as error:
-            others.reason = others.reason or error.came
+            others.reason = others.reason or error.came.removeprefix(str(file)).lstrip(": ")
             others.files.append(file)
             continue
         _home(state, groups, own).files.append(file)

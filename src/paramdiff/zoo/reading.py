@@ -105,13 +105,18 @@ def shards(index: Path) -> dict[str, list[str]]:
         CheckpointError: it is no index, or names a file elsewhere.
     """
     require_file(index, expected="an index of checkpoint files")
-    value = read_json(index)
+    try:
+        value = read_json(index)
+    except RecursionError:
+        raise CheckpointError(
+            f"{index} is nested too deeply", expected="an index of checkpoint files"
+        ) from None
     names = value.get("weight_map") if isinstance(value, dict) else None
     if not (isinstance(names, dict) and names and all(isinstance(file, str) for file in names.values())):
         raise CheckpointError(f"{index} holds no weight_map", expected="the file of every tensor by its name")
     files: dict[str, list[str]] = {}
     for name, file in names.items():
-        if Path(file).name != file or file.endswith(INDEX):
+        if not file or Path(file).name != file or file.endswith(INDEX):
             raise CheckpointError(f"{index} names the file {file!r}", expected="files beside it")
         files.setdefault(file, []).append(name)
     return files

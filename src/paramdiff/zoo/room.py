@@ -14,17 +14,17 @@ def zoo_bytes(k: int, spec: ParameterSpec) -> int:
     return k * spec.dim * spec.dtype.itemsize
 
 
-def require_room(k: int, spec: ParameterSpec) -> None:
-    """Say what a large zoo will take.
+def require_room(k: int, spec: ParameterSpec, what: str = "checkpoints") -> None:
+    """Say what a large zoo, or as many samples, will take.
 
     Raises:
         ZooError: that is more than there is.
     """
     needed, free = zoo_bytes(k, spec), host_bytes()
-    text = f"K = {k:,} checkpoints of D = {spec.dim:,} parameters take {_size(needed)} of memory"
+    text = f"{'K' if what == 'checkpoints' else 'n'} = {k:,} {what} of D = {spec.dim:,} parameters take {_size(needed)} of memory"
     if needed > free:
         fitting = free // max(1, zoo_bytes(1, spec))
-        fewer = f"at most {fitting:,} checkpoints" if fitting > 1 else "fewer checkpoints"
+        fewer = f"at most {fitting:,} {what}" if fitting > 1 else f"fewer {what}"
         raise ZooError(text, expected=f"at most the {_size(free)} that are free here",
                        remedy=f"take {fewer}, or select fewer tensors")  # fmt: skip
     if needed > WORTH_SAYING:
