@@ -125,6 +125,11 @@ def short(value: object) -> str:
     return text if len(text) <= 40 else f"{text[:40]}..."
 
 
+def visible(text: str) -> str:
+    """A text without characters that a terminal would obey instead of showing: ``\\x1b`` for an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _finite(value: object) -> bool:
     """Whether it is a number, and not infinite or NaN; an integer may be larger than any float."""
     return isinstance(value, Integral) or (isinstance(value, Real) and math.isfinite(value))

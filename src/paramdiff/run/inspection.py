@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
-from paramdiff.errors import ConfigError, ParamdiffError
+from paramdiff.errors import ConfigError, ParamdiffError, visible
 from paramdiff.progress import say
 from paramdiff.run.config import build, register
 from paramdiff.run.launch import composed
+from paramdiff.run.sheet import Sheet, make_console
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.tasks import KINDS, make_task
 from paramdiff.tasks.base import Task
@@ -134,30 +134,34 @@ def _without_kind(settings: Any) -> Any:
 
 def show(facts: Inspection, path: str, metric: str) -> None:
     """Print an inspection for a person: tables, then advice."""
-    console = Console(highlight=False)
+    console = make_console()
     size = f"K = {facts.k} checkpoints, D = {facts.dim} parameters, select = {facts.select!r}"
-    console.print(f"[bold]{path}[/]: {size}", soft_wrap=True)
-    console.print(_tensors(facts))
+    console.print(
+        Text(visible(path), style="bold").append(visible(f": {size}"), style="not bold"), soft_wrap=True
+    )
+    _tensors(facts).print(console)
     for line in _lines(facts, metric):
-        console.print(line, soft_wrap=True)
+        console.print(Text(visible(line)), soft_wrap=True)
     console.print("[bold]What to expect[/]")
     for sentence in facts.advice:
-        console.print(f"  - {sentence}", soft_wrap=True)
+        console.print(Text(visible(f"  - {sentence}")), soft_wrap=True)
 
 
 TENSORS_SHOWN = 12
 
 
-def _tensors(facts: Inspection) -> Table:
-    table = Table(header_style="bold")
-    for name in ("tensor", "shape", "dtype"):
-        table.add_column(name)
-    table.add_column("variation between checkpoints", justify="right")
-    for tensor in facts.tensors[:TENSORS_SHOWN]:
-        table.add_row(tensor.name, str(tensor.shape), tensor.dtype, f"{tensor.relative_std:.2%} of its size")
-    if len(facts.tensors) > TENSORS_SHOWN:
-        table.add_row(f"... and {len(facts.tensors) - TENSORS_SHOWN} more", "", "", "")
-    return table
+def _tensors(facts: Inspection) -> Sheet:
+    left = len(facts.tensors) - TENSORS_SHOWN
+    rows = [
+        [tensor.name, str(tensor.shape), tensor.dtype, f"{tensor.relative_std:.2%} of its size"]
+        for tensor in facts.tensors[:TENSORS_SHOWN]
+    ]
+    more = [[f"... and {left} more", "", "", ""]] if left > 0 else []
+    return Sheet(
+        title="",
+        headings=["tensor", "shape", "dtype", "variation between checkpoints"],
+        rows=[*rows, *more],
+    )
 
 
 def _lines(facts: Inspection, metric: str) -> list[str]:
