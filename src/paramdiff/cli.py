@@ -16,6 +16,7 @@ from pathlib import Path
 
 from paramdiff import __version__, ranks
 from paramdiff.errors import ParamdiffError, ParamdiffWarning, near
+from paramdiff.printing import line
 
 STAGES = {
     "run": "the main job: all of the following stages, in order",
@@ -199,8 +200,7 @@ def _open_streams() -> None:
 
 def _complain(text: str) -> None:
     if ranks.speaks():
-        visible = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-        print(f"paramdiff: {visible}", file=sys.stderr, flush=True)
+        print(f"paramdiff: {line(text)}", file=sys.stderr, flush=True)
 
 
 def _dispatch(command: str, rest: list[str]) -> int:

@@ -10,7 +10,7 @@ import operator
 from collections.abc import Iterable
 from numbers import Integral, Real
 
-from paramdiff.printing import plain
+from paramdiff.printing import line
 
 
 class ParamdiffError(Exception):
@@ -31,7 +31,7 @@ class ParamdiffError(Exception):
             parts.append(f"expected {expected}")
         if remedy:
             parts.append(remedy)
-        super().__init__("; ".join(" ".join(plain(part).split()) for part in parts))
+        super().__init__("; ".join(map(line, parts)))
 
 
 class ConfigError(ParamdiffError):

@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
 from torch import nn
 
 from paramdiff.errors import ConfigError, ParamdiffError
 from paramdiff.progress import say
 from paramdiff.run.config import build
 from paramdiff.run.launch import composed
+from paramdiff.run.sheet import Sheet
 from paramdiff.run.terminal import Terminal, bold
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.tasks import make_task
@@ -173,7 +173,7 @@ def show(facts: Inspection, path: str, metric: str) -> None:
     console = Terminal()
     size = f"K = {facts.k} checkpoints, D = {facts.dim} parameters, select = {facts.select!r}"
     console.print(bold(path, f": {size}"), soft_wrap=True)
-    console.print(_tensors(facts))
+    _tensors(facts).print(console)
     for line in _lines(facts, metric):
         console.print(line, soft_wrap=True)
     console.print("What to expect", style="bold")
@@ -184,16 +184,18 @@ def show(facts: Inspection, path: str, metric: str) -> None:
 TENSORS_SHOWN = 12
 
 
-def _tensors(facts: Inspection) -> Table:
-    table = Table(header_style="bold")
-    for name in ("tensor", "shape", "dtype"):
-        table.add_column(name)
-    table.add_column("variation between checkpoints", justify="right")
-    for tensor in facts.tensors[:TENSORS_SHOWN]:
-        table.add_row(tensor.name, str(tensor.shape), tensor.dtype, f"{tensor.relative_std:.2%} of its size")
-    if len(facts.tensors) > TENSORS_SHOWN:
-        table.add_row(f"... and {len(facts.tensors) - TENSORS_SHOWN} more", "", "", "")
-    return table
+def _tensors(facts: Inspection) -> Sheet:
+    left = len(facts.tensors) - TENSORS_SHOWN
+    rows = [
+        [tensor.name, str(tensor.shape), tensor.dtype, f"{tensor.relative_std:.2%} of its size"]
+        for tensor in facts.tensors[:TENSORS_SHOWN]
+    ]
+    more = [[f"... and {left} more", "", "", ""]] if left > 0 else []
+    return Sheet(
+        title="",
+        headings=["tensor", "shape", "dtype", "variation between checkpoints"],
+        rows=[*rows, *more],
+    )
 
 
 def _lines(facts: Inspection, metric: str) -> list[str]:
