@@ -21,6 +21,7 @@ from paramdiff.tasks.classification import ImageClassification, ImageTask
 from paramdiff.tasks.images import ImageData
 from paramdiff.tasks.sources import ImageSource
 from paramdiff.training import Training
+from paramdiff.zoo.inspecting import inspect
 from paramdiff.zoo.reading import load_weights
 from paramdiff.zoo.zoo import Zoo
 
@@ -170,7 +171,7 @@ def test_processes_that_are_killed_end_with_the_same_bits(tmp_path: Path):
 
 @pytest.mark.usefixtures("two_threads")
 def test_a_seed_that_explodes_is_named(tmp_path: Path):
-    wild = replace(SEEDS, train=TrainingConfig(optimizer="sgd", lr=1e30, epochs=2))
+    wild = replace(SEEDS, train=TrainingConfig(optimizer="sgd", lr=1e6, epochs=2))
     with pytest.raises(NumericalError, match=r"^seed \d: .*lower the learning rate"):
         wild.collect(task(), tmp_path)
 
@@ -190,6 +191,24 @@ def test_members_have_classes_of_accuracy(way: Way, tmp_path: Path):
     zoo.save(tmp_path / "zoo")
     imported = Import(str(tmp_path / "zoo"), k=2).collect(task(), tmp_path / "unused")
     assert sorted(r.accuracy_class for r in imported.records)[-1] == 3  # among the two that were kept
+
+
+@pytest.mark.parametrize("way", [SUBSET, SEEDS], ids=["subset", "seeds"])
+def test_barely_trained_members_are_told(way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    said: list[str] = []
+    monkeypatch.setattr("paramdiff.collect.base.say", said.append)
+    short = TrainingConfig(epochs=1, lr=1e-9)
+    idle = replace(way, lr=1e-9, pretrain=short) if isinstance(way, Subset) else replace(way, train=short)
+    zoo = idle.collect(task(batch_size=50), tmp_path / "state")
+    assert zoo.about["training"] == {"epochs": 1, "updates_per_epoch": 2, "updates": 2, "items": 64}
+    assert said[0] == "  2 updates a training: 1 epochs of 2 over 64 items"
+    assert "near chance on the training data after 2 updates (mean accuracy" in said[1]
+    assert inspect(zoo).advice[0].startswith("The originals themselves are near chance")
+    zoo.save(tmp_path / "zoo")
+    again = Import(str(tmp_path / "zoo")).collect(task(), tmp_path / "unused")
+    assert again.about["near_chance"] == zoo.about["near_chance"] and len(said) == 3
+    trained = replace(SUBSET, pretrain=LONGER).collect(task(), tmp_path / "longer")
+    assert "near_chance" not in trained.about and len(said) == 4
 
 
 def load_tensors_of(path: Path) -> dict[str, Tensor]:
@@ -309,11 +328,13 @@ def test_importing_a_zoo_of_another_network(tmp_path: Path):
 
 
 def test_a_training_that_explodes_is_named(tmp_path: Path):
-    wild = replace(SUBSET, pretrain=TrainingConfig(optimizer="sgd", lr=1e30, epochs=2))
+    wild = replace(SUBSET, optimizer="sgd", pretrain=TrainingConfig(optimizer="sgd", epochs=2))
+    wild.pretrain.lr = 1e30  # more than the settings would take
     with pytest.raises(NumericalError, match=r"pretrain.*lower the learning rate"):
         wild.collect(task(), tmp_path / "a")
     with pytest.raises(NumericalError, match=r"collect.*lower the learning rate"):
-        replace(SUBSET, optimizer="sgd", lr=1e38).collect(task(), tmp_path / "b")
+        wild.pretrain.lr, wild.lr = 1e-3, 1e38
+        wild.collect(task(), tmp_path / "b")
 
 
 def test_selections_that_cannot_be_collected(tmp_path: Path):

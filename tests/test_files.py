@@ -34,7 +34,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path):
 def test_a_folder_is_replaced_only_at_the_end(tmp_path: Path):
     target = tmp_path / "zoo"
     for text in ("first", "second"):
-        with writing(target) as partial:
+        with writing(target, lambda path: None) as partial:
             partial.mkdir()
             (partial / "x").write_text(text)
             if text == "second":

@@ -148,7 +148,7 @@ def test_long_vectors_are_cut_and_learnt(kind: str):
 def test_settings_are_checked():
     for wrong, text in [
         ({"strides": [4]}, "strides: 1 strides for 2 channels; expected one stride per layer"),
-        ({"channels": []}, "channels: 0 is out of range"),
+        ({"channels": []}, "channels: 0 values; expected 1 to 32"),
         ({"codec": "linear"}, "codec: 'linear' is not known; expected one of conv, fc"),
         ({"norm": "layer"}, "norm: 'layer' is not known"),
         ({"chunk": -1}, "chunk: -1 is out of range"),

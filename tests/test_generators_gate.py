@@ -5,13 +5,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from paramdiff.chance import Chance
 from paramdiff.errors import ConfigError, ZooError
 from paramdiff.generators import Generator, make
 from paramdiff.generators.diffusion import LatentDiffusion
 from paramdiff.generators.gate import MOST_HELD, Gate, explained_variance, split
 from toy_zoos import QUICK, curve, scattered, toy_zoo
 
-KEYS = {"passed", "held_out", "members", "reconstructed", "loss", "tolerance", "explained_variance",
+KEYS = {"passed", "void", "held_out", "members", "reconstructed", "loss", "tolerance", "explained_variance",
         "explained_variance_train", "why"}  # fmt: skip
 
 
@@ -53,6 +54,21 @@ def test_scores_decide_where_there_is_a_probe():
     bad = measure(lambda x: x * 0.9, probe)
     assert not bad.passed and bad.loss == pytest.approx(0.19 * bad.members)
     assert "and score" in bad.why and "the network is sensitive to what is lost; raise components" in bad.why
+
+
+def test_passing_says_nothing_where_members_are_near_chance():
+    class Known:
+        chance = Chance(0.5, 245)
+
+        def __call__(self, x: Tensor) -> Tensor:
+            return torch.full((len(x),), self.score)
+
+    probe = Known()
+    for probe.score, void, word in ((0.51, True, "says nothing"), (0.9, False, "passed")):
+        gate = measure(lambda x: x, probe)
+        assert gate.passed and (gate.void, gate.outcome, gate.to_json()["void"]) == (void, word, void)
+        assert ("which is near chance (0.5): nothing was learnt" in gate.why) == void
+    assert not measure(lambda x: x, lambda x: torch.full((len(x),), 0.5)).void, "nobody knows chance"
 
 
 def test_a_score_that_is_not_finite_fails_and_is_json():

@@ -95,10 +95,10 @@ def test_latents_are_standardised_whatever_their_size(monkeypatch: pytest.Monkey
 
 
 def test_nan_while_fitting_names_the_training():
-    with pytest.raises(NumericalError, match="autoencoder: the loss is nan at step"):
-        quick(autoencoder_lr=1e30, autoencoder_steps=60).fit(toy_zoo(curve(12, 33)))
+    with pytest.raises(NumericalError, match="autoencoder: the loss is (nan|inf) at step"):
+        quick(autoencoder_lr=1e6, autoencoder_steps=60).fit(toy_zoo(curve(12, 33)))
     with pytest.raises(NumericalError, match="denoiser: the loss is (nan|inf) at step"):
-        quick(lr=1e30, steps=60).fit(toy_zoo(curve(12, 33)))
+        quick(lr=1e6, steps=60).fit(toy_zoo(curve(12, 33)))
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ SOURCE = Path(__file__).parents[1] / "src" / "paramdiff"
 LAYERS = [
     {"printing"},
     {"errors"},
-    {"ranks"},
-    {"progress", "seeds", "files", "devices", "mistakes", "thinning", "regular"},
+    {"ranks", "ranges"},
+    {"replacing", "typed"},
+    {"progress", "seeds", "files", "devices", "mistakes", "chance", "thinning", "regular"},
     {"training"},
     {"networks"},
     {"parameters"},

@@ -12,7 +12,7 @@ from paramdiff.networks.recalibration import recalibrate
 from paramdiff.run.config import build
 from paramdiff.run.launch import composed
 from paramdiff.run.pipeline import Pipeline
-from paramdiff.run.table import summary_table
+from paramdiff.run.table import recalibrated_on, summary_sheet
 from paramdiff.scoring.batches import evened, random_subset
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.study.comparison import Scored
@@ -108,10 +108,10 @@ def test_networks_on_the_way_to_a_sample_are_recalibrated_too(finished: Path):
 
 
 def test_people_are_told(finished: Path):
-    table = summary_table(read_json(finished / "results.json"))
-    assert "before" in [column.header for column in table.columns]
-    assert table.caption == "before: mean before running statistics were measured on 300 training items"
-    cells = list(next(column for column in table.columns if column.header == "before").cells)
+    results = read_json(finished / "results.json")
+    sheet = summary_sheet(results)
+    assert recalibrated_on(results).endswith("were measured on 300 training items")
+    cells = [row[sheet.headings.index("before")] for row in sheet.rows]
     assert cells[0] == "-" and all(float(cell) > 0 for cell in cells[1:])
     assert "mean before<br>recalibration" in (finished / "report.html").read_text()
 

@@ -10,10 +10,10 @@ from torch import nn
 
 from paramdiff.errors import ConfigError, TaskError
 from paramdiff.seeds import seeded
-from paramdiff.tasks import CONFIGS, KINDS, lookup, make_task
+from paramdiff.tasks import CONFIGS, lookup, make_task
 from paramdiff.tasks.augment import Augment
 from paramdiff.tasks.catalogue import GROUP, OwnTask
-from paramdiff.tasks.classification import ImageClassification, ImageTask
+from paramdiff.tasks.classification import ImageClassification, Images, ImageTask
 from paramdiff.tasks.images import ImageData
 from paramdiff.tasks.sets import READY
 from paramdiff.tasks.sources import ImageSource
@@ -117,6 +117,14 @@ def test_ready_sets_are_tasks_before_they_are_read():
         assert task.model()(torch.zeros(2, 3, 32, 32)).shape == (2, 100)
 
 
+def test_chance_is_the_share_of_the_most_frequent_class():
+    train, test = tiny()
+    uneven = replace(test, labels=torch.zeros_like(test.labels))
+    task = ImageClassification(replace(SOURCE, load=lambda: (train, uneven)), ImageTask())
+    assert task.chance == pytest.approx(1 / 3) and task.chance_on("test") == 1
+    assert task.chance_on("train") == pytest.approx(1 / 3)
+
+
 def test_digits_task():
     task = make_task("digits")
     assert (task.name, task.metric, task.higher_is_better, task.chance) == ("digits", "accuracy", True, 0.1)
@@ -215,7 +223,7 @@ def test_settings_are_structured_configurations():
 
     for name, kind in CONFIGS.items():
         node = OmegaConf.structured(kind)
-        assert OmegaConf.get_type(node).__name__ in KINDS
+        assert OmegaConf.get_type(node) in (ImageTask, Images, OwnTask)
         if name in READY:
             assert OmegaConf.to_object(node) == kind and kind.augment == READY[name].augment
     with pytest.raises(MissingMandatoryValue, match="data"):

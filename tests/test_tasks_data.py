@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from paramdiff.errors import ConfigError, TaskError
 from paramdiff.tasks.base import Data
-from paramdiff.tasks.data import as_data, move, ready
+from paramdiff.tasks.data import as_data, epoch_order, epoch_steps, move, ready
 
 
 def numbers(n: int = 10) -> TensorDataset:
@@ -26,7 +26,7 @@ class Noisy(Dataset):
 def test_a_dataset_becomes_data():
     data = as_data(numbers(), batch_size=4)
     assert isinstance(data, Data)
-    assert (len(data), data.steps) == (10, 2)
+    assert (len(data), data.steps) == (10, 3)
     batches = list(data.batches())
     assert all(isinstance(batch, tuple) for batch in batches)
     assert torch.cat([y for _, y in batches]).tolist() == list(range(10))
@@ -42,6 +42,25 @@ def test_shuffling_follows_from_the_seed():
     order = [torch.cat([y for _, y in data.shuffled(seed)]).tolist() for seed in (0, 0, 1)]
     assert order[0] == order[1] != order[2]
     assert sorted(order[2]) == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("n", "size", "expected"),
+    [
+        (245, 128, [123, 122]),
+        (129, 128, [65, 64]),
+        (10, 4, [4, 3, 3]),
+        (5, 2, [3, 2]),
+        (3, 8, [3]),
+        (1, 4, [1]),
+        (3, 1, [1, 1, 1]),
+    ],
+)
+def test_an_epoch_has_every_item_once_and_no_batch_of_one(n: int, size: int, expected: list[int]):
+    """245 images in batches of 128 used to be one update an epoch, with 117 images left out."""
+    batches = epoch_order(n, size, seed=0)
+    assert [len(batch) for batch in batches] == expected
+    assert sorted(torch.cat(batches).tolist()) == list(range(n)) and len(batches) == epoch_steps(n, size)
 
 
 def test_random_transforms_repeat_and_leave_the_global_generator_alone():

@@ -268,7 +268,7 @@ def test_weights_that_cannot_be_had(name: str, monkeypatch: pytest.MonkeyPatch):
         ("mlp", {"hiden": [3]}, r"^model_options.hiden: mlp has no such option; did you mean hidden$"),
         ("mlp", {"hidden": [0]}, r"^model_options.hidden: 0 is out of range; expected at least 1$"),
         ("mlp", {"hidden": 3}, r"^model_options: {'hidden': 3} do not fit mlp"),
-        ("convnet", {"channels": []}, r"^model_options.channels: 0 is out of range; expected at least 1$"),
+        ("convnet", {"channels": []}, r"^model_options.channels: 0 values; expected 1 to 100$"),
         ("hyper_cnn", {"activation": "tan"}, r"^model_options.activation: 'tan' is not known; .* mean tanh$"),
         (
             "cifar_resnet20",

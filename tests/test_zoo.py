@@ -89,7 +89,9 @@ def test_damaged_zoos_are_named(tmp_path):
     with pytest.raises(ZooError, match="has zoo schema 99; expected 1"):
         Zoo.load(folder)
     (folder / "manifest.json").write_text(json.dumps({"schema": 1}))
-    with pytest.raises(ZooError, match=r"is a damaged zoo \(KeyError: 'spec'\); collect or import it again"):
+    with pytest.raises(
+        ZooError, match=r"is a damaged zoo \(.*about is missing, .*or collect or import it again"
+    ):
         Zoo.load(folder)
     (folder / "manifest.json").write_text(json.dumps(manifest | {"records": manifest["records"][:2]}))
     with pytest.raises(ZooError, match="2 records of 6 members"):

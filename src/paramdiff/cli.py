@@ -6,13 +6,17 @@ what it is about to do while torch is still loading.
 
 import glob
 import os
+import select
 import sys
+import traceback
+import warnings
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack, redirect_stdout, suppress
 from pathlib import Path
 
 from paramdiff import __version__, ranks
-from paramdiff.errors import DiskError, ParamdiffError, near
+from paramdiff.errors import ParamdiffError, ParamdiffWarning, near
+from paramdiff.printing import line
 
 STAGES = {
     "run": "the main job: all of the following stages, in order",
@@ -38,6 +42,8 @@ examples:
   paramdiff run experiment=digits_full zoo.k=100   another experiment, another setting
   paramdiff run -m generator.latent_noise=0,0.1,1  a sweep: one run folder each
   paramdiff inspect path/to/checkpoints            before any training
+
+  eval "$(paramdiff -sc install=bash)"             completion of commands and keys; zsh, fish likewise
 
 A run is a folder (runs/<experiment>, or run_dir=PATH). Killed anywhere, the same command goes on.
 `paramdiff COMMAND --help` says more.
@@ -105,11 +111,20 @@ LONELY = (
 )
 
 
+COMPLETION = {"-sc", "--shell-completion"}
+
+TRACEBACK = "PARAMDIFF_TRACEBACK"
+"""Set in the environment, it shows where an unexpected error came from."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code: 0 done, 2 a user's mistake, 1 anything else."""
+    """Entry point; returns the exit code: 0 done, 2 a user's mistake, 130 stopped by Ctrl-C, 1 anything else."""
+    _open_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     command, rest = (words[0], words[1:]) if words else ("--help", [])
     with ExitStack() as muted:
+        muted.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore", ParamdiffWarning)  # runs say it in their notes
         if not ranks.speaks():
             muted.enter_context(redirect_stdout(muted.enter_context(Path(os.devnull).open("w"))))
         code = _answer(command, rest)
@@ -120,24 +135,72 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _answer(command: str, rest: list[str]) -> int:
     """Do what was asked, or say in one line why not; returns the exit code."""
     try:
-        return _dispatch(command, rest)
+        code = _dispatch(command, rest)
+        sys.stdout.flush()  # here, where a reader that has gone is expected
+        return code
     except ParamdiffError as error:
         _complain(f"error: {error}")
         return error.exit_code
-    except PermissionError as error:
-        _complain(f"error: {error.filename}: {error.strerror}; check the permissions")
-        return DiskError.exit_code
     except KeyboardInterrupt:
         _complain("stopped; the same command goes on from here")
         return 130
-    except BrokenPipeError:  # the reader of our output has gone, as in `paramdiff inspect zoo | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:
+        return _unheard()
+    except SystemExit as error:  # Hydra's parser, or somebody's own task
+        return _exit_code(error)
+    except BaseException as error:
+        _complain(f"error: {_unexpected(error)}")
+        return 1
+
+
+def _unexpected(error: BaseException) -> str:
+    """What nobody thought of, in one line; the whole traceback for those who ask for it."""
+    if os.environ.get(TRACEBACK):
+        traceback.print_exception(error)
+    text = " ".join(str(error).split())[:300]
+    if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text:
+        return f"the memory does not suffice ({text or 'MemoryError'}); lower n, zoo.k or a batch size"
+    if isinstance(error, RecursionError):
+        return "something is nested too deeply, or in itself, in a file or in the settings"
+    if isinstance(error, OSError) and error.strerror:
+        remedy = "; check the permissions" if isinstance(error, PermissionError) else ""
+        return f"{error.filename or 'input or output'}: {error.strerror}{remedy}"
+    return f"{type(error).__name__}: {text}; {TRACEBACK}=1 shows where, please report it"
+
+
+def _exit_code(error: SystemExit) -> int:
+    if isinstance(error.code, str):
+        _complain(error.code)
+    return error.code if error.code in (0, 2) and error.code is not None else int(error.code is not None)
+
+
+def _unheard() -> int:
+    """The reader of our output has gone, as in `paramdiff inspect zoo | head -1`: nobody is told anything any more.
+
+    That is no failure where the output was the result. Who stopped listening to messages has stopped a run.
+    """
+    listening = select.poll()
+    listening.register(sys.stderr.fileno(), 0)  # no events: only whether its reader has gone
+    code = 1 if listening.poll(0) else 0
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return code
+
+
+def _open_streams() -> None:
+    """Streams that were closed by the caller swallow what is written, and no character is too odd for the others."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (for good)
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _complain(text: str) -> None:
     if ranks.speaks():
-        print(f"paramdiff: {text}", file=sys.stderr, flush=True)
+        print(f"paramdiff: {line(text)}", file=sys.stderr, flush=True)
 
 
 def _dispatch(command: str, rest: list[str]) -> int:
@@ -147,6 +210,10 @@ def _dispatch(command: str, rest: list[str]) -> int:
     if command in ("-V", "--version"):
         print(f"paramdiff {__version__}")
         return 0
+    if command in COMPLETION:
+        from paramdiff.run.completion import complete
+
+        return complete(rest, [*STAGES, "inspect"])
     commands: dict[str, Callable[[], int]] = {name: lambda: _run(command, rest) for name in STAGES}
     commands["inspect"] = lambda: _inspect(rest)
     if command not in commands:
@@ -154,6 +221,8 @@ def _dispatch(command: str, rest: list[str]) -> int:
     if {"-h", "--help"} & set(rest):
         print(_help(command))
         return 0
+    if COMPLETION & set(rest):  # Hydra's own way to write it
+        return _dispatch("-sc", [word for word in rest if word not in COMPLETION])
     return commands[command]()
 
 
@@ -189,7 +258,6 @@ def _run(command: str, rest: list[str]) -> int:
 
     if ranks.launched_in_vain():
         _complain(LONELY)
-    _find_own_code()
     with ranks.together():
         return launch(command, rest)
 
@@ -199,15 +267,7 @@ def _inspect(rest: list[str]) -> int:
         return 0
     from paramdiff.run.inspection import inspect_command
 
-    _find_own_code()
     return inspect_command(rest)
-
-
-def _find_own_code() -> None:
-    """Let ``package.module:attr`` name modules of the current folder, as ``python -m`` does."""
-    here = str(Path.cwd())
-    if not {"", here} & set(sys.path):
-        sys.path.insert(0, here)
 
 
 if __name__ == "__main__":

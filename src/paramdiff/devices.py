@@ -1,15 +1,18 @@
 """Where tensors live: one word in the configuration, one ``torch.device`` in the code."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from paramdiff.errors import ConfigError
 from paramdiff.ranks import launched
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def choose_device(word: str = "auto") -> torch.device:
@@ -101,3 +104,43 @@ def suitable_threads(parameters: int, few: int = SMALL) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def require_room(key: str, wanted: float, what: str) -> None:
+    """Refuse what would not fit, before it is begun: the system would end the process in the middle of it.
+
+    Args:
+        key: the setting that asks for it.
+        wanted: bytes.
+
+    Raises:
+        ConfigError: more than there is.
+    """
+    there = host_bytes()
+    if wanted > there:
+        raise ConfigError(
+            key, f"{what} take {wanted / 1e9:,.1f} GB", expected=f"at most the {there / 1e9:,.1f} GB that are free",
+            remedy="lower it",
+        )  # fmt: skip
+
+
+ROOM_TO_TRAIN = 4
+"""Copies of a network's parameters that its training holds: themselves, gradients and Adam's two moments."""
+
+
+def made_if_fits(key: str, build: Callable[[], Module]) -> Module:
+    """``build()``, unless training the network would take more memory than there is.
+
+    The network is first made on torch's meta device, where tensors have shapes and no values. What cannot be made
+    there is built without being measured.
+
+    Raises:
+        ConfigError: naming ``key``.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            wanted = sum(tensor.nbytes for tensor in build().state_dict().values())
+    except Exception:  # whatever a constructor minds about tensors without values; if it was something else,
+        wanted = 0  # it is raised again below
+    require_room(key, ROOM_TO_TRAIN * wanted, "a network of this size and its training")
+    return build()

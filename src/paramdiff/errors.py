@@ -5,9 +5,12 @@ prints that line and exits with ``exit_code``: 2 for a user's mistake, 1 for any
 """
 
 import difflib
+import math
+import operator
 from collections.abc import Iterable
+from numbers import Integral, Real
 
-from paramdiff.printing import plain
+from paramdiff.printing import line
 
 
 class ParamdiffError(Exception):
@@ -28,7 +31,7 @@ class ParamdiffError(Exception):
             parts.append(f"expected {expected}")
         if remedy:
             parts.append(remedy)
-        super().__init__("; ".join(" ".join(plain(part).split()) for part in parts))
+        super().__init__("; ".join(map(line, parts)))
 
 
 class ConfigError(ParamdiffError):
@@ -80,6 +83,14 @@ class NumericalError(ParamdiffError):
     exit_code = 1
 
 
+class ParamdiffWarning(UserWarning):
+    """Base of what is said to users of the library who may have missed it; the command line says it in its own way."""
+
+
+class FrozenRestWarning(ParamdiffWarning):
+    """Members of a zoo are not the networks they came from: these differ outside the selection."""
+
+
 def near(word: str, known: Iterable[str], n: int = 3) -> str:
     """A remedy that lists the closest known names: ``did you mean a, b``; else some of the known ones."""
     known = [str(name) for name in known]
@@ -88,6 +99,10 @@ def near(word: str, known: Iterable[str], n: int = 3) -> str:
         return f"did you mean {', '.join(close)}"
     more = f", ... ({len(known)} in all)" if len(known) > 12 else ""
     return f"choose from {', '.join(known[:12])}{more}"
+
+
+GENEROUS = 1000
+"""Bounds from here on only refuse what cannot be meant: whoever typed -1 is not told of them."""
 
 
 def check_range(
@@ -99,17 +114,35 @@ def check_range(
     above: float | None = None,
     below: float | None = None,
 ) -> None:
-    """Raise :class:`ConfigError` naming ``key`` unless ``value`` lies in the stated range."""
+    """Raise :class:`ConfigError` naming ``key`` unless ``value`` is finite and lies in the stated range."""
     bounds = [
-        (least, "at least", lambda bound: value >= bound),
-        (above, "more than", lambda bound: value > bound),
-        (most, "at most", lambda bound: value <= bound),
-        (below, "less than", lambda bound: value < bound),
+        (least, "at least", operator.ge),
+        (above, "more than", operator.gt),
+        (most, "at most", operator.le),
+        (below, "less than", operator.lt),
     ]
     stated = [(bound, word, holds) for bound, word, holds in bounds if bound is not None]
-    if not all(holds(bound) for bound, _, holds in stated):
-        wanted = " and ".join(f"{word} {bound:g}" for bound, word, _ in stated)
-        raise ConfigError(key, f"{value!r} is out of range", expected=wanted)
+    missed = [bound for bound, _, holds in stated if not (_finite(value) and holds(value, bound))]
+    if missed or not _finite(value):
+        told = [(bound, word) for bound, word, _ in stated if bound in missed or abs(bound) < GENEROUS]
+        wanted = " and ".join(f"{word} {_plain(bound)}" for bound, word in told)
+        raise ConfigError(key, f"{short(value)} is out of range", expected=wanted or "a finite number")
+
+
+def short(value: object) -> str:
+    """A value as Python writes it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
+
+
+def _finite(value: object) -> bool:
+    """Whether it is a number, and not infinite or NaN; an integer may be larger than any float."""
+    return isinstance(value, Integral) or (isinstance(value, Real) and math.isfinite(value))
+
+
+def _plain(bound: float) -> str:
+    """``1,000,000`` rather than ``1e+06``."""
+    return f"{bound:,.0f}" if float(bound).is_integer() else f"{bound:g}"
 
 
 def check_choice(key: str, value: str, choices: Iterable[str]) -> None:

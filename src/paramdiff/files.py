@@ -1,17 +1,20 @@
-"""Reading and writing without losing anything: a temporary name first, then a rename.
+"""Reading and writing of files and of whole folders, each with its errors in words.
+
+How something takes its name without anything being lost is in :mod:`paramdiff.replacing`. JSON that is read has a
+limited size and depth; what types it holds is checked by :mod:`paramdiff.typed`.
 
 Tensors are stored as safetensors only. A nested training state (modules, optimiser, counters) is
 one safetensors file whose tensors carry slash-separated paths and whose header carries the rest
 as JSON, so that resuming never unpickles.
 """
 
-import errno
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,42 +23,121 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from paramdiff.errors import CheckpointError, DiskError
+from paramdiff.errors import CheckpointError, ParamdiffError
+from paramdiff.replacing import LEFT, default_mode, disk_error, nothing_there, settle, writing
+
+__all__ = ["disk_error", "settle", "writing"]  # also of this module
 
 State = dict[str, Any]
 
+JSON_BYTES = 1 << 26
+"""Of a JSON file at most: the manifest of a zoo of 300,000 members."""
 
-@contextmanager
-def writing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` (file or folder) that takes its name when all went well.
+JSON_DEPTH = 64
+"""Levels of nesting at most; ours have fewer than ten."""
 
-    Raises:
-        DiskError: the disk is full or not writable; ``path`` is as it was.
+ABOUT = "paramdiff"
+"""Key of a safetensors header under which a file says, as JSON, what it is. (Several keys have no fixed order.)"""
+
+LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
+"""Files that systems leave in folders that somebody has looked at."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A kind of folder that is written as a whole, and how it is told from anybody else's.
+
+    Attributes:
+        what: e.g. ``saved zoo``; its tensor files say so in their headers.
+        marker: the JSON file that says it.
+        keys: which that file has at least.
+        parts: names of the other files.
+        error: raised where something else is in the way.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        _replace(partial, path)
-    except OSError as error:
-        raise disk_error(error, path) from error
-    except SafetensorError as error:  # safetensors reports a failed write with its own type
-        full = errno.ENOSPC if "No space left" in str(error) else 0
-        raise disk_error(OSError(full, str(error)), path) from error
-    finally:
-        _remove(partial)
+
+    what: str
+    marker: str
+    keys: Collection[str]
+    parts: Collection[str]
+    error: type[ParamdiffError]
+
+    @contextmanager
+    def writing(self, folder: Path | str) -> Iterator[Path]:
+        """A temporary folder that takes the place of ``folder``; a link is followed, what it leads to is replaced.
+
+        Raises:
+            ParamdiffError: ``folder`` is neither new nor empty nor one of this kind with nothing else in it.
+            DiskError: as :func:`paramdiff.replacing.writing`.
+        """
+        folder = Path(folder).expanduser()
+        folder = folder.resolve() if folder.is_symlink() else folder
+        settle(folder.parent)
+        self.require_replaceable(folder)
+        with writing(folder, self.require_replaceable) as partial:
+            partial.mkdir()
+            yield partial
+
+    def require_replaceable(self, folder: Path) -> None:
+        """Raise unless ``folder`` may be removed for another of this kind."""
+        if not folder.exists():
+            return
+        if not folder.is_dir():
+            raise self._refused(f"{folder} is a file")
+        ours = {self.marker, *self.parts, *LITTER}
+        names = sorted(p.name for p in folder.iterdir() if not LEFT.fullmatch(p.name))
+        strange = [name for name in names if name not in ours or (folder / name).is_dir()]
+        if strange:
+            more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
+            raise self._refused(f"{folder} holds {strange[0]}{more}, and saving would remove it")
+        if set(names) - set(LITTER) and not self.marks(folder):
+            raise self._refused(f"{folder} is not empty and no {self.what}")
+
+    def _refused(self, came: str) -> ParamdiffError:
+        return self.error(
+            came,
+            expected=f"a new or empty folder, or a {self.what} to replace",
+            remedy="choose another folder",
+        )
+
+    def marks(self, folder: Path) -> bool:
+        """Whether a folder is of this kind, be it damaged: its marker says so, or a tensor file does."""
+        with suppress(ParamdiffError):
+            found = read_json(folder / self.marker)
+            if isinstance(found, dict) and set(self.keys) <= found.keys():
+                return True
+        return any(self._says(folder / name) for name in self.parts)
+
+    def _says(self, file: Path) -> bool:
+        try:
+            return json.loads(load_metadata(file)[ABOUT])["what"].startswith(self.what)
+        except (ParamdiffError, KeyError, TypeError, ValueError, AttributeError):
+            return False
+
+    def says(self, part: str) -> str:
+        """What one of its tensor files says that it is."""
+        return f"{self.what}: {part}"
 
 
-def copy(source: Path, path: Path) -> None:
+def about(what: str, **more: Any) -> dict[str, str]:
+    """Metadata for a safetensors file: what it is, and what is needed to read it alone."""
+    return {ABOUT: json.dumps({"what": what, **more}, allow_nan=False)}
+
+
+def copy(source: Path, path: Path, kinds: Collection[Whole] = ()) -> None:
     """A file or folder under another name, in no more room where the file system has links.
 
     Files here are only ever replaced, never changed, so links are safe.
 
+    Args:
+        source: a file or folder.
+        path: its new name.
+        kinds: of folders; where the source is of one of them, it may replace another.
+
     Raises:
         DiskError: as :func:`writing`.
     """
-    with writing(path) as partial:
+    own = next((kind for kind in kinds if source.is_dir() and kind.marks(source)), None)
+    with writing(path, own.require_replaceable if own else nothing_there) as partial:
         if source.is_dir():
             shutil.copytree(source, partial, copy_function=_link)
         else:
@@ -69,37 +151,6 @@ def _link(source: Path | str, path: Path | str) -> None:
         shutil.copy2(source, path)
 
 
-def _replace(partial: Path, path: Path) -> None:
-    """Rename over ``path``; a folder that is replaced is moved away first and then removed."""
-    if partial.is_dir() and path.exists():
-        old = path.with_name(f".{path.name}.{os.getpid()}.old")
-        path.rename(old)
-        partial.rename(path)
-        _remove(old)
-    else:
-        partial.replace(path)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def disk_error(error: OSError, path: Path | str) -> DiskError:
-    """What the system refused at ``path``, in words."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskError(
-            f"the disk is full while writing {path}",
-            remedy="free some space and run the same command again: it goes on where it stopped",
-        )
-    return DiskError(
-        f"cannot write {path} ({error.strerror or error})",
-        remedy="check the permissions or choose another run_dir",
-    )
-
-
 def write_text(path: Path, text: str) -> None:
     with writing(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="replace")  # halves of characters cannot be encoded
@@ -109,18 +160,53 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Parse a JSON file.
+def read_json(path: Path | str) -> Any:
+    """Parse a JSON file of at most JSON_BYTES and JSON_DEPTH.
 
     Raises:
-        CheckpointError: the file is missing or is not JSON.
+        CheckpointError: the file is missing, is no file, is too large, is not JSON, or is nested too deeply.
     """
+    path = Path(path)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():  # a folder; or a pipe, which would be waited for
+            raise CheckpointError(f"{path} is no file", expected="a JSON file")
+        with path.open("rb") as file:
+            data = file.read(JSON_BYTES + 1)
+        if len(data) > JSON_BYTES:
+            raise CheckpointError(
+                f"{path} has {path.stat().st_size / 1e6:,.0f} MB",
+                expected=f"at most {JSON_BYTES / 1e6:.0f} MB",
+            )
+        if not data.strip():
+            raise CheckpointError(f"{path} is empty", expected="a JSON file")
+        value = json.loads(data.decode("utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist", expected="a JSON file") from None
-    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, endless digits, endless nesting
+    except RecursionError:
+        raise _too_deep(path) from None
+    except ValueError as error:  # no JSON, no UTF-8, a number of too many digits
         raise CheckpointError(f"{path} is not valid JSON ({error})") from None
+    _require_shallow(value, path)
+    return value
+
+
+def _require_shallow(value: Any, path: Path) -> None:
+    """Raise for what is nested more than JSON_DEPTH: code that walks through it would run out of stack."""
+    level = [value]
+    for _ in range(JSON_DEPTH):
+        inner = [
+            item.values() if isinstance(item, dict) else item
+            for item in level
+            if isinstance(item, (dict, list))
+        ]
+        level = [item for items in inner for item in items]
+        if not level:
+            return
+    raise _too_deep(path)
+
+
+def _too_deep(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path} is nested too deeply", expected=f"at most {JSON_DEPTH} levels")
 
 
 def save_tensors(
@@ -137,6 +223,27 @@ def save_tensors(
         plain[name] = tensor.clone() if shared else tensor
     with writing(path) as partial:
         save_file(plain, partial, metadata=dict(metadata or {}))
+        partial.chmod(default_mode(partial))  # the library writes files that nobody else may read
+
+
+def save_rows(
+    path: Path, name: str, rows: Iterable[Tensor], shape: tuple[int, int], dtype: torch.dtype
+) -> None:
+    """One matrix as safetensors, row by row: it may be larger than the memory. Atomic.
+
+    Raises:
+        ValueError: not as many rows as the shape says, or of another length.
+    """
+    size = shape[0] * shape[1] * dtype.itemsize
+    kind = {torch.float32: "F32", torch.float64: "F64"}[dtype]
+    header = json.dumps({name: {"dtype": kind, "shape": shape, "data_offsets": [0, size]}}).encode()
+    header += b" " * (-len(header) % 8)
+    with writing(path) as partial, partial.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for row in rows:
+            file.write(row.detach().cpu().to(dtype).contiguous().view(torch.uint8).numpy().data)
+        if file.tell() != 8 + len(header) + size:
+            raise ValueError(f"{file.tell() - 8 - len(header)} bytes of rows, not {size}")
 
 
 @contextmanager
@@ -172,17 +279,28 @@ def load_metadata(path: Path) -> dict[str, str]:
         return dict(file.metadata() or {})
 
 
-def save_state(path: Path, state: State) -> None:
+def save_state(path: Path, state: State, what: str = "a state") -> None:
     """Write a nested state of dicts, lists, tensors and JSON scalars as one safetensors file."""
     tensors: dict[str, Tensor] = {}
     skeleton = _strip(state, "", tensors)
-    save_tensors(path, tensors or {"empty": torch.zeros(0)}, {"state": json.dumps(skeleton)})
+    save_tensors(path, tensors or {"empty": torch.zeros(0)}, about(what, state=skeleton))
 
 
 def load_state(path: Path) -> State:
-    """Inverse of :func:`save_state`."""
-    tensors, skeleton = load_tensors(path), json.loads(load_metadata(path)["state"])
-    return _fill(skeleton, tensors)
+    """Inverse of :func:`save_state`.
+
+    Raises:
+        CheckpointError: missing, truncated, or not what :func:`save_state` wrote.
+    """
+    tensors, kept = load_tensors(path), load_metadata(path)
+    try:
+        before = "state" in kept  # as older versions wrote it
+        return _fill(json.loads(kept["state"]) if before else json.loads(kept[ABOUT])["state"], tensors)
+    except (ValueError, TypeError, KeyError, AttributeError, StopIteration, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} is a damaged state ({type(error).__name__})",
+            remedy="remove it: what it is of starts again",
+        ) from None
 
 
 def _strip(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
@@ -208,9 +326,15 @@ def _fill(skeleton: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file, or of the names and hashes of all files in a folder."""
+    """Hash of a file, or of the names and hashes of all files in a folder.
+
+    Raises:
+        CheckpointError: it is neither: a pipe would be waited for, a device read without end.
+    """
     path = Path(path)
     digest = hashlib.sha256()
+    if not (path.is_dir() or path.is_file()):
+        raise CheckpointError(f"{path} is neither a file nor a folder")
     if path.is_dir():
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
             digest.update(f"{file.relative_to(path).as_posix()} {sha256(file)}\n".encode())

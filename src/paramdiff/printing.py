@@ -23,3 +23,8 @@ CONTROLS = {
 def plain(text: str) -> str:
     """Text without anything that a terminal obeys; lines and tabs stay."""
     return text if text.isascii() and text.isprintable() else ESCAPES.sub("", text).translate(CONTROLS)
+
+
+def line(text: str) -> str:
+    """The same on one line."""
+    return " ".join(plain(text).split())

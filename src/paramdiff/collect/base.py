@@ -7,8 +7,12 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from paramdiff.chance import near_chance
+from paramdiff.collect.optimisation import TrainingConfig
+from paramdiff.devices import require_room
 from paramdiff.errors import TaskError, check_choice
 from paramdiff.parameters.spec import ParameterSpec
+from paramdiff.progress import say
 from paramdiff.ranks import main_first
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.seeds import seeded
@@ -75,22 +79,47 @@ def training_data(task: Task, device: torch.device | str) -> Data:
         return ready(task.train_data(), device)
 
 
-def learnable_spec(model: nn.Module, select: str) -> ParameterSpec:
-    """The selection, refused before anything is trained if there is too little to learn in it.
+def learnable_spec(model: nn.Module, select: str, k: int) -> ParameterSpec:
+    """The selection, refused before anything is trained if there is too little to learn in it, or too much.
 
     Raises:
         SelectionError: nothing matches.
         ZooError: D < 2.
+        ConfigError: K such members would not fit into memory.
     """
     spec = ParameterSpec.from_model(model, select)
     problem = too_small(spec)
     if problem is not None:
         raise problem
+    require_room("zoo.k", k * spec.dim * spec.dtype.itemsize, f"{k:,} members of {spec.dim:,} parameters")
     return spec
 
 
+def training_facts(training: TrainingConfig, data: Data) -> dict[str, int]:
+    """How long a network is trained, for ``about["training"]``; said before it begins.
+
+    ``updates`` of the optimiser count more than epochs do: of few items an epoch is next to nothing.
+    """
+    steps, items = data.steps, len(data)
+    updates = training.epochs * steps
+    say(f"  {updates:,} updates a training: {training.epochs:,} epochs of {steps:,} over {items:,} items")
+    return {"epochs": training.epochs, "updates_per_epoch": steps, "updates": updates, "items": items}
+
+
 def add_train_scores(zoo: Zoo, task: Task, device: torch.device | str) -> None:
-    """Record each member's score on the training data, as ``scores["train"]``."""
-    scores = Scorer(task, zoo, device).score(zoo.vectors, "train").metric
+    """Record each member's score on the training data, as ``scores["train"]``.
+
+    Where their mean is near chance, this is said, and kept as ``about["near_chance"]``.
+    """
+    scorer = Scorer(task, zoo, device)
+    scores = scorer.score(zoo.vectors, "train").metric
     for record, score in zip(zoo.records, scores.tolist(), strict=True):
         record.scores["train"] = score
+    updates = (zoo.about.get("training") or {}).get("updates")
+    trained = f"{updates:,} updates" if isinstance(updates, int) else ""
+    mean, chance = float(scores.mean()), scorer.chance("train")
+    said = near_chance(mean, chance, "the training data", task.metric, trained)
+    zoo.about.pop("near_chance", None)  # of another task
+    if said:
+        zoo.about["near_chance"] = said
+        say(f"  WARNING: {said}")

@@ -22,6 +22,7 @@ from paramdiff.collect.base import (
     fresh_network,
     learnable_spec,
     training_data,
+    training_facts,
 )
 from paramdiff.collect.optimisation import TrainingConfig
 from paramdiff.collect.workers import can_fork, spread
@@ -30,6 +31,7 @@ from paramdiff.errors import SelectionError, check_range
 from paramdiff.files import load_tensors, save_tensors
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.progress import bar
+from paramdiff.ranges import MEMBERS, SEED, Ranges, check_ranges
 from paramdiff.ranks import agreed, barrier, mine
 from paramdiff.tasks.base import Data, Task
 from paramdiff.zoo.classes import classify
@@ -54,6 +56,7 @@ class Seeds(Way):
     """
 
     way: ClassVar[str] = "seeds"
+    RANGES: ClassVar[Ranges] = {"k": MEMBERS, "seed": SEED}
 
     k: int = 50
     select: str = "all"
@@ -63,19 +66,19 @@ class Seeds(Way):
 
     def __post_init__(self) -> None:
         self.align = alignment(self.align)
-        check_range("k", self.k, least=2)
-        check_range("seed", self.seed, least=0)
+        check_ranges(self)
         check_range("train.epochs", self.train.epochs, least=1)
 
     def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
         data = training_data(task, device)
         model = fresh_network(task, device, self.seed)
-        spec = learnable_spec(model, self.select)
+        spec = learnable_spec(model, self.select, self.k)
         _require_whole(spec, ParameterSpec.from_model(model, "all"))
         require_room(self.k, spec)
         seeds = range(self.seed, self.seed + self.k)
         files = [_file(folder, seed) for seed in seeds]
         processes = suitable_processes(size(model), device)
+        training = training_facts(self.train, data)
         with suitable_threads(size(model), ONE_THREAD):
             left = mine(agreed([s for s, file in zip(seeds, files, strict=True) if not file.is_file()]))
             done = spread(lambda seed: self._train(task, data, seed, folder, device), left, processes)
@@ -86,6 +89,7 @@ class Seeds(Way):
             base = {name: tensor.clone() for name, tensor in load_tensors(files[0]).items()}
             records = [Record(seed=seed, step=self.train.epochs * data.steps) for seed in seeds]
             about = {"way": self.way, "trajectory": False, "task": task.name, "settings": asdict(self)}
+            about["training"] = training
             zoo = Zoo(vectors, spec, base, records, about)
             add_train_scores(zoo, task, device)
         return classify(zoo, "train", higher_is_better=task.higher_is_better)

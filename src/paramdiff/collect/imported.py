@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from paramdiff.collect.base import Way, add_train_scores, alignment, fresh_network
-from paramdiff.errors import check_range
+from paramdiff.ranges import MEMBERS, Ranges, check_ranges
 from paramdiff.tasks.base import Task
 from paramdiff.zoo.classes import classify
 from paramdiff.zoo.importing import open_zoo
@@ -33,6 +33,7 @@ class Import(Way):
     """
 
     way: ClassVar[str] = "import"
+    RANGES: ClassVar[Ranges] = {"k": MEMBERS}
 
     path: str
     select: str | None = None
@@ -45,8 +46,7 @@ class Import(Way):
 
     def __post_init__(self) -> None:
         self.align = alignment(self.align)
-        if self.k is not None:
-            check_range("k", self.k, least=2)
+        check_ranges(self)
 
     def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
         model = fresh_network(task, device, 0)

@@ -10,14 +10,15 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from paramdiff.collect.watching import CURVE, Watch
-from paramdiff.errors import check_choice, check_range
+from paramdiff.errors import check_choice
+from paramdiff.ranges import FACTOR, RATE, SHARE, Range, Ranges, check_ranges
 from paramdiff.seeds import mix, seeded
 from paramdiff.tasks.base import Batch, Data, Task
 from paramdiff.training import Stateful, Training
@@ -42,16 +43,16 @@ class Optimisation:
         weight_decay: decoupled in ``adamw``, added to the gradient in the others.
     """
 
+    RANGES: ClassVar[Ranges] = {"lr": RATE, "momentum": SHARE, "weight_decay": FACTOR}
+
     optimizer: str = "adamw"
     lr: float = 1e-3
     momentum: float = 0.9
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         check_choice("optimizer", self.optimizer, OPTIMISERS)
-        check_range("lr", self.lr, above=0)
-        check_range("momentum", self.momentum, least=0, below=1)
-        check_range("weight_decay", self.weight_decay, least=0)
 
     def over(self, parameters: Iterable[Tensor]) -> Optimizer:
         """The optimiser of these parameters, in one fused operation per step where there is one."""
@@ -73,6 +74,8 @@ class TrainingConfig(Optimisation):
         warmup: share of the steps in which the learning rate rises from zero.
     """
 
+    RANGES: ClassVar[Ranges] = {"epochs": Range(least=0, most=100_000), "warmup": SHARE}
+
     lr: float = 3e-3
     epochs: int = 8
     schedule: str = "cosine"
@@ -80,9 +83,7 @@ class TrainingConfig(Optimisation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("epochs", self.epochs, least=0)
         check_choice("schedule", self.schedule, SCHEDULES)
-        check_range("warmup", self.warmup, least=0, below=1)
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of step ``step`` of ``steps``."""

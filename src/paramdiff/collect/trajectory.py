@@ -15,11 +15,19 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from paramdiff.collect.base import Way, add_train_scores, fresh_network, learnable_spec, training_data
+from paramdiff.collect.base import (
+    Way,
+    add_train_scores,
+    fresh_network,
+    learnable_spec,
+    training_data,
+    training_facts,
+)
 from paramdiff.collect.optimisation import Optimisation, TrainingConfig, descend
 from paramdiff.devices import size, suitable_threads
-from paramdiff.errors import SelectionError, check_range
+from paramdiff.errors import SelectionError
 from paramdiff.parameters.spec import ParameterSpec
+from paramdiff.ranges import COUNT, MEMBERS, SEED, Ranges
 from paramdiff.ranks import main_first
 from paramdiff.tasks.base import Data, Task
 from paramdiff.training import Stateful, Training
@@ -43,6 +51,7 @@ class Subset(Optimisation, Way):
     """
 
     way: ClassVar[str] = "subset"
+    RANGES: ClassVar[Ranges] = {"k": MEMBERS, "every": COUNT, "seed": SEED}
 
     lr: float = 1e-2
     k: int = 200
@@ -52,17 +61,12 @@ class Subset(Optimisation, Way):
     weights: str | None = None
     pretrain: TrainingConfig = field(default_factory=TrainingConfig)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("k", self.k, least=2)
-        check_range("every", self.every, least=1)
-        check_range("seed", self.seed, least=0)
-
     def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
         data = training_data(task, device)
         model = fresh_network(task, device, self.seed)
-        spec = learnable_spec(model, self.select)
+        spec = learnable_spec(model, self.select, self.k)
         members = Members(self.k, spec, model)
+        training = training_facts(self.pretrain, data) if self.weights is None else None
         with suitable_threads(size(model)):
             with main_first():  # one training is one rank's; the others resume it where it has ended
                 self._prepare(model, task, data, folder)
@@ -70,6 +74,7 @@ class Subset(Optimisation, Way):
             base = {name: tensor.cpu().clone() for name, tensor in model.state_dict().items()}
             records = [Record(seed=self.seed, step=(i + 1) * self.every) for i in range(self.k)]
             about = {"way": self.way, "trajectory": True, "task": task.name, "settings": asdict(self)}
+            about |= {"training": training} if training else {}
             zoo = Zoo(members.vectors, spec, base, records, about)
             add_train_scores(zoo, task, device)
         return classify(zoo, "train", higher_is_better=task.higher_is_better)

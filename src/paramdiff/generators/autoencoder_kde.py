@@ -24,9 +24,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.errors import check_range
 from paramdiff.generators.codec_neural import NoisyCodec, NoisySettings
 from paramdiff.generators.latent import Codec, LatentGenerator, Prior
+from paramdiff.ranges import FACTOR, Ranges
 from paramdiff.seeds import sample_generators
 
 
@@ -95,10 +95,7 @@ class AutoencoderKde(LatentGenerator, NoisySettings):
     joint: bool = False
     temperature: float = 1.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.bandwidth is not None:
-            check_range("bandwidth", self.bandwidth, least=0)
+    RANGES: ClassVar[Ranges] = {"bandwidth": FACTOR}
 
     def _codec(self) -> Codec:
         return NoisyCodec(self)

@@ -7,18 +7,30 @@ must stay positive (``running_var``) get the geometric one.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.errors import ConfigError, check_range
+from paramdiff.errors import ConfigError
 from paramdiff.generators.base import Generator
 from paramdiff.generators.probe import Probe
+from paramdiff.ranges import COUNT, Ranges
 from paramdiff.seeds import sample_generators
+
+USUAL = 16
+"""Members in a mean, as in the paper by Zeng et al."""
+
+
+def usual(k: int) -> int:
+    """Members in a mean where nobody says how many: 16; of a zoo of at most 16, half.
+
+    The mean of all members, or of all but one, would be the baseline ``average`` once more.
+    """
+    return USUAL if k > USUAL else max(k // 2, min(2, k - 1))
 
 
 @dataclass
@@ -45,29 +57,33 @@ class AverageOfK(Generator):
     """The mean of ``k`` random members, drawn without replacement for every sample.
 
     Attributes:
-        k: members in a mean.
+        k: members in a mean; by default 16, or half of a zoo that has no more than 16.
     """
 
     name: ClassVar[str] = "average-of-k"
     knob: ClassVar[str | None] = "k"
-    k: int = 16
-
-    def __post_init__(self) -> None:
-        check_range("k", self.k, least=1)
+    RANGES: ClassVar[Ranges] = {"k": COUNT}
+    k: int | None = None
 
     @property
     def label(self) -> str:
-        return f"average-of-{self.k}"
+        return self.name if self.k is None else f"average-of-{self.k}"
+
+    def adapted(self, k: int) -> Self:
+        return replace(self, k=usual(k)) if self.k is None else self
+
+    def require(self, k: int, dim: int | None = None) -> None:
+        if self.k is not None and self.k > k:
+            raise ConfigError("k", f"a mean of {self.k} members", expected=f"at most K = {k}",
+                              remedy="lower it, leave it out, or collect more checkpoints (zoo.k)")  # fmt: skip
 
     def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
-        if self.k > len(x):
-            raise ConfigError("k", f"a mean of {self.k} members", expected=f"at most K = {len(x)}",
-                              remedy="lower k or collect more checkpoints")  # fmt: skip
         self.members = x
 
     def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
         draws = sample_generators(indices, self.name, seed)
-        chosen = [torch.randperm(len(self.members), generator=draw)[: self.k] for draw in draws]
+        k = usual(len(self.members)) if self.k is None else self.k
+        chosen = [torch.randperm(len(self.members), generator=draw)[:k] for draw in draws]
         return torch.stack([self.members[rows].mean(0) for rows in chosen])
 
     def _state(self) -> dict[str, Any]:

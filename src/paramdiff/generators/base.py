@@ -12,20 +12,22 @@ from dataclasses import asdict, fields, is_dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypedDict
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.devices import suitable_threads
-from paramdiff.errors import ConfigError, GeneratorError, check_choice, near
-from paramdiff.files import load_state, read_json, save_state, write_json, writing
+from paramdiff.devices import require_room, suitable_threads
+from paramdiff.errors import CheckpointError, ConfigError, GeneratorError, check_choice, near
+from paramdiff.files import Whole, load_metadata, load_state, read_json, save_state, settle, write_json
 from paramdiff.generators.members import Members
 from paramdiff.generators.probe import Probe, normalised
 from paramdiff.parameters.normalise import Normaliser
 from paramdiff.progress import say
+from paramdiff.ranges import check_ranges
 from paramdiff.training import require_finite
+from paramdiff.typed import typed
 from paramdiff.zoo.zoo import Zoo
 
 CHUNK = 100
@@ -40,6 +42,27 @@ BUILT_IN = (
 )  # fmt: skip
 PLUGINS = "paramdiff.generators"
 REGISTRY: dict[str, type["Generator"]] = {}
+
+FOLDER = Whole(
+    "saved generator", "generator.json", ("generator", "settings"), ["state.safetensors"], GeneratorError
+)  # fmt: skip
+"""What :meth:`Generator.save` may replace."""
+
+
+class Written(TypedDict):
+    """``generator.json``."""
+
+    generator: str
+    settings: dict[str, Any]
+    notes: dict[str, Any]
+
+
+class State(TypedDict):
+    """What ``state.safetensors`` holds; what is learnt, each generator knows itself."""
+
+    normaliser: dict[str, Any]
+    learnt: dict[str, Any]
+    losses: dict[str, list[float]]
 
 
 class Generator(ABC):
@@ -74,10 +97,30 @@ class Generator(ABC):
         if cls.name:
             REGISTRY[cls.name] = cls
 
+    def __post_init__(self) -> None:
+        """Check the settings, once they are there; a subclass with a check of its own calls this first."""
+        if is_dataclass(self):
+            check_ranges(self)
+
     @property
     def label(self) -> str:
         """The row name with the hyper-parameter that matters, e.g. ``average-of-16``."""
         return self.name
+
+    def adapted(self, k: int) -> Self:
+        """This generator for a zoo of K members: what its settings leave open is decided, what is said stays."""
+        return self
+
+    def require(self, k: int, dim: int | None = None) -> None:
+        """Say what the fit needs, before anything is collected for it; by default nothing.
+
+        Args:
+            k: K, at least 2.
+            dim: D; None as long as it is not known.
+
+        Raises:
+            ConfigError: K members of D parameters are too few for a setting, which it names.
+        """
 
     def fit(
         self, zoo: Zoo, *, probe: Probe | None = None, folder: Path | None = None,
@@ -94,11 +137,13 @@ class Generator(ABC):
 
         Raises:
             ZooError: the zoo cannot be learnt (K = 1, no variation, NaN).
+            ConfigError: it is too small for a setting.
             NumericalError: NaN or Inf appeared while fitting.
         """
         zoo.require_usable()
-        normaliser = Normaliser.fit(zoo.vectors, zoo.spec.positive)
         self.losses, self.notes, self.normaliser = {}, {}, None
+        self.require(zoo.k, zoo.dim)
+        normaliser = Normaliser.fit(zoo.vectors, zoo.spec.positive)
         self._reference = None if reference is None else normaliser.normalise(reference)
         x = Members(zoo.vectors, normaliser)
         with suitable_threads(zoo.dim):
@@ -124,6 +169,7 @@ class Generator(ABC):
         own_probe = normalised(probe, self.normaliser)
         dim = len(self.normaliser.mean)
         size = max(1, min(self.drawn_at_once, ELEMENTS // dim))
+        require_room("n", 4 * n * dim, f"{n:,} samples of {dim:,} parameters")
         v = torch.empty(n, dim)
         for start in range(0, n, size):
             with suitable_threads(dim):
@@ -149,11 +195,15 @@ class Generator(ABC):
         """Inverse of :meth:`_state`."""
 
     def save(self, folder: Path | str) -> None:
-        """Write ``generator.json`` (what it is) and ``state.safetensors`` (what it learnt), atomically."""
+        """Write ``generator.json`` (what it is) and ``state.safetensors`` (what it learnt), atomically.
+
+        Raises:
+            GeneratorError: not fitted, or there is anything but a saved generator.
+            DiskError: the disk is full or not writable.
+        """
         if self.normaliser is None:
             raise GeneratorError(f"{self.name} is not fitted", remedy="call fit(zoo) before save")
-        with writing(Path(folder)) as partial:
-            partial.mkdir(parents=True)
+        with FOLDER.writing(folder) as partial:
             settings = {"generator": self.name, "settings": asdict(self), "notes": self.notes}  # type: ignore[call-overload]
             write_json(partial / "generator.json", settings)
             learnt = {
@@ -161,7 +211,7 @@ class Generator(ABC):
                 "learnt": self._state(),
                 "losses": self.losses,
             }
-            save_state(partial / "state.safetensors", learnt)
+            save_state(partial / "state.safetensors", learnt, FOLDER.says("what it learnt"))
 
     @classmethod
     def load(cls, folder: Path | str) -> "Generator":
@@ -173,21 +223,30 @@ class Generator(ABC):
             CheckpointError: files missing or truncated.
         """
         folder = Path(folder)
+        settle(folder.parent)
+        written = read_json(folder / "generator.json")
+        load_metadata(folder / "state.safetensors")  # complete at least
         try:
-            return _loaded(read_json(folder / "generator.json"), folder)
-        except (KeyError, TypeError) as error:
+            return _loaded(typed(written, Written, "generator.json"), folder)
+        except _DAMAGE as error:
             raise GeneratorError(f"{folder} is a damaged generator ({type(error).__name__}: {error})",
-                                 remedy="fit it again") from error  # fmt: skip
+                                 remedy="fit it again") from None  # fmt: skip
 
 
-def _loaded(about: Mapping[str, Any], folder: Path) -> Generator:
+_DAMAGE = (CheckpointError, KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError)
+"""What a state raises that is not the one these settings have: tensors missing, or of other shapes or types."""
+
+
+def _loaded(written: Written, folder: Path) -> Generator:
     """The generator that ``generator.json`` describes, as it was learnt."""
-    name, known = about["generator"], registry()
+    name, known = written["generator"], registry()
     if name not in known:
-        raise GeneratorError(f"{folder} holds a generator {name!r}", remedy=near(name, known))
-    generator = make(name, **about["settings"])
-    state = load_state(folder / "state.safetensors")
-    generator.losses, generator.notes = state["losses"], about["notes"]
+        raise GeneratorError(f"{folder} holds a generator {name[:40]!r}", remedy=near(name[:40], known))
+    generator = make(name, **written["settings"])
+    if is_dataclass(generator):
+        typed(written["settings"], type(generator), "settings")
+    state = typed(load_state(folder / "state.safetensors"), State, "state.safetensors")
+    generator.losses, generator.notes = state["losses"], written["notes"]
     generator._restore(state["learnt"])
     generator.normaliser = Normaliser.from_state(state["normaliser"])
     return generator

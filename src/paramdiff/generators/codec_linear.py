@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.errors import check_range
 from paramdiff.generators.latent import Codec
 from paramdiff.generators.members import Matrix
 from paramdiff.generators.principal import PrincipalComponents
 from paramdiff.generators.settings import Settings
+from paramdiff.ranges import COUNT, Ranges
 
 
 @dataclass
@@ -25,11 +25,9 @@ class LinearSettings(Settings):
         components: L, principal components that are kept; fewer if the members span fewer.
     """
 
-    components: int = 64
+    RANGES: ClassVar[Ranges] = {"components": COUNT}
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("components", self.components, least=1)
+    components: int = 64
 
 
 class LinearCodec(Codec):

@@ -22,8 +22,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.devices import size
-from paramdiff.errors import ConfigError, check_choice, check_range
+from paramdiff.devices import made_if_fits, size
+from paramdiff.errors import ConfigError, check_choice
 from paramdiff.generators.base import CHUNK
 from paramdiff.generators.chunks import Chunks, Sequences, Whole, restored
 from paramdiff.generators.latent import AUTOENCODER, Codec
@@ -32,6 +32,7 @@ from paramdiff.generators.members import Matrix
 from paramdiff.generators.nets.conv import NORMS, ConvAutoencoder
 from paramdiff.generators.nets.fc import DenseAutoencoder, matching_width
 from paramdiff.generators.settings import Settings
+from paramdiff.ranges import BATCH, COUNT, FACTOR, RATE, STEPS, Range, Ranges
 from paramdiff.seeds import generator, seeded
 
 ELEMENTS_AT_ONCE = 1 << 19
@@ -80,19 +81,19 @@ class AutoencoderSettings(Settings):
     autoencoder_batch: int = 25
     autoencoder_lr: float = 3e-3
 
+    RANGES: ClassVar[Ranges] = {
+        "chunk": Range(least=0, most=2**30), "components": COUNT, "latent": Range(least=1, most=65_536),
+        "channels": Range(least=1, most=4096, items=(1, 32)), "strides": Range(least=1, most=4096, items=(1, 32)),
+        "autoencoder_steps": STEPS, "autoencoder_batch": BATCH, "autoencoder_lr": RATE,
+    }  # fmt: skip
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("chunk", self.chunk, least=0)
-        for key in ("components", "latent", "autoencoder_steps", "autoencoder_batch"):
-            check_range(key, getattr(self, key), least=1)
-        for key in ("channels", "strides"):
-            check_range(key, min(getattr(self, key), default=0), least=1)
         if len(self.strides) != len(self.channels):
             raise ConfigError("strides", f"{len(self.strides)} strides for {len(self.channels)} channels",
                               expected="one stride per layer")  # fmt: skip
         check_choice("codec", self.codec, CODECS)
         check_choice("norm", self.norm, ("auto", *NORMS))
-        check_range("autoencoder_lr", self.autoencoder_lr, above=0)
 
 
 @dataclass
@@ -106,10 +107,7 @@ class NoisySettings(AutoencoderSettings):
     parameter_noise: float = 0.001
     latent_noise: float = 0.1
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("parameter_noise", self.parameter_noise, least=0)
-        check_range("latent_noise", self.latent_noise, least=0)
+    RANGES: ClassVar[Ranges] = {"parameter_noise": FACTOR, "latent_noise": FACTOR}
 
 
 class NeuralCodec(Codec):
@@ -239,9 +237,9 @@ def make_autoencoder(
         return ConvAutoencoder(dim, own.latent, own.channels, own.strides, norm, code)
 
     if own.codec == "conv":
-        return convolutional()
+        return made_if_fits("latent", convolutional)
     with torch.device("meta"):
         budget = size(convolutional())
     depth = len(own.channels)
     width = matching_width(budget, dim, own.latent + code, depth)
-    return DenseAutoencoder(dim, own.latent, width, depth, norm, code)
+    return made_if_fits("latent", lambda: DenseAutoencoder(dim, own.latent, width, depth, norm, code))

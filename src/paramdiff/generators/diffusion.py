@@ -19,19 +19,20 @@ with the squared error of its prediction of ``u = c z + d eps``:
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from paramdiff.errors import ConfigError, check_choice, check_range
+from paramdiff.errors import ConfigError, check_choice
 from paramdiff.generators.ddpm import SCHEDULERS, alpha_bar, reverse, scheduler_class
 from paramdiff.generators.flow import SOLVERS, follow, noise_levels
 from paramdiff.generators.latent import DENOISER, Prior
 from paramdiff.generators.learning import Plateau, learn
 from paramdiff.generators.nets.denoisers import DENOISERS, make_denoiser
 from paramdiff.generators.settings import Settings
+from paramdiff.ranges import BATCH, FACTOR, RATE, SHARE, STEPS, Range, Ranges
 from paramdiff.seeds import generator, sample_generators, sample_normal, seeded
 from paramdiff.thinning import evenly
 
@@ -90,6 +91,12 @@ class DiffusionSettings(Settings):
     scheduler: str = "auto"
     sample_steps: int = 20
 
+    RANGES: ClassVar[Ranges] = {
+        "width": Range(least=1, most=65_536), "depth": Range(least=1, most=256), "steps": STEPS, "batch": BATCH,
+        "timesteps": Range(least=2, most=100_000), "sample_steps": Range(least=1, most=100_000),
+        "lr": RATE, "weight_decay": FACTOR, "ema": SHARE,
+    }  # fmt: skip
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("denoiser", self.denoiser, DENOISERS)
@@ -97,12 +104,6 @@ class DiffusionSettings(Settings):
         self._check_fits("prediction", self.prediction, PREDICTIONS)
         if self.scheduler != "auto":
             self._check_fits("scheduler", self.scheduler, SAMPLERS, "auto")
-        for key in ("width", "depth", "steps", "batch", "sample_steps"):
-            check_range(key, getattr(self, key), least=1)
-        check_range("timesteps", self.timesteps, least=2)
-        check_range("lr", self.lr, above=0)
-        check_range("weight_decay", self.weight_decay, least=0)
-        check_range("ema", self.ema, least=0, below=1)
 
     def _check_fits(self, key: str, value: str, fitting: Mapping[str, Sequence[str]], *also: str) -> None:
         """A value that exists, and that goes with ``process``."""

@@ -17,10 +17,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.errors import check_range
 from paramdiff.generators.base import Generator
 from paramdiff.generators.probe import Probe, require_feedback
 from paramdiff.progress import bar
+from paramdiff.ranges import RATE, Range, Ranges
 from paramdiff.seeds import mix, sample_generators
 
 TINY = 1e-12
@@ -43,9 +43,7 @@ class FineTuned(Generator):
     steps: int = 20
     lr: float = 0.05
 
-    def __post_init__(self) -> None:
-        check_range("steps", self.steps, least=1)
-        check_range("lr", self.lr, above=0)
+    RANGES: ClassVar[Ranges] = {"steps": Range(least=1, most=1_000_000), "lr": RATE}
 
     @property
     def label(self) -> str:

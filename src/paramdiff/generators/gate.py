@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from paramdiff.chance import Chance
 from paramdiff.generators.members import Matrix
 from paramdiff.generators.probe import Probe
 from paramdiff.seeds import generator
@@ -50,6 +51,7 @@ class Gate:
         explained_variance: of held-out members; ``None`` if none were held out.
         explained_variance_train: of the members the codec was fitted on.
         remedy: how this codec is made larger, as an imperative.
+        chance: what a network that knows nothing scores; ``None`` if that is not known.
     """
 
     held_out: int
@@ -59,6 +61,7 @@ class Gate:
     explained_variance: float | None
     explained_variance_train: float
     remedy: str
+    chance: Chance | None = None
 
     @classmethod
     def measure(
@@ -77,6 +80,7 @@ class Gate:
             explained_variance=unseen.explained if len(held) else None,
             explained_variance_train=(seen if len(held) else unseen).explained,
             remedy=remedy,
+            chance=getattr(probe, "chance", None),
         )
 
     @property
@@ -100,11 +104,28 @@ class Gate:
         return self.loss is not None and self.loss <= self.tolerance
 
     @property
+    def void(self) -> bool:
+        """Whether passing means nothing, because the members themselves hardly score above chance."""
+        return self.chance is not None and self.members is not None and self.chance.near(self.members)
+
+    @property
+    def outcome(self) -> str:
+        """In a word, for people."""
+        if not self.passed:
+            return "FAILED"
+        return "says nothing" if self.void else "passed"
+
+    @property
     def why(self) -> str:
         """One sentence: what was seen, and if it failed the likely cause."""
         return self._praise() if self.passed else f"{self._seen()}: {self._cause()}"
 
     def _praise(self) -> str:
+        if self.void and self.chance is not None:
+            level = abs(self.chance.level)
+            return (
+                f"{self._seen()}, which is near chance ({level:.4g}): nothing was learnt that could be lost"
+            )
         if self.explained >= AVERAGING:
             return self._seen()
         return (
@@ -139,6 +160,7 @@ class Gate:
         numbers = {name: _finite(getattr(self, name)) for name in names}
         fixed = {
             "passed": self.passed,
+            "void": self.void,
             "held_out": self.held_out,
             "tolerance": self.tolerance,
             "why": self.why,

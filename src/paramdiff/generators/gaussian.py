@@ -25,10 +25,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.errors import check_range
 from paramdiff.generators.base import Generator
 from paramdiff.generators.principal import PrincipalComponents
 from paramdiff.generators.probe import Probe
+from paramdiff.ranges import COUNT, FACTOR, MEMBERS, Ranges
 from paramdiff.seeds import sample_normal
 
 
@@ -43,10 +43,8 @@ class Gaussian(Generator):
     name: ClassVar[str] = "gaussian"
     knob: ClassVar[str | None] = "scale"
     sampling: ClassVar[tuple[str, ...]] = ("scale",)
+    RANGES: ClassVar[Ranges] = {"scale": FACTOR}
     scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_range("scale", self.scale, least=0)
 
     @property
     def label(self) -> str:
@@ -78,13 +76,9 @@ class LowRankGaussian(Generator):
     name: ClassVar[str] = "low-rank-gaussian"
     knob: ClassVar[str | None] = "scale"
     sampling: ClassVar[tuple[str, ...]] = ("scale",)
+    RANGES: ClassVar[Ranges] = {"scale": FACTOR, "rank": COUNT}
     scale: float = 1.0
     rank: int | None = None
-
-    def __post_init__(self) -> None:
-        check_range("scale", self.scale, least=0)
-        if self.rank is not None:
-            check_range("rank", self.rank, least=1)
 
     @property
     def label(self) -> str:
@@ -116,12 +110,9 @@ class Swag(Generator):
     name: ClassVar[str] = "swag"
     knob: ClassVar[str | None] = "scale"
     sampling: ClassVar[tuple[str, ...]] = ("scale",)
+    RANGES: ClassVar[Ranges] = {"scale": FACTOR, "rank": MEMBERS}
     scale: float = 1.0
     rank: int = 20
-
-    def __post_init__(self) -> None:
-        check_range("scale", self.scale, least=0)
-        check_range("rank", self.rank, least=2)
 
     @property
     def label(self) -> str:

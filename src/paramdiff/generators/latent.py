@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.devices import suitable_threads
-from paramdiff.errors import GeneratorError, ZooError, check_choice, check_range
+from paramdiff.errors import GeneratorError, ZooError, check_choice
 from paramdiff.files import read_json, write_json
 from paramdiff.generators.base import Generator
 from paramdiff.generators.gate import Gate, split
@@ -28,6 +28,7 @@ from paramdiff.generators.probe import Probe
 from paramdiff.generators.settings import Settings
 from paramdiff.parameters.normalise import Normaliser
 from paramdiff.progress import say
+from paramdiff.ranges import FACTOR, Range, Ranges
 from paramdiff.seeds import sample_normal
 from paramdiff.thinning import blocks, evenly
 
@@ -126,13 +127,13 @@ class LatentGenerator(Settings, Generator):
     temperature: float = 0.7
     spread: float = 0.0
 
+    RANGES: ClassVar[Ranges] = {
+        "tolerance": FACTOR, "held_out": Range(least=0, most=0.5), "temperature": FACTOR, "spread": FACTOR,
+    }  # fmt: skip
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("gate", self.gate, ("warn", "stop", "off"))
-        check_range("tolerance", self.tolerance, least=0)
-        check_range("temperature", self.temperature, least=0)
-        check_range("spread", self.spread, least=0)
-        check_range("held_out", self.held_out, least=0, most=0.5)
 
     @abstractmethod
     def _codec(self) -> Codec:
@@ -176,7 +177,7 @@ class LatentGenerator(Settings, Generator):
         if not result.passed and self.gate == "stop":
             raise ZooError(f"the reconstruction gate failed: {result.why}",
                            remedy="or set gate=warn to go on regardless")  # fmt: skip
-        say(f"  gate {'passed' if result.passed else 'FAILED'}: {result.why}")
+        say(f"  gate {result.outcome}: {result.why}")
         return result.passed
 
     def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:

@@ -9,10 +9,10 @@ own, to the bit: both generators then draw from one latent space.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from paramdiff.errors import check_range
 from paramdiff.generators.autoencoder_kde import Kernel, Kernels
 from paramdiff.generators.codec_neural import NoisyCodec, NoisySettings
 from paramdiff.generators.latent import Codec, LatentGenerator, Prior
+from paramdiff.ranges import FACTOR, Ranges
 
 
 @dataclass
@@ -30,9 +30,7 @@ class LatentNoise(LatentGenerator, NoisySettings):
     amplitude: float = 0.1
     temperature: float = 1.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("amplitude", self.amplitude, least=0)
+    RANGES: ClassVar[Ranges] = {"amplitude": FACTOR}
 
     @property
     def label(self) -> str:

@@ -21,11 +21,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.errors import GeneratorError, TaskError, check_range
+from paramdiff.errors import GeneratorError, TaskError
 from paramdiff.generators.base import Generator
 from paramdiff.generators.probe import Feedback, Probe, require_feedback
 from paramdiff.mistakes import error_iou
 from paramdiff.progress import say
+from paramdiff.ranges import FACTOR, Ranges
 from paramdiff.seeds import sample_generators
 from paramdiff.thinning import evenly
 
@@ -71,10 +72,8 @@ class Noised(Generator):
     name: ClassVar[str] = "noised"
     knob: ClassVar[str | None] = "amplitude"
     sampling: ClassVar[tuple[str, ...]] = ("amplitude",)
+    RANGES: ClassVar[Ranges] = {"amplitude": FACTOR}
     amplitude: float = 0.3
-
-    def __post_init__(self) -> None:
-        check_range("amplitude", self.amplitude, least=0)
 
     @property
     def label(self) -> str:

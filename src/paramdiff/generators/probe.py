@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from paramdiff.chance import Chance
 from paramdiff.errors import GeneratorError
 from paramdiff.parameters.normalise import Normaliser
 
@@ -48,6 +49,11 @@ class NormalisedFeedback:
 
     def mistakes(self, x: Float[Tensor, "n D"]) -> Bool[Tensor, "n items"]:
         return self.raw.mistakes(self.normaliser.denormalise(x))
+
+    @property
+    def chance(self) -> Chance | None:
+        """Of the scores, if the feedback knows it."""
+        return getattr(self.raw, "chance", None)
 
     def gradients(self, x: Float[Tensor, "n D"], batch: int) -> Float[Tensor, "n D"]:
         """By the chain rule: the raw gradient times dv/dx."""

@@ -5,11 +5,12 @@ diffusion, and hands itself to both. So a recipe needs no nesting, and a part ca
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from paramdiff.devices import choose_device
-from paramdiff.errors import check_range
+from paramdiff.ranges import SEED, Ranges, check_ranges
 
 
 @dataclass
@@ -21,12 +22,14 @@ class Settings:
         early_stop: end a training when more steps no longer help, before its number of steps.
     """
 
+    RANGES: ClassVar[Ranges] = {"seed": SEED}
+
     seed: int = 0
     device: str = "auto"
     early_stop: bool = True
 
     def __post_init__(self) -> None:
-        check_range("seed", self.seed, least=0)
+        check_ranges(self)
 
     @property
     def torch_device(self) -> torch.device:

@@ -27,10 +27,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from paramdiff.errors import check_range
 from paramdiff.generators.codec_neural import Autoencoder, AutoencoderSettings, NeuralCodec
 from paramdiff.generators.latent import Codec, LatentGenerator, Prior
 from paramdiff.generators.members import Matrix
+from paramdiff.ranges import FACTOR, Ranges
 from paramdiff.seeds import generator, sample_normal
 
 
@@ -48,9 +48,7 @@ class VariationalAutoencoder(LatentGenerator, AutoencoderSettings):
     autoencoder_steps: int = 1500
     temperature: float = 1.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("beta", self.beta, least=0)
+    RANGES: ClassVar[Ranges] = {"beta": FACTOR}
 
     def _codec(self) -> Codec:
         return VariationalCodec(self)

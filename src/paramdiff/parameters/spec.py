@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from paramdiff.errors import CheckpointError
 from paramdiff.networks.ties import tied_keys
 from paramdiff.parameters.selection import select_tensors
+from paramdiff.typed import LARGEST, typed
 
 State = Mapping[str, Tensor]
 
@@ -199,12 +200,27 @@ class ParameterSpec:
         return {"select": self.select, "tensors": [asdict(spec) for spec in self.tensors]}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        tensors = (
-            TensorSpec(**{**spec, "shape": tuple(spec["shape"]), "aliases": tuple(spec["aliases"])})
-            for spec in value["tensors"]
-        )
-        return cls(tuple(tensors), value["select"])
+    def from_json(cls, value: Any, source: str = "the spec") -> Self:
+        """Inverse of :meth:`to_json`.
+
+        Raises:
+            CheckpointError: it is anything else.
+        """
+        spec = typed(value, cls, source)
+        names = {str(dtype).removeprefix("torch.") for dtype in vars(torch).values() if _floating(dtype)}
+        for tensor in spec.tensors:
+            if tensor.dtype not in names or not all(0 <= size < LARGEST for size in tensor.shape):
+                raise CheckpointError(
+                    f"{source}: {tensor.name} is {tensor.dtype[:40]} of shape {list(tensor.shape)[:8]}",
+                    expected="a floating type and sizes",
+                )
+        if len(set(spec.keys)) < len(spec.keys) or spec.dim > LARGEST:
+            raise CheckpointError(f"{source}: tensors with one name", expected="each tensor once")
+        return spec
+
+
+def _floating(dtype: Any) -> bool:
+    return isinstance(dtype, torch.dtype) and dtype.is_floating_point
 
 
 def must_be_positive(name: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 from paramdiff.report import words
 from paramdiff.report.finished import FinishedRun, Row
 from paramdiff.report.words import Metric
+from paramdiff.study.summary import ORIGINALS
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def sentence(run: FinishedRun) -> str:
 
 
 def _line(row: Row, m: int, run: FinishedRun) -> Line:
-    roles = {run.originals.name: "original", run.main.name: "main"}
+    roles = dict.fromkeys(ORIGINALS, "original") | {run.main.name: "main"}
     accuracy, nll, share = _accuracy(run), _nll(run), Metric("share", False, True, 1, None)
     mine, alone = row.ensembles[m], row.ensembles.get(1, {})
     found = _versus(mine)

@@ -7,23 +7,33 @@ of the page, with one line saying why).
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
 from paramdiff.errors import ParamdiffError, RunFolderError
-from paramdiff.files import load_metadata, load_tensors, read_json
+from paramdiff.files import load_metadata, load_tensors
+from paramdiff.progress import say
+from paramdiff.report.schema import read_file, read_typed_results
+from paramdiff.study.summary import ORIGINAL, ORIGINALS
 from paramdiff.zoo.zoo import Zoo
 
-SCHEMA = 1
-ORIGINAL, PDIFF = "original", "p-diff"
+T = TypeVar("T")
+
+CONFIG_BYTES, LINES_BYTES = 1 << 20, 1 << 26
+"""Of ``config.yaml`` and of ``stats.jsonl`` that are read."""
+MOST_STEPS = 10**9
+PDIFF = "p-diff"
+MEMBERS = "study/recalibrated_originals.safetensors"
 SPREAD = ("best", "mean", "median", "worst")
+MATRICES = ("iou_within", "iou_between", "wrong_test")
+"""Scores that are matrices; all others are one number a network."""
 ENSEMBLE = ("groups", "accuracy", "nll", "ece", "disagreement", "vs_original")
 
 
@@ -116,12 +126,12 @@ class FinishedRun:
                 ``original`` and ``p-diff``.
         """
         folder = Path(folder)
-        results = _read_results(folder)
+        results = read_results(folder)
         rows = [Row.read(entry, folder) for entry in results["models"]]
         config = folder / "config.yaml"
         return cls(
             folder=folder, results=results, rows=rows, curves=read_curves(folder / "stats.jsonl"),
-            config=config.read_text(encoding="utf-8") if config.is_file() else "",
+            config=_read_text(config, CONFIG_BYTES) if config.is_file() else "",
             loadable=(folder / "samples" / "best.safetensors").is_file(),
         )  # fmt: skip
 
@@ -130,7 +140,13 @@ class FinishedRun:
 
     @property
     def originals(self) -> Row:
-        return self.row(ORIGINAL)
+        """The row of the zoo that samples are compared with: recalibrated, where they are."""
+        return self.row(self.results.get("reference") or ORIGINAL)
+
+    @property
+    def compared(self) -> list[Row]:
+        """The rows without those of the zoo that no sample is compared with."""
+        return [row for row in self.rows if row.name not in ORIGINALS or row.name == self.originals.name]
 
     @property
     def main(self) -> Row:
@@ -139,7 +155,7 @@ class FinishedRun:
 
     @property
     def baselines(self) -> list[Row]:
-        return [row for row in self.rows if row.name not in (ORIGINAL, self.main.name)]
+        return [row for row in self.rows if row.name not in (*ORIGINALS, self.main.name)]
 
     @property
     def has_similarity(self) -> bool:
@@ -155,26 +171,36 @@ class FinishedRun:
 
     @cached_property
     def zoo(self) -> Zoo | None:
-        """The originals' parameters; they stay on disk until they are used."""
-        return Zoo.load(self.folder / "zoo") if (self.folder / "zoo" / "manifest.json").is_file() else None
+        """The originals' parameters, as samples are compared with them; they stay on disk until they are used."""
+        if not (self.folder / "zoo" / "manifest.json").is_file():
+            return None
+        zoo, members = Zoo.load(self.folder / "zoo"), self.folder / MEMBERS
+        if self.originals.name == ORIGINAL or not members.is_file():
+            return zoo
+        return Zoo(load_tensors(members)["vectors"], zoo.spec, zoo.base, zoo.records, zoo.about)
 
     def samples(self, row: Row) -> Float[Tensor, "n D"] | None:
         """What a generator drew, memory-mapped; for the originals the zoo itself. None if it was not kept."""
-        if row.name == ORIGINAL:
+        if row.name == self.originals.name:
             return None if self.zoo is None else self.zoo.vectors
         inside = self.folder if row.name == self.main.name else self.folder / "baselines" / row.name
         path = inside / "samples" / "samples.safetensors"
         return load_tensors(path)["samples"] if path.is_file() else None
 
     def json(self, name: str) -> Any:
-        """A JSON file of the folder; None if there is none."""
-        path = self.folder / name
-        return read_json(path) if path.is_file() else None
+        """A JSON file of the folder; None if there is none, or it is damaged, which is said."""
+        return (
+            _if_sound(lambda: read_file(self.folder, name), None) if (self.folder / name).is_file() else None
+        )
 
     def tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """A safetensors file of the folder and its header; both empty if there is none."""
+        """A safetensors file of the folder and its header; both empty if there is none, or it is damaged."""
         path = self.folder / name
-        return (load_tensors(path), load_metadata(path)) if path.is_file() else ({}, {})
+        return (
+            _if_sound(lambda: (load_tensors(path), load_metadata(path)), ({}, {}))
+            if path.is_file()
+            else ({}, {})
+        )
 
     def part(self, name: str, *keys: str) -> dict[str, Any]:
         """A block of ``results.json``, empty where it is missing or null; with at least these keys."""
@@ -185,7 +211,12 @@ def _filled(block: Mapping[str, Any] | None, keys: Iterable[str]) -> dict[str, A
     return dict.fromkeys(keys) | dict(block or {})
 
 
-def _read_results(folder: Path) -> dict[str, Any]:
+def read_results(folder: Path) -> dict[str, Any]:
+    """``results.json`` of a finished run.
+
+    Raises:
+        RunFolderError: there is none, or it is damaged.
+    """
     path = folder / "results.json"
     if not path.is_file():
         raise RunFolderError(
@@ -193,23 +224,43 @@ def _read_results(folder: Path) -> dict[str, Any]:
             remedy=f"run `paramdiff compare run_dir={folder}` first, or `paramdiff run` for all stages",
         )  # fmt: skip
     redo = f"remove it and run `paramdiff compare run_dir={folder}` again"
-    try:
-        results = read_json(path)
-    except ParamdiffError as error:
-        raise RunFolderError(error.came, expected="the results of a run", remedy=redo) from None
-    schema = results.get("schema") if isinstance(results, dict) else None
-    if schema != SCHEMA:
-        raise RunFolderError(f"{path} has schema {schema!r}", expected=f"schema {SCHEMA}", remedy=redo)
+    results: Any = read_typed_results(path, redo)
     names = [entry.get("name") for entry in results.get("models") or []]
-    needed = [ORIGINAL, results.get("generator") or PDIFF]
+    needed = [ORIGINAL, results.get("reference") or ORIGINAL, results.get("generator") or PDIFF]
     missing = [name for name in needed if name not in names]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise RunFolderError(f"{path} has two rows {twice[0]!r}", expected="one of each name", remedy=redo)
     if missing:
-        raise RunFolderError(f"{path} has no row {missing[0]!r}", expected=" and ".join(needed), remedy=redo)
+        raise RunFolderError(
+            f"{path} has no row {missing[0]!r}", expected=" and ".join(dict.fromkeys(needed)), remedy=redo
+        )
     return results
 
 
+def _if_sound(read: Callable[[], T], otherwise: T) -> T:
+    """What is read, or, where it is damaged, something else after one line about it: a page can do without."""
+    try:
+        return read()
+    except ParamdiffError as error:
+        say(f"  left out of the page: {error}")
+        return otherwise
+
+
 def _read_scores(path: Path) -> dict[str, Tensor]:
-    return load_tensors(path) if path.is_file() else {}
+    """Scores of single networks; what has another shape than its name says is left out."""
+    found = _if_sound(lambda: load_tensors(path), {}) if path.is_file() else {}
+    return {
+        name: tensor
+        for name, tensor in found.items()
+        if tensor.ndim == (2 if name in MATRICES else 1) and not tensor.is_complex()
+    }
+
+
+def _read_text(path: Path, most: int) -> str:
+    """The first ``most`` bytes; what is no text is shown as such."""
+    with path.open("rb") as file:
+        return file.read(most).decode("utf-8", "replace")
 
 
 def read_curves(path: Path) -> list[Curve]:
@@ -219,7 +270,7 @@ def read_curves(path: Path) -> list[Curve]:
     are skipped, and a step counts as it was written last.
     """
     losses: dict[tuple[str, str], dict[int, float]] = {}
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    lines = _read_text(path, LINES_BYTES).splitlines() if path.is_file() else []
     for line in lines:
         try:
             entry = json.loads(line)
@@ -228,9 +279,9 @@ def read_curves(path: Path) -> list[Curve]:
                 int(entry["step"]),
                 float(entry["loss"]),
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
-        if math.isfinite(loss):
+        if math.isfinite(loss) and 0 <= step <= MOST_STEPS:
             losses.setdefault(key, {})[step] = loss
     names = [name for name, _ in losses]
     return [

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from paramdiff.errors import ConfigError, RunFolderError, near
-from paramdiff.files import read_json
 from paramdiff.report.finished import ORIGINAL, FinishedRun, Row
+from paramdiff.report.schema import read_manifest
 from paramdiff.report.words import Metric
 
 MAIN, ALL = "main", "all"
+GENERATOR = "generator/generator.json"
 
 SEED, DEVICE, BASELINES = "seed", "device", "compare."
 CAUSES = {"experiment": "", "task": "task.", "zoo": "zoo.", "generator": "generator."}
@@ -57,8 +58,8 @@ class Source:
         run, path = FinishedRun.read(folder), folder / "manifest.json"
         if not path.is_file():
             raise RunFolderError(f"{path} does not exist", expected="a run folder with its settings")
-        manifest = read_json(path)
-        given = manifest["settings"]
+        manifest = read_manifest(path)
+        given = manifest.get("settings", {})
         flat = {key: value for key, value in flatten(given) if key.rpartition(".")[2] not in (SEED, DEVICE)}
         seconds = {name: stage["seconds"] for name, stage in manifest["stages"].items()}
         return cls(run, _named(flat, run), given.get(SEED), seconds)
@@ -79,8 +80,8 @@ def flatten(settings: Mapping[str, Any], before: str = "") -> Iterable[tuple[str
 
 def _named(flat: dict[str, Value], run: FinishedRun) -> dict[str, Value]:
     """The same with the names people know in place of the experiment's ``name`` and of classes."""
-    path = run.folder / "generator" / "generator.json"
-    generator = read_json(path).get("generator") if path.is_file() else flat.get("generator.kind")
+    path = run.folder / GENERATOR
+    generator = (run.json(GENERATOR) or {}).get("generator") if path.is_file() else flat.get("generator.kind")
     names = {
         "experiment": run.results.get("experiment"), "task": run.part("task").get("name"),
         "zoo": run.part("zoo").get("way"), "generator": generator,

@@ -10,8 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from paramdiff.errors import ParamdiffError
+from paramdiff.errors import DiskError, ParamdiffError
 from paramdiff.files import write_text
+from paramdiff.progress import say
 from paramdiff.report import canvas, ensembles, words
 from paramdiff.report.figures.alike import draw_alike
 from paramdiff.report.figures.front import draw_front
@@ -25,6 +26,7 @@ from paramdiff.report.figures.states import draw_states
 from paramdiff.report.figures.training import draw_training
 from paramdiff.report.finished import SPREAD, FinishedRun, Row
 from paramdiff.report.words import Metric
+from paramdiff.study.summary import ORIGINALS
 
 SIMILARITY = ("within", "to_zoo_mean", "to_zoo_max_mean")
 TEMPLATES = Path(__file__).parent / "templates"
@@ -55,18 +57,40 @@ def render(run_folder: Path) -> Path:
     """
     require_libraries()
     run = FinishedRun.read(Path(run_folder))
+    drawings: dict[str, Any] = {}
     with canvas.style():
-        plots = {heading: [draw(run) for draw in figures] for heading, figures in FIGURES.items()}
-    drawings = {
-        plot.name: canvas.save(plot, run.folder / "figures")
-        for group in plots.values()
-        for plot in group
-        if plot.figure is not None
-    }
+        plots = {
+            heading: [_drawn(draw, run, drawings) for draw in figures] for heading, figures in FIGURES.items()
+        }
     path = run.folder / "report.html"
     main = plots.pop("")
     write_text(path, template("report.html.j2").render(view(run), plots=main, more=plots, drawings=drawings))
     return path
+
+
+def _drawn(
+    draw: Callable[[FinishedRun], canvas.Plot], run: FinishedRun, drawings: dict[str, Any]
+) -> canvas.Plot:
+    """A figure, its drawing kept under its name; or why there is none.
+
+    A run folder may be damaged, or a stranger's, in ways that its types do not show: a figure then stays away, and
+    the page says so.
+    """
+    name = draw.__name__.removeprefix("draw_")
+    try:
+        plot = draw(run)
+        if plot.figure is not None:
+            drawings[plot.name] = canvas.save(plot, run.folder / "figures")
+        return plot
+    except DiskError:
+        raise
+    except (ParamdiffError, ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        say(
+            f"  the figure {name} cannot be drawn from what {run.folder} holds ({type(error).__name__}: {error})"
+        )
+        return canvas.Plot(
+            name, name.capitalize(), "This figure cannot be drawn from what the run folder holds."
+        )
 
 
 def require_libraries(names: Iterable[str] = ("matplotlib", "jinja2")) -> None:
@@ -97,7 +121,7 @@ def view(run: FinishedRun) -> dict[str, Any]:
         "run": run, "metric": metric, "experiment": run.results.get("experiment") or run.folder.name,
         "headline": words.headline(run), "cards": words.cards(run), "broken": words.broken(run),
         "verdict": run.part("verdict", "class", "why"),
-        "gate": run.part("gate", "passed", "why") if run.results.get("gate") else None,
+        "gate": run.part("gate", "passed", "void", "why") if run.results.get("gate") else None,
         "gate_sentence": words.gate_sentence(run), "denoising": words.denoising_sentence(run),
         "notes": list(run.results.get("notes") or []),
         "facts": facts(run), "times": times(run), "command": run.results.get("command"),
@@ -110,7 +134,7 @@ def view(run: FinishedRun) -> dict[str, Any]:
 
 def cells(row: Row, run: FinishedRun) -> dict[str, Any]:
     """One row of the table, as text."""
-    roles = {run.originals.name: "original", run.main.name: "main"}
+    roles = dict.fromkeys(ORIGINALS, "original") | {run.main.name: "main"}
     metric, chosen, comparison = Metric.of(run), row.selected, row.selected["vs_original"] or {}
     return {
         "label": row.label, "n": row.n, "role": roles.get(row.name, "baseline"),
@@ -145,6 +169,7 @@ def facts(run: FinishedRun) -> list[tuple[str, str]]:
         ("Scored by", better if metric.chance is None else f"{better}; chance {metric(metric.chance)}"),
         ("Items", " · ".join(f"{words.number(n)} {key}" for key, n in items.items() if n is not None)),
         ("Originals", f"K = {words.number(zoo.get('k'))} trained networks"),
+        ("Trained for", words.training(zoo.get("training"))),
         ("Generated", f"D = {words.number(zoo.get('dim'))} parameters"),
         ("Selection", ", ".join(select) if isinstance(select, list) else select),
         ("Samples", f"N = {words.number(run.main.n)} per generator"),

@@ -6,6 +6,7 @@ keeps its own unit. Differences carry a sign and, in per cent, count *points*.
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -273,6 +274,15 @@ def denoising_sentence(run: FinishedRun) -> str:
     if run.part("zoo").get("trajectory"):
         return f"{text}, which says little here: their neighbours in time, nearly the same networks, were in the fit."
     return f"{text}: it does not know single originals by heart."
+
+
+def training(about: Mapping[str, Any] | None) -> str | None:
+    """How long originals were trained: ``8 epochs of 41 updates, 328 in all``."""
+    counts = [(about or {}).get(key) for key in ("epochs", "updates_per_epoch", "updates")]
+    if not all(isinstance(count, int) for count in counts):
+        return None
+    epochs, each, updates = (number(count) for count in counts)
+    return f"{epochs} epoch{'' if epochs == '1' else 's'} of {each} updates, {updates} in all"
 
 
 def sentence(text: str | None) -> str:

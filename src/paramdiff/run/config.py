@@ -6,17 +6,19 @@ whole run in a few lines. Types and unknown keys are checked by OmegaConf agains
 by its ``__post_init__``; every failure becomes one line that names the key.
 """
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.errors import OverrideParseException
-from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf import MISSING, AnyNode, DictConfig, ListConfig, OmegaConf
 from yaml import MarkedYAMLError
 
-from paramdiff.errors import ConfigError, check_choice, check_range, near
+from paramdiff.errors import ConfigError, check_choice, near
 from paramdiff.networks.precision import PRECISIONS
+from paramdiff.ranges import COUNT, FACTOR, SEED, Range, Ranges, check_ranges
 from paramdiff.run.options import list_options
 
 
@@ -30,14 +32,14 @@ class SweepConfig:
         members: values of the knob ``k`` of means of k members; those above K are left out.
     """
 
+    RANGES: ClassVar[Ranges] = {"n": COUNT, "temperatures": FACTOR, "members": COUNT}
+
     n: int = 25
     temperatures: list[float] = field(default_factory=lambda: [0.0, 0.3, 0.5, 0.7, 0.85, 1.0, 1.3])
     members: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16])
 
     def __post_init__(self) -> None:
-        check_range("n", self.n, least=1)
-        check_range("temperatures", min(self.temperatures, default=-1), least=0)
-        check_range("members", min(self.members, default=0), least=1)
+        check_ranges(self)
 
 
 @dataclass
@@ -57,6 +59,8 @@ class RunConfig:
         sweep: of ``paramdiff sweep-temperature``.
     """
 
+    RANGES: ClassVar[Ranges] = {"n": COUNT, "seed": SEED, "recalibrate": Range(least=0, most=10**9)}
+
     name: str | None = None
     run_dir: str | None = None
     seed: int = 0
@@ -72,11 +76,10 @@ class RunConfig:
     sweep: SweepConfig = field(default_factory=SweepConfig)
 
     def __post_init__(self) -> None:
-        check_range("n", self.n, least=1)
-        check_range("seed", self.seed, least=0)
+        check_ranges(self)
         check_choice("device", self.device.partition(":")[0], ("auto", "cpu", "cuda", "mps", "xpu"))
         check_choice("precision", self.precision, PRECISIONS)
-        if self.recalibrate < 0 or self.recalibrate == 1:  # one item has no variance
+        if self.recalibrate == 1:  # one item has no variance
             raise ConfigError(
                 "recalibrate",
                 f"{self.recalibrate} is out of range",
@@ -144,6 +147,50 @@ def build(node: Any) -> Any:
     return kind(**children)
 
 
+def built(node: DictConfig) -> RunConfig:
+    """The validated objects of a composed and resolved run.
+
+    Raises:
+        ConfigError: a value out of range, of a wrong kind, or infinite; the key is the full path.
+    """
+    _require_finite(node)
+    for group, protocol in (("task", "make"), ("zoo", "collect"), ("generator", "fit")):
+        _require_kind(group, node._get_node(group), protocol)
+    compare: Any = node._get_node("compare")
+    for key in map(str, compare) if isinstance(compare, DictConfig) else ():
+        _require_kind(f"compare.{key}", compare._get_node(key), "fit")
+    found: RunConfig = build(node)
+    return found
+
+
+def _require_finite(node: Any) -> None:
+    """Options of somebody's own class may be any number, but those that JSON has not cannot be kept."""
+    if isinstance(node, (DictConfig, ListConfig)) and not (node._is_missing() or node._is_none()):
+        keys: Iterable[Any] = node if isinstance(node, DictConfig) else range(len(node))
+        for key in keys:
+            _require_finite(node._get_node(key))
+    elif isinstance(node, AnyNode) and isinstance(value := node._value(), float) and not math.isfinite(value):
+        raise ConfigError(
+            str(node._get_full_key(None)), f"{value!r} is out of range", expected="a finite number"
+        )
+
+
+def _require_kind(key: str, node: Any, protocol: str) -> None:
+    """A group holds settings of one of its options, not a number or somebody's dictionary."""
+    kind = OmegaConf.get_type(node) if node is not None else None
+    if not hasattr(kind, protocol) and not (isinstance(node, DictConfig) and node._is_missing()):
+        group = key.partition(".")[0]
+        options = "generators" if group == "compare" else f"options of {group}"
+        raise ConfigError(key, "not an option by name", expected=f"one of the {options}",
+                          remedy=f"see `paramdiff run --help`, and {example(key)}")  # fmt: skip
+
+
+def example(key: str) -> str:
+    """How an option is chosen for a key."""
+    group, _, row = key.partition(".")
+    return f"add a baseline by +generator@compare.{row}=NAME" if row else f"choose one by {group}=NAME"
+
+
 def plain(value: Any) -> Any:
     """JSON-able settings of a dataclass tree, with the class beside its fields."""
     if is_dataclass(value) and not isinstance(value, type):
@@ -170,6 +217,11 @@ SAID = [
         "{1} is several values",
         f"add -m for a run each, or {QUOTE}",
     ),
+    (
+        r"Sweep parameters '([^=]+)=(.*)' requires --multirun",
+        "{1} is several values",
+        "add -m for a run each",
+    ),
     (r"Could not append to config. An item is already at '([^']+)'", "this key exists", "leave out the +"),
 ]
 """What Hydra says about a key (the first group) in other words: a pattern, what came, a remedy."""
@@ -177,21 +229,20 @@ SAID = [
 
 def explain(error: Exception) -> ConfigError:
     """One line from Hydra's or OmegaConf's many: which key, what came, what exists."""
-    if isinstance(error, OverrideParseException):
-        return ConfigError(error.override, "not understood", expected="KEY=VALUE", remedy=QUOTE)
-    if isinstance(error, MarkedYAMLError):
-        mark = error.problem_mark
-        place = f"{mark.name}, line {mark.line + 1}" if mark else "a recipe"
-        return ConfigError(place, error.problem or "not YAML", remedy="correct it")
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
+    if plainly := _not_composed(error):
+        return plainly
+    chain: list[BaseException] = [error]
+    while (deeper := chain[-1].__cause__) is not None:
+        chain.append(deeper)
+    cause = chain[-1]
     text = str(cause)
     for pattern, came, remedy in SAID:
         if said := re.search(pattern, text):
             return ConfigError(said[1], came.format(*said.groups()), remedy=remedy.format(*said.groups()))
-    first = text.strip().splitlines()[0] if text.strip() else type(cause).__name__
-    key = getattr(cause, "full_key", None) or getattr(cause, "key", None)
+    first = _cut(text.strip().splitlines()[0]) if text.strip() else type(cause).__name__
+    keys = (getattr(one, name, None) for one in reversed(chain) for name in ("full_key", "key"))
+    written = re.search(r"full_key: (\S+)", str(error))
+    key = next((key for key in keys if key), None) or (written and written[1])
     missing = re.search(r"Could not find '([^']+)'", str(error))
     if missing:
         return _unknown_option(missing.group(1), str(error))
@@ -201,6 +252,24 @@ def explain(error: Exception) -> ConfigError:
         remedy = near(unknown.group(1), known) if known else ""
         return ConfigError(str(key), "no such key", remedy=remedy)
     return ConfigError(str(key), first) if key else ConfigError("configuration", first)
+
+
+def _not_composed(error: Exception) -> ConfigError | None:
+    """For what could not even be parsed."""
+    if isinstance(error, OverrideParseException):
+        return ConfigError(_cut(error.override), "not understood", expected="KEY=VALUE", remedy=QUOTE)
+    if isinstance(error, RecursionError):
+        return ConfigError("configuration", "lists or dictionaries are nested too deeply, or in themselves")
+    if isinstance(error, MarkedYAMLError):
+        mark = error.problem_mark
+        place = f"{mark.name}, line {mark.line + 1}" if mark else "a recipe"
+        return ConfigError(place, error.problem or "not YAML", remedy="correct it")
+    return None
+
+
+def _cut(text: str) -> str:
+    """A line that a person can read, of whatever was typed."""
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 def _unknown_option(option: str, text: str) -> ConfigError:

@@ -16,19 +16,25 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paramdiff.errors import RunFolderError
+from paramdiff.errors import CheckpointError, RunFolderError
 from paramdiff.files import copy, disk_error, read_json, sha256, write_json, write_text
+from paramdiff.generators.base import FOLDER as GENERATOR
 from paramdiff.progress import say
 from paramdiff.ranks import agreed, alone, by_main, gathered, is_main, launched, mine
+from paramdiff.report.schema import read_file, read_manifest
 from paramdiff.run.machine import environment, peak_rss_bytes
+from paramdiff.zoo.zoo import FOLDER as ZOO
 
 ASIDE = "manifest-"
+
+KEPT = {"collect": ("study/training.json",)}
+"""Small JSON files by the stage that may write them: the manifest keeps them, too, so that they can be restored."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +66,15 @@ class RunFolder:
 
     Args:
         path: the folder; made if it does not exist.
-        settings: the whole configuration, JSON-able.
-        force: allow other settings than those the folder was made with.
+        settings: the whole configuration, JSON-able. Others than the folder was made with are for the caller to
+            judge (:attr:`changed`, :mod:`paramdiff.run.changes`).
         siblings: folders of earlier runs whose stages may be copied: made by the same code with the same data.
 
     Raises:
-        RunFolderError: the folder holds a run with other settings; names the keys that differ.
+        RunFolderError: the path is a file, or a folder of something else.
     """
 
-    def __init__(
-        self, path: Path, settings: Mapping[str, Any], force: bool = False, siblings: Sequence[Path] = ()
-    ) -> None:
+    def __init__(self, path: Path, settings: Mapping[str, Any], siblings: Sequence[Path] = ()) -> None:
         self.path, self.settings, self.siblings = Path(path), dict(settings), list(siblings)
         if self.path.exists() and not self.path.is_dir():
             raise RunFolderError(
@@ -78,33 +82,36 @@ class RunFolder:
             )
         self._hashes: dict[str, str] = {}
         self.manifest = self._read_manifest()
-        self._require_same_settings(force)
 
     def _read_manifest(self) -> dict[str, Any]:
         file = self.path / "manifest.json"
-        if file.is_file():
-            return read_json(file)
+        if file.exists():
+            try:
+                manifest = dict(read_manifest(file))
+                return manifest | {"stages": _whole(manifest["stages"])}
+            except CheckpointError as error:
+                raise _stranded(self.path, f"{error.came}", error.expected) from None
         strangers = (
             [p.name for p in self.path.iterdir() if not p.name.startswith(".")] if self.path.is_dir() else []
         )
         if strangers:
-            raise RunFolderError(
-                f"run_dir {self.path} holds {strangers[0]} but no manifest.json",
-                expected="a run folder or an empty one",
-                remedy="choose another run_dir",
-            )  # fmt: skip
+            came = f"run_dir {self.path} holds {strangers[0]} but no manifest.json"
+            raise _stranded(self.path, came, "a run folder or an empty one")
         return {"stages": {}}
 
-    def _require_same_settings(self, force: bool) -> None:
-        # A run that failed before it kept anything, say at a misspelt selection, binds nobody.
+    @property
+    def changed(self) -> list[str]:
+        """Dotted keys in which the settings differ from those the folder was made with.
+
+        A run that failed before it kept anything, say at a misspelt selection, binds nobody.
+        """
         begun = self.manifest["stages"] or (self.path / ".state").exists()
-        before = self.manifest["settings"] if begun else self.settings
-        changed = differing_keys(before, self.settings)
-        if changed and not force:
-            raise RunFolderError(
-                f"{self.path} was made by another configuration (it differs in {', '.join(changed[:4])})",
-                remedy="choose another run_dir, or add force=true to redo the stages this touches",
-            )
+        return differing_keys(self.manifest.get("settings", {}), self.settings) if begun else []
+
+    @property
+    def done(self) -> list[str]:
+        """Names of the stages that were done here, with these settings or others."""
+        return list(self.manifest["stages"])
 
     @contextmanager
     def opened(self) -> Iterator["RunFolder"]:
@@ -127,8 +134,20 @@ class RunFolder:
         held.enter_context(_lock(self.path / ".lock"))
         self.manifest |= {"settings": self.settings, **environment()}
         for file in self._asides():  # of ranks that were killed
-            self.manifest["stages"] |= read_json(file)["stages"]
+            with suppress(CheckpointError):  # damaged: what it tells of is done again
+                self.manifest["stages"] |= _whole(read_manifest(file)["stages"])
         self._write_manifest()
+        self._restore_kept()
+
+    def _restore_kept(self) -> None:
+        """Small files that the manifest keeps are there again, if they are gone or damaged."""
+        for stage, names in KEPT.items():
+            kept = self.manifest["stages"].get(stage, {}).get("keeps", {})
+            for name in kept.keys() & set(names):
+                try:
+                    read_file(self.path, name)
+                except CheckpointError:
+                    write_json(self.path / name, kept[name])
 
     def _write_manifest(self) -> None:
         """Ranks other than the first note their stages beside it."""
@@ -207,6 +226,12 @@ class RunFolder:
             "fingerprint": fingerprint, "seconds": seconds, "peak_rss_bytes": peak_rss_bytes(),
             "makes": {name: self._hash(name) for name in stage.makes},
         }  # fmt: skip
+        if kept := {
+            name: read_json(self.path / name)
+            for name in KEPT.get(stage.name, ())
+            if (self.path / name).exists()
+        }:
+            self.manifest["stages"][stage.name]["keeps"] = kept
         self._write_manifest()
         for state in scratch.parent.glob(f"{scratch.name[:-12]}{'?' * 12}"):  # of earlier settings too
             shutil.rmtree(state, ignore_errors=True)
@@ -214,16 +239,17 @@ class RunFolder:
     def _copied(self, stage: Stage, fingerprint: str) -> bool:
         """Whether a sibling had done this stage and its files are now here too."""
         for sibling in self.siblings:
-            done = read_json(sibling / "manifest.json")["stages"].get(stage.name, {})
-            if done.get("fingerprint") != fingerprint:
+            done = _whole(read_manifest(sibling / "manifest.json")["stages"]).get(stage.name)
+            if done is None or done["fingerprint"] != fingerprint or done["makes"].keys() != set(stage.makes):
                 continue
             if any(sha256(sibling / name) != digest for name, digest in done["makes"].items()):
                 continue
             for name in stage.makes:
-                copy(sibling / name, self.path / name)
+                copy(sibling / name, self.path / name, (ZOO, GENERATOR))
                 self._hashes[name] = done["makes"][name]
             self.manifest["stages"][stage.name] = done
             self._write_manifest()
+            self._restore_kept()
             say(f"  {stage.name}: the same as in {sibling}, copied")
             return True
         return False
@@ -236,7 +262,8 @@ class RunFolder:
         done = self.manifest["stages"].get(stage.name)
         if done is None or not all((self.path / name).exists() for name in stage.needs):
             return False
-        return done["fingerprint"] == self._fingerprint(stage) and self._intact(done["makes"])
+        same = done["fingerprint"] == self._fingerprint(stage) and done["makes"].keys() == set(stage.makes)
+        return same and self._intact(done["makes"])
 
     def _fingerprint(self, stage: Stage) -> str:
         missing = [name for name in stage.needs if not (self.path / name).exists()]
@@ -259,16 +286,33 @@ class RunFolder:
             (self.path / name).exists() and self._hash(name) == digest for name, digest in made.items()
         )
 
-    def seconds(self, prefix: str) -> float:
-        """Time spent in the stages whose name is ``prefix`` or starts with ``prefix:``."""
-        stages = self.manifest["stages"].items()
-        return sum(s["seconds"] for name, s in stages if name.partition(":")[0] == prefix)
+    def seconds(self, names: Collection[str]) -> float:
+        """Time spent in those of the stages that are done."""
+        return sum(stage["seconds"] for name, stage in self.manifest["stages"].items() if name in names)
 
     def peak_rss_bytes(self) -> int:
         return max([peak_rss_bytes(), *(s["peak_rss_bytes"] for s in self.manifest["stages"].values())])
 
     def write_config(self, yaml: str) -> None:
         write_text(self.path / "config.yaml", yaml)
+
+
+def _whole(stages: Any) -> dict[str, Any]:
+    """The stages of which all is known that resuming needs."""
+    return {
+        name: done
+        for name, done in stages.items()
+        if {"fingerprint", "makes", "peak_rss_bytes"} <= done.keys()
+    }
+
+
+def _stranded(folder: Path, came: str, expected: str) -> RunFolderError:
+    """A folder whose manifest is gone or damaged; its zoo, which takes longest to make, is not lost."""
+    kept = f", or go on with its zoo in another: zoo=import zoo.path={folder / 'zoo'} run_dir={folder}-2"
+    zoo = kept if ZOO.marks(folder / "zoo") else ""
+    return RunFolderError(
+        came, expected=expected, remedy=f"move the folder away to start again, or choose another run_dir{zoo}"
+    )
 
 
 def differing_keys(before: Any, now: Any, path: str = "") -> list[str]:

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.table import Table
-
 from paramdiff.errors import ConfigError, RunFolderError, near
 from paramdiff.progress import say
 from paramdiff.report.comparison import subtitle, table, title, write_comparison
 from paramdiff.report.gathered import MAIN, Gathered, gather
-from paramdiff.run.table import make_console
+from paramdiff.run.sheet import Sheet
+from paramdiff.run.terminal import Terminal
+
+IMPORTANT = ("runs", "originals", "mean", "selected", "within", "verdict")
+"""Columns that come first where not all fit beside each other."""
 
 FLAGS = ("--row", "--out")
 
@@ -39,7 +41,7 @@ def gather_command(words: Sequence[str]) -> int:
     show(gathered)
     out = request.out or default_folder(gathered)
     page = write_comparison(gathered, out, shlex.join(["paramdiff", "compare", *words]))
-    console = make_console()
+    console = Terminal()
     for name, file in (("page", page.name), ("table", "comparison.md"), ("numbers", "comparison.json")):
         console.print(f"{name + ':':<9}{out / file}", soft_wrap=True)
     return 0
@@ -101,18 +103,12 @@ def default_folder(gathered: Gathered) -> Path:
 def show(gathered: Gathered) -> None:
     """Print the table to standard output, in full where that is a file."""
     headings, rows = table(gathered)
-    printed = Table(
-        title=f"{title(gathered)} ({subtitle(gathered)})", title_justify="left", header_style="bold"
-    )
-    named = len(gathered.columns)
-    for heading in headings[:named]:
-        printed.add_column(heading.replace("_", " "), overflow="fold")
-    for heading in headings[named:]:
-        printed.add_column(heading, justify="right", overflow="fold")
-    for row in rows:
-        printed.add_row(*row)
-    console = make_console()
+    sheet = Sheet(
+        title=f"{title(gathered)} ({subtitle(gathered)})",
+        headings=[heading.replace("_", " ") for heading in headings],
+        rows=rows, named=len(gathered.columns), first=IMPORTANT,
+    )  # fmt: skip
+    console = Terminal()
     if not console.is_terminal:
-        wide = console.options.update(width=1000)
-        console.width = max(console.width, console.measure(printed, options=wide).maximum)
-    console.print(printed)
+        console.width = max(console.width, sheet.width())
+    sheet.print(console)

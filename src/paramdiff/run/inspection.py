@@ -6,18 +6,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from rich.table import Table
 from torch import nn
 
 from paramdiff.errors import ConfigError, ParamdiffError
 from paramdiff.progress import say
-from paramdiff.run.config import build, register
+from paramdiff.run.config import build
 from paramdiff.run.launch import composed
+from paramdiff.run.sheet import Sheet
 from paramdiff.run.terminal import Terminal, bold
 from paramdiff.scoring.scorer import Scorer
-from paramdiff.tasks import KINDS, make_task
+from paramdiff.tasks import make_task
 from paramdiff.tasks.base import Task
+from paramdiff.tasks.described import Refusal, described_task
 from paramdiff.zoo.aligning import align_zoo
 from paramdiff.zoo.facts import Inspection
 from paramdiff.zoo.groups import MixedCheckpointsError
@@ -151,23 +151,21 @@ def _named_task(overrides: list[str]) -> Task | None:
 
 
 def _own_task(zoo: Zoo) -> Task | None:
-    """The task that a collected zoo was made from; None if it cannot be made here, with the reason."""
+    """The task that a collected zoo was made from; None if it cannot be made here, with the reason.
+
+    A zoo's word is data: code, folders and the Hub are only asked for what is typed here.
+    """
     settings = zoo.about.get("task")
-    if not isinstance(settings, Mapping) or settings.get("kind") not in KINDS:
+    if not isinstance(settings, Mapping):
         return None
     try:
-        register()
-        schema = OmegaConf.structured(KINDS[settings["kind"]])
-        return make_task(build(OmegaConf.merge(schema, _without_kind(settings))))
+        return described_task(settings, zoo.base)
+    except Refusal as refused:
+        say(f"the zoo names {refused.names}, which is not used on the word of a file; midpoints are not scored; "
+            f"if you trust it, type it: {refused.typed}")  # fmt: skip
     except ParamdiffError as error:
         say(f"the zoo's own task is not available here ({error}); midpoints are not scored")
-        return None
-
-
-def _without_kind(settings: Any) -> Any:
-    if isinstance(settings, Mapping):
-        return {key: _without_kind(value) for key, value in settings.items() if key != "kind"}
-    return settings
+    return None
 
 
 def show(facts: Inspection, path: str, metric: str) -> None:
@@ -175,7 +173,7 @@ def show(facts: Inspection, path: str, metric: str) -> None:
     console = Terminal()
     size = f"K = {facts.k} checkpoints, D = {facts.dim} parameters, select = {facts.select!r}"
     console.print(bold(path, f": {size}"), soft_wrap=True)
-    console.print(_tensors(facts))
+    _tensors(facts).print(console)
     for line in _lines(facts, metric):
         console.print(line, soft_wrap=True)
     console.print("What to expect", style="bold")
@@ -186,16 +184,18 @@ def show(facts: Inspection, path: str, metric: str) -> None:
 TENSORS_SHOWN = 12
 
 
-def _tensors(facts: Inspection) -> Table:
-    table = Table(header_style="bold")
-    for name in ("tensor", "shape", "dtype"):
-        table.add_column(name)
-    table.add_column("variation between checkpoints", justify="right")
-    for tensor in facts.tensors[:TENSORS_SHOWN]:
-        table.add_row(tensor.name, str(tensor.shape), tensor.dtype, f"{tensor.relative_std:.2%} of its size")
-    if len(facts.tensors) > TENSORS_SHOWN:
-        table.add_row(f"... and {len(facts.tensors) - TENSORS_SHOWN} more", "", "", "")
-    return table
+def _tensors(facts: Inspection) -> Sheet:
+    left = len(facts.tensors) - TENSORS_SHOWN
+    rows = [
+        [tensor.name, str(tensor.shape), tensor.dtype, f"{tensor.relative_std:.2%} of its size"]
+        for tensor in facts.tensors[:TENSORS_SHOWN]
+    ]
+    more = [[f"... and {left} more", "", "", ""]] if left > 0 else []
+    return Sheet(
+        title="",
+        headings=["tensor", "shape", "dtype", "variation between checkpoints"],
+        rows=[*rows, *more],
+    )
 
 
 def _lines(facts: Inspection, metric: str) -> list[str]:

@@ -3,9 +3,10 @@
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import hydra
@@ -13,38 +14,22 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from paramdiff.errors import ConfigError, ParamdiffError, near
+from paramdiff.errors import ConfigError
 from paramdiff.progress import say
-from paramdiff.run.config import RunConfig, build, explain, register
-from paramdiff.run.options import list_options
-from paramdiff.run.pipeline import Pipeline
-
-DEFAULT_EXPERIMENT = "digits"
-
-VALUE_FLAGS = (
-    "--config-dir",
-    "-cd",
-    "--config-name",
-    "-cn",
-    "--config-path",
-    "-cp",
-    "--cfg",
-    "-c",
-    "--package",
-    "-p",
-)
-"""Hydra's flags that are followed by a value."""
+from paramdiff.run.arguments import arranged, sweeps
+from paramdiff.run.config import RunConfig, built, explain, register
+from paramdiff.run.pipeline import Pipeline, entries_of
+from paramdiff.run.yaml_files import require_readable
 
 NAMELESS = ("experiment", "run_dir", "force", "device", "sweep")
 """Overrides that do not become part of a run folder's name, those of ``sweep.n`` and its like included."""
 
 
 class _Stopped(BaseException):
-    """Carries a user's mistake past Hydra, which would print more about any ``Exception``."""
+    """Carries what happened in a run past Hydra, which would print more about any ``Exception``."""
 
-    def __init__(self, error: ParamdiffError) -> None:
+    def __init__(self, error: BaseException) -> None:
         super().__init__(str(error))
         self.error = error
 
@@ -56,28 +41,79 @@ def launch(command: str, words: Sequence[str]) -> int:
         ConfigError: a key, value or option that does not exist or does not fit.
     """
     register()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us instead of printing and exiting
+    given = arranged(words)
+    require_readable(given)
+    if sweeps(words):
+        _rehearse(given)
     done: list[Path] = []
 
     def job(config: DictConfig) -> None:
-        try:
-            run = Pipeline(*compose(config), command=_typed(command, words), siblings=done)
-            done.append(run.run(command))
-        except ParamdiffError as error:
-            raise _Stopped(error) from None
+        run = Pipeline(*compose(config), command=_typed(command, words), siblings=done)
+        done.append(run.run(command))
 
-    before, sys.argv = sys.argv, [f"paramdiff {command}", *arranged(words)]
-    try:
-        hydra.main(version_base="1.3", config_path="pkg://paramdiff.recipes", config_name="config")(job)()
-    except _Stopped as stopped:
-        raise stopped.error from None
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise explain(error) from None
-    finally:
-        sys.argv = before
+    _with_hydra(job, given, f"paramdiff {command}")
     if len(done) > 1 and all((folder / "results.json").is_file() for folder in done):
         say(f"compare them: {gathering(done)}")
     return 0
+
+
+def _with_hydra(job: Callable[[DictConfig], None], words: Sequence[str], program: str = "paramdiff") -> None:
+    """Do ``job`` for every configuration that the words mean; what it raises comes out as it is.
+
+    Raises:
+        ConfigError: Hydra could not compose a configuration, for whatever reason.
+    """
+
+    def shielded(config: DictConfig) -> None:
+        try:
+            job(config)
+        except BaseException as error:
+            raise _Stopped(error) from None
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us instead of printing and exiting
+    before, sys.argv = sys.argv, [program, *words]
+    try:
+        hydra.main(version_base="1.3", config_path="pkg://paramdiff.recipes", config_name="config")(
+            shielded
+        )()
+    except _Stopped as stopped:
+        raise stopped.error from None
+    except HydraException as error:
+        raise explain(error) from None
+    except OSError:  # the disk's refusal, not the configuration's
+        raise
+    except Exception as error:  # OmegaConf's, YAML's, and bare ones of Hydra's at odd words
+        raise explain(error) from None
+    finally:
+        sys.argv = before
+
+
+def _rehearse(words: Sequence[str]) -> None:
+    """Compose and check every run of a sweep before the first one starts.
+
+    Not where the words name another sweeper or launcher: what these do next may depend on results.
+
+    Raises:
+        ConfigError: a run's settings do not fit, or two runs would have one folder.
+    """
+    if any(word.lstrip("+").startswith(("hydra/sweeper", "hydra/launcher")) for word in words):
+        return
+    folders: list[str] = []
+
+    def job(config: DictConfig) -> None:
+        found, _ = compose(config)
+        entries_of(found)
+        folders.append(os.path.realpath(str(found.run_dir)))
+
+    with TemporaryDirectory() as scratch:
+        _with_hydra(job, [*words, f"hydra.sweep.dir={scratch}"])
+    twice = next((folder for folder in folders if folders.count(folder) > 1), None)
+    if twice is not None:
+        raise ConfigError(
+            "run_dir", f"{folders.count(twice)} of the {len(folders)} runs of this sweep would be in {twice}",
+            expected="a folder for each",
+            remedy="leave run_dir out, or put into it what differs, e.g. run_dir='runs/k-${zoo.k}'",
+        )  # fmt: skip
 
 
 def gathering(folders: Sequence[Path]) -> str:
@@ -95,11 +131,11 @@ def compose(config: DictConfig) -> tuple[RunConfig, str]:
     try:
         chosen = HydraConfig.get()
         _require_sweep(chosen)
-        config.name = config.name or recipe_name(chosen)
+        config.name = config.name or title(config, chosen)
         config.run_dir = config.run_dir or str(default_run_dir(chosen))
         OmegaConf.resolve(config)
-        return build(config), OmegaConf.to_yaml(config)
-    except OmegaConfBaseException as error:
+        return built(config), OmegaConf.to_yaml(config)
+    except (OmegaConfBaseException, RecursionError) as error:
         raise explain(error) from None
 
 
@@ -109,33 +145,8 @@ def composed(overrides: Sequence[str], name: str = "config") -> DictConfig:
     try:
         with hydra.initialize_config_module("paramdiff.recipes", version_base="1.3"):
             return hydra.compose(name, overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+    except Exception as error:  # Hydra's own, OmegaConf's, YAML's, and bare ones at odd words
         raise explain(error) from None
-
-
-def arranged(words: Sequence[str]) -> list[str]:
-    """Flags first, then overrides, as Hydra's parser wants them; the default experiment where none is named.
-
-    A task without an experiment starts from the plain settings, not from those of the digits.
-    """
-    flags: list[str] = []
-    overrides: list[str] = []
-    left = list(words)
-    while left:
-        word = left.pop(0)
-        (flags if word.startswith("-") else overrides).append(word)
-        if word in VALUE_FLAGS and left:
-            flags.append(left.pop(0))
-    for word in overrides:
-        _require_option(*word.lstrip("+").partition("=")[::2])
-    named = any(word.lstrip("+").startswith(("experiment=", "task=")) for word in overrides)
-    return flags + ([] if named else [f"experiment={DEFAULT_EXPERIMENT}"]) + overrides
-
-
-def _require_option(key: str, value: str) -> None:
-    """Hydra raises a bare ValueError at ``compare=null``."""
-    if value == "null" and (options := list_options(key)):
-        raise ConfigError(key, "null is no option", remedy=near("", options))  # null is like full
 
 
 def _require_sweep(hydra_config: Any) -> None:
@@ -150,7 +161,16 @@ def _require_sweep(hydra_config: Any) -> None:
 def recipe_name(hydra_config: Any) -> str:
     """The experiment that was chosen, or the task if there is none."""
     choices = hydra_config.runtime.choices
-    return str(choices["experiment"] or choices["task"])
+    return str(choices.get("experiment") or choices.get("task"))
+
+
+def title(config: DictConfig, hydra_config: Any) -> str:
+    """What a run is called: by its experiment, or its task; ``own`` and ``images`` say what they are of."""
+    choices, task = hydra_config.runtime.choices, config.get("task")
+    named = {"own": "name", "images": "data"}.get(str(choices.get("task")))
+    if choices.get("experiment") or not named or OmegaConf.is_missing(task, named):
+        return recipe_name(hydra_config)
+    return str(task[named]).rstrip("/").replace("/", ":").rpartition(":")[2] or recipe_name(hydra_config)
 
 
 def default_run_dir(hydra_config: Any) -> Path:

@@ -6,6 +6,8 @@ from textwrap import wrap
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
+GROUPS = ("experiment", "ablation", "task", "model", "zoo", "generator", "compare")
+
 REGISTERED: dict[str, list[str]] = {
     "task": [
         "digits", "images", "own", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "stl10",
@@ -30,7 +32,7 @@ def list_options(group: str) -> list[str]:
 def describe_options() -> str:
     """All options of all groups, for ``--help``."""
     lines: list[str] = []
-    for group in ("experiment", "ablation", "task", "model", "zoo", "generator", "compare"):
+    for group in GROUPS:
         names = list_options(group)
         paragraphs = in_families(names) if group == "experiment" else [", ".join(names)]
         for number, paragraph in enumerate(paragraphs):

@@ -6,7 +6,6 @@ the same three steps: fit, sample, score.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,31 +15,34 @@ from torch import Tensor
 
 from paramdiff.collect.watching import CURVE, watched_items
 from paramdiff.devices import choose_device
-from paramdiff.errors import ConfigError
-from paramdiff.files import load_tensors, read_json, save_tensors, write_json, write_text
+from paramdiff.errors import ConfigError, RunFolderError
+from paramdiff.files import about, load_tensors, read_json, save_tensors, write_json, write_text
 from paramdiff.generators.base import Generator
 from paramdiff.generators.latent import LatentGenerator
-from paramdiff.generators.pdiff import ParameterDiffusion
+from paramdiff.generators.probe import Probe
 from paramdiff.progress import say
-from paramdiff.ranks import by_main
-from paramdiff.run.config import RunConfig, option_name, plain
+from paramdiff.ranks import agreed, by_main
+from paramdiff.run import originals
+from paramdiff.run.changes import Outlook, announcement, refusal
+from paramdiff.run.config import RunConfig, plain
+from paramdiff.run.entries import Entry, entries_of, require_enough
 from paramdiff.run.folder import RunFolder, Stage
 from paramdiff.run.latents import FILE as LATENTS
 from paramdiff.run.latents import latent_points
 from paramdiff.run.machine import machine
 from paramdiff.run.results import (
-    ORIGINAL,
     SCHEMA,
     Finding,
     judge,
     loss_lines,
-    models,
     note_of,
+    notes,
+    row_of,
     task_facts,
     zoo_facts,
 )
 from paramdiff.run.table import print_summary, print_sweep
-from paramdiff.scoring.recalibrating import Recalibration
+from paramdiff.scoring.recalibrating import RecalibratedFeedback, Recalibration
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.study.comparison import Originals, Scored
 from paramdiff.study.ensembles import all_groups
@@ -64,74 +66,6 @@ TRAINING = "study/training.json"
 BEFORE = "test_before"
 """Test scores of samples before recalibration, among a generator's scores."""
 
-ORIGINALS = f"scores/{ORIGINAL}.safetensors"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A generator of this run and where its files lie.
-
-    Attributes:
-        name: its row in ``results.json``.
-        generator: unfitted, with its settings.
-        key: where those settings are in the configuration.
-        prefix: folder of its files, relative to the run folder; empty for the main generator.
-    """
-
-    name: str
-    generator: Generator
-    key: str = "generator"
-    prefix: str = ""
-
-    @property
-    def sampling(self) -> dict[str, Any]:
-        """The settings that only sampling reads, as they are now."""
-        return {key: getattr(self.generator, key) for key in self.generator.sampling}
-
-    @property
-    def fitted(self) -> str:
-        return f"{self.prefix}generator"
-
-    @property
-    def samples(self) -> str:
-        return f"{self.prefix}samples/samples.safetensors"
-
-    @property
-    def drawn(self) -> str:
-        """Running statistics as they were drawn, if they were then recalibrated."""
-        return f"{self.prefix}samples/drawn_statistics.safetensors"
-
-    @property
-    def scores(self) -> str:
-        return f"scores/{self.name}.safetensors"
-
-
-def entries_of(config: RunConfig) -> list[Entry]:
-    """The main generator and those it is compared with; p-diff itself is always among the rows.
-
-    A baseline that repeats the main generator is left out; two of one name are numbered.
-
-    Raises:
-        ConfigError: the main generator is one that matches another.
-    """
-    if config.generator.matches:
-        raise ConfigError(
-            "generator", f"{config.generator.name} matches the samples of the main generator",
-            expected="another main generator",
-            remedy=f"choose it as a baseline: +generator@compare.matched={option_name(config.generator.name)}",
-        )  # fmt: skip
-    others = {f"compare.{key}": g for key, g in config.compare.items() if plain(g) != plain(config.generator)}
-    if not any(
-        isinstance(generator, ParameterDiffusion) for generator in [config.generator, *others.values()]
-    ):
-        others["compare.pdiff"] = ParameterDiffusion(seed=config.seed)
-    entries = [Entry(config.generator.label, config.generator)]
-    for key, generator in others.items():
-        same = sum(entry.generator.label == generator.label for entry in entries)
-        name = generator.label + (f"-{same + 1}" if same else "")
-        entries.append(Entry(name, generator, key, f"baselines/{name}/"))
-    return entries
-
 
 class Pipeline:
     """One run.
@@ -153,11 +87,10 @@ class Pipeline:
         }
         settings |= {"recalibrate": config.recalibrate} if config.recalibrate else {}
         assert config.run_dir is not None
-        self.folder = RunFolder(Path(config.run_dir), settings, config.force, siblings)
+        self.folder = RunFolder(Path(config.run_dir), settings, siblings)
         self.settings = settings
         self.recalibrating = [{"recalibrate": config.recalibrate}] if config.recalibrate else []
         """For the settings of stages: empty if it is off, so that they are as they were before it existed."""
-        self.main, *self.baselines = entries_of(config)
 
     # What stages share -------------------------------------------------------------------------------
 
@@ -175,6 +108,24 @@ class Pipeline:
         zoo.require_usable()
         return zoo
 
+    @property
+    def k(self) -> int | None:
+        """K as the configuration has it, else of the zoo that is there; None as long as nobody knows."""
+        there = (self.folder.path / "zoo" / "manifest.json").is_file()
+        return self.config.zoo.k or (self.zoo.k if there else None)
+
+    @cached_property
+    def _entries(self) -> list[Entry]:
+        return entries_of(self.config, self.k)
+
+    @property
+    def main(self) -> Entry:
+        return self._entries[0]
+
+    @property
+    def baselines(self) -> list[Entry]:
+        return self._entries[1:]
+
     @cached_property
     def scorer(self) -> Scorer:
         return Scorer(self.task, self.zoo, self.device, precision=self.config.precision)
@@ -190,14 +141,26 @@ class Pipeline:
 
     @cached_property
     def originals(self) -> Originals:
-        """The zoo with its scores: the reference of every comparison."""
-        return Originals(self.zoo, self._scored(ORIGINALS), self.task.higher_is_better)
+        """The zoo with its scores, recalibrated where samples are: the reference of every comparison."""
+        return originals.reference(self)
 
-    def _scored(self, file: str) -> Scored:
+    def scored(self, file: str) -> Scored:
+        """What was kept of the scores in a file of the run folder."""
         return Scored.from_tensors(load_tensors(self.folder.path / file))
 
     def _vectors(self, entry: Entry) -> Tensor:
         return load_tensors(self.folder.path / entry.samples)["samples"]
+
+    def _as_drawn(self, entry: Entry) -> Tensor:
+        """Samples as the generator drew them, before recalibration."""
+        vectors = self._vectors(entry)
+        if not self.recalibrating:
+            return vectors
+        return self.recalibration.restored(vectors, load_tensors(self.folder.path / entry.drawn))
+
+    def _drawn_files(self, entry: Entry) -> list[str]:
+        """What :meth:`_as_drawn` reads."""
+        return [entry.samples, *([entry.drawn] if self.recalibrating else [])]
 
     # Running -----------------------------------------------------------------------------------------
 
@@ -205,10 +168,18 @@ class Pipeline:
         """Do one command (``run`` for all stages) and return the run folder."""
         say(f"{self.config.name} -> {self.folder.path}")
         wanted = GROUPS.get(command, (command,))
+        self._require_enough(self.config.zoo.k)
+        self._agree(wanted)
         with self.folder.opened():
             by_main(lambda: self.folder.write_config(self.yaml))
             for group in wanted:
+                if group == "fit":
+                    self._require_enough(self.k)  # an imported zoo says only now how large it is
                 self.folder.run_all(self.stages(group))
+                if group == "collect":
+                    self._forget()
+                if group == "score":
+                    originals.score_as_saved(self)
                 if group == "compare" or command == "score":
                     self.folder.run(self._results())
         if SWEEP in wanted:
@@ -216,6 +187,53 @@ class Pipeline:
         elif (self.folder.path / "results.json").exists() and {"score", "compare", "report"} & set(wanted):
             print_summary(self.folder.path)
         return self.folder.path
+
+    def _forget(self) -> None:
+        """Drop what was known of a zoo that has been there before."""
+        for name in ("zoo", "_entries", "scorer", "recalibration", "originals"):
+            vars(self).pop(name, None)
+
+    def _require_enough(self, k: int | None) -> None:
+        """Refuse a zoo that is too small for a generator before it costs anything."""
+        if k is not None:
+            require_enough(entries_of(self.config, k), k, self.zoo.dim if "zoo" in vars(self) else None)
+
+    def _agree(self, wanted: Sequence[str]) -> None:
+        """Say what other settings than those of the folder redo and keep, or refuse them.
+
+        Raises:
+            RunFolderError: they make it another run, and ``force`` is off; or a stage that is not ``wanted`` now would
+                have to be redone before those that are.
+        """
+        changed = agreed(self.folder.changed)
+        if not changed:
+            by_main(lambda: self._require_current(wanted))
+            return
+        outlook = by_main(lambda: Outlook.of(self.folder, self._all_stages()))
+        if any(map(self._another_run, changed)) and not self.config.force:
+            raise refusal(self.folder.path, changed, outlook)
+        by_main(lambda: self._require_current(wanted))
+        say(announcement(changed, outlook))
+
+    def _another_run(self, key: str) -> bool:
+        """Whether a setting changes the zoo or what is fitted to it; the others only what follows."""
+        root, _, name = key.partition(".")
+        return root in ("name", "seed", "task", "zoo") or (
+            root == "generator" and name not in self.config.generator.sampling
+        )
+
+    def _all_stages(self) -> list[Stage]:
+        return [stage for group in ORDER[:5] for stage in self.stages(group)]
+
+    def _require_current(self, wanted: Sequence[str]) -> None:
+        """Numbers of different settings never meet in one table."""
+        before = ORDER[: ORDER.index(wanted[0])] if wanted[0] in ORDER[:5] else ()
+        for stage in (stage for group in before for stage in self.stages(group)):
+            if stage.name in self.folder.done and not self.folder.is_current(stage):
+                raise RunFolderError(
+                    f"{stage.name} in {self.folder.path} is not what these settings and the files there give",
+                    remedy=f"run `paramdiff {stage.name.partition(':')[0]}` first, or `paramdiff run` for all stages",
+                )
 
     def stages(self, group: str) -> list[Stage]:
         """The stages behind one command."""
@@ -232,6 +250,8 @@ class Pipeline:
             zoo.about["task"] = self.settings["task"]
             zoo.require_usable()
             zoo = self._aligned(zoo)
+            for note in zoo.about.get("notes", []):
+                say(f"  {note}")
             by_main(lambda: self._keep_zoo(zoo, scratch / CURVE))
 
         settings = [self.settings["task"], self.settings["zoo"]]
@@ -247,13 +267,10 @@ class Pipeline:
         if self.config.zoo.align == "false":
             return zoo
         task = self.task
-        found = align_zoo(
+        return align_zoo(
             zoo, task.model(), auto=self.config.zoo.align == "auto", score=Scorer(task, zoo, self.device).gauge(),
             higher_is_better=task.higher_is_better, seed=self.config.seed,
         )  # fmt: skip
-        for note in found.about.get("notes", []):
-            say(f"  {note}")
-        return found
 
     def _fit(self, entry: Entry, group: str = "fit") -> Stage:
         def work(scratch: Path) -> None:
@@ -261,7 +278,7 @@ class Pipeline:
                 _ = self.recalibration  # refuses a selection without statistics, before anything is learnt
             try:
                 fitted = entry.generator.fit(
-                    self.zoo, probe=self.scorer.probe(), folder=scratch, reference=self._reference(entry)
+                    self.zoo, probe=self._probe(entry), folder=scratch, reference=self._reference(entry)
                 )
             except ConfigError as error:  # e.g. a mean of more members than there are
                 raise error.under(entry.key) from None
@@ -270,12 +287,20 @@ class Pipeline:
         settings = {
             key: value for key, value in plain(entry.generator).items() if key not in entry.generator.sampling
         }
-        matched = [self.main.samples] if entry.generator.matches else []
+        matched = self._drawn_files(self.main) if entry.generator.matches else []
+        if matched:
+            settings |= dict(*self.recalibrating)
         return Stage(group, settings, ["zoo", *matched], [entry.fitted], work, chain=entry.prefix)
 
     def _reference(self, entry: Entry) -> Tensor | None:
-        """The main generator's samples, for a baseline that matches them."""
-        return self._vectors(self.main) if entry.generator.matches else None
+        """The main generator's samples, as drawn like the members are as trained, for a baseline that matches them."""
+        return self._as_drawn(self.main) if entry.generator.matches else None
+
+    def _probe(self, entry: Entry) -> Probe:
+        """What a fit may ask; of networks as they will be scored, where it matches their behaviour."""
+        probe = self.scorer.probe()
+        matching = entry.generator.matches and self.recalibrating
+        return RecalibratedFeedback(probe, self.recalibration) if matching else probe
 
     def _sample(self, entry: Entry, group: str = "sample") -> Stage:
         now = entry.sampling
@@ -284,12 +309,20 @@ class Pipeline:
             samples = self._draw(entry, self.config.n, now)
             if self.recalibrating:
                 save_tensors(self.folder.path / entry.drawn, self.recalibration.drawn(samples))
-            save_tensors(self.folder.path / entry.samples, {"samples": self.recalibrated(samples)})
+            save_tensors(
+                self.folder.path / entry.samples, {"samples": self.recalibrated(samples)},
+                self._about("samples: one row a network, its parameters in the order of spec", entry.name, len(samples)),
+            )  # fmt: skip
 
         asked = ["zoo"] if entry.generator.asks or self.recalibrating else []  # it knows which task it is of
         settings = [self.config.n, self.config.seed, now, *self.recalibrating]
         makes = [entry.samples, *([entry.drawn] if self.recalibrating else [])]
         return Stage(group, settings, [entry.fitted, *asked], makes, work, chain=entry.prefix)
+
+    def _about(self, what: str, name: str, n: int, **more: Any) -> dict[str, str]:
+        """Header of a file, with what is needed to read it alone."""
+        known = {"experiment": self.config.name, "generator": name, "n": n, "seed": self.config.seed}
+        return about(what, **known, spec=self.zoo.spec.to_json(), **more)
 
     def draw(self, entry: Entry, n: int, settings: Mapping[str, Any]) -> Tensor:
         """``n`` samples of a fitted generator with these settings of sampling, as they are used."""
@@ -306,24 +339,15 @@ class Pipeline:
         vars(generator).update(settings)
         return generator
 
-    def _score_originals(self) -> Stage:
-        def work(scratch: Path) -> None:
-            scored = self._measure(self.zoo.vectors, ORIGINAL)
-            own = lambda: arrays(Originals(self.zoo, scored, self.task.higher_is_better).own)
-            self._keep_scores(ORIGINALS, scored, own)
-
-        return Stage(f"score:{ORIGINAL}", self.settings["task"], ["zoo"], [ORIGINALS], work, shared=True)
-
     def _score(self, entry: Entry, group: str = "score") -> Stage:
         def work(scratch: Path) -> None:
             vectors = self._vectors(entry)
-            scored, before = self._measure(vectors, entry.name), self._before(entry)
-            self._keep_scores(
+            scored, before = self.measure(vectors, entry.name), self._before(entry)
+            self.keep_scores(
                 entry.scores, scored, lambda: arrays(self.originals.compare(vectors, scored)) | before
             )
 
-        drawn = [entry.drawn] if self.recalibrating else []
-        needs = ["zoo", entry.samples, ORIGINALS, *drawn]
+        needs = ["zoo", *self._drawn_files(entry), *originals.reference_files(self)]
         return Stage(f"{group}:{entry.name}", self.settings["task"], needs, [entry.scores], work, shared=True)
 
     def _before(self, entry: Entry) -> dict[str, Tensor]:
@@ -331,31 +355,32 @@ class Pipeline:
         if not self.recalibrating:
             return {}
         say(f"  scoring {entry.name} before recalibration")
-        drawn = load_tensors(self.folder.path / entry.drawn)
-        vectors = self.recalibration.restored(self._vectors(entry), drawn)
-        return {BEFORE: self.scorer.score(vectors, "test").metric}
+        return {BEFORE: self.scorer.score(self._as_drawn(entry), "test").metric}
 
-    def _measure(self, vectors: Tensor, name: str) -> Scored:
+    def measure(self, vectors: Tensor, name: str) -> Scored:
+        """Scores of networks that share the zoo's frozen rest."""
         say(f"  scoring {name}")
         train = self.scorer.score(vectors, "train")
         return Scored.of(train, self.scorer.score(vectors, "test", all_groups(len(vectors))))
 
-    def _keep_scores(self, file: str, scored: Scored, seen: Callable[[], dict[str, Tensor]]) -> None:
+    def keep_scores(self, file: str, scored: Scored, seen: Callable[[], dict[str, Tensor]]) -> None:
         """The scores on disk, with what a comparison with the originals shows."""
         path = self.folder.path / file
-        by_main(lambda: save_tensors(path, scored.tensors() | seen()))
+        header = self._about("scores: one value or row a network", path.stem, len(scored.test))
+        by_main(lambda: save_tensors(path, scored.tensors() | seen(), header))
 
     def _score_main(self) -> list[Stage]:
-        return [self._score_originals(), self._score(self.main), self._best()]
+        return [*originals.stages(self), self._score(self.main), self._best()]
 
     def _best(self) -> Stage:
         """The sample that is best on the training set, as a complete state dict."""
 
         def work(scratch: Path) -> None:
-            scored = self._scored(self.main.scores)
+            scored = self.scored(self.main.scores)
             index = select_on_train(scored.train, scored.train_nll, self.task.higher_is_better)
             state = self.zoo.state_dict(self._vectors(self.main)[index])
-            save_tensors(self.folder.path / BEST, state, {"sample": str(index)})
+            what = "a complete state dict: the sample that is best on the training set"
+            save_tensors(self.folder.path / BEST, state, self._about(what, self.main.name, 1, sample=index))
 
         return Stage("score:best", [], ["zoo", self.main.scores, self.main.samples], [BEST], work)
 
@@ -375,17 +400,17 @@ class Pipeline:
             generator = self._fitted(self.main, now)
             assert isinstance(generator, LatentGenerator)
             items = watched_items(self.task)
-            found, about = latent_points(
+            found, header = latent_points(
                 generator,
                 self.zoo,
-                self._vectors(self.main),
+                self._as_drawn(self.main),
                 self.config.seed,
                 lambda vectors: self.scorer.gauge(items)(self.recalibrated(vectors)),
                 items,
             )
-            save_tensors(self.folder.path / LATENTS, found, about)
+            save_tensors(self.folder.path / LATENTS, found, header)
 
-        needs = ["zoo", self.main.fitted, self.main.samples]
+        needs = ["zoo", self.main.fitted, *self._drawn_files(self.main)]
         settings = [self.settings["task"], self.config.seed, now, *self.recalibrating]
         return Stage("compare:latents:map", settings, needs, [LATENTS], work)
 
@@ -404,12 +429,17 @@ class Pipeline:
             write_text(self.folder.path / "stats.jsonl", loss_lines(curves))
             write_json(self.folder.path / "results.json", self._results_json(findings))
 
-        needs = ["zoo", ORIGINALS, *(e.scores for e in entries), *(e.fitted for e in entries)]
+        scores = [
+            *originals.score_files(self),
+            *originals.reference_files(self),
+            *(e.scores for e in entries),
+        ]
+        needs = list(dict.fromkeys(["zoo", *scores, *(e.fitted for e in entries)]))
         return Stage("results", [self.command], needs, ["results.json", "stats.jsonl"], work)
 
     def _finding(self, entry: Entry) -> Finding:
         generator = Generator.load(self.folder.path / entry.fitted)
-        comparison = self.originals.compare(self._vectors(entry), self._scored(entry.scores))
+        comparison = self.originals.compare(self._vectors(entry), self.scored(entry.scores))
         return Finding(entry.name, generator, comparison, self._recalibration_facts(entry))
 
     def _recalibration_facts(self, entry: Entry) -> dict[str, Any] | None:
@@ -419,17 +449,19 @@ class Pipeline:
         return {"items": self.recalibration.seen, "before": spread(before, self.task.higher_is_better)}
 
     def _results_json(self, findings: list[Finding]) -> dict[str, Any]:
-        main, others = findings[0], findings[1:]
-        seconds = {group: round(self.folder.seconds(group), 3) for group in ORDER[:5]}
+        main, others, chance = findings[0], findings[1:], self.scorer.chance("test")
+        of = {group: [stage.name for stage in self.stages(group)] for group in ORDER[:5]}
+        seconds = {group: round(self.folder.seconds(names), 3) for group, names in of.items()}
         return {
             "schema": SCHEMA, "experiment": self.config.name, "generator": main.name, "command": self.command,
             "seed": self.config.seed,
-            "task": task_facts(self.task), "zoo": zoo_facts(self.zoo, self.settings["zoo"]),
+            "task": task_facts(self.task, chance), "zoo": zoo_facts(self.zoo, self.settings["zoo"]),
             "n_items": {split: self.scorer.items(split) for split in ("train", "test")},
-            "models": models(self.originals, findings),
-            "verdict": judge(self.task, self.originals, main, others).to_json(),
+            "reference": originals.reference_name(self),
+            "models": [*originals.rows(self), *(row_of(finding, self.originals) for finding in findings)],
+            "verdict": judge(self.task, self.originals, main, others, chance).to_json(),
             "gate": note_of(main.generator, "gate"), "denoising": note_of(main.generator, "denoising"),
-            "notes": list(self.zoo.about.get("notes", [])),
+            "notes": [*notes(self.zoo, self.originals, chance, self.task.metric), *originals.notes(self)],
             "timings_s": {**seconds, "total": round(sum(seconds.values()), 3)},
             "peak_rss_bytes": self.folder.peak_rss_bytes(), "machine": machine(self.device),
         }  # fmt: skip

@@ -3,19 +3,19 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from paramdiff.chance import Chance
 from paramdiff.generators.base import Generator
 from paramdiff.study.comparison import Comparison, Originals
-from paramdiff.study.evidence import Evidence
+from paramdiff.study.evidence import Evidence, barely_trained
 from paramdiff.study.summary import Row, summarise
 from paramdiff.study.verdict import Verdict, verdict
 from paramdiff.tasks.base import Task
 from paramdiff.zoo.zoo import Zoo
 
 SCHEMA = 1
-ORIGINAL = "original"
 CURVE_POINTS = 1000
 """Losses kept per curve in ``stats.jsonl``: more than a figure can show."""
 
@@ -35,28 +35,36 @@ class Finding:
     recalibration: dict[str, Any] | None = None
 
 
-def models(originals: Originals, findings: Sequence[Finding]) -> list[Row]:
-    """The rows of the table, originals first."""
-    rows = [summarise(ORIGINAL, originals.own, originals)]
-    return rows + [
-        summarise(f.name, f.comparison, originals)
-        | ({"recalibration": f.recalibration} if f.recalibration else {})
-        for f in findings
-    ]
+def row_of(finding: Finding, originals: Originals) -> Row:
+    """A generator's row of the table."""
+    row = summarise(finding.name, finding.comparison, originals)
+    return row | ({"recalibration": finding.recalibration} if finding.recalibration else {})
 
 
-def judge(task: Task, originals: Originals, main: Finding, others: Sequence[Finding]) -> Verdict:
-    """The verdict on the main generator, with plain averages at hand for comparison."""
+def judge(
+    task: Task, originals: Originals, main: Finding, others: Sequence[Finding], chance: Chance | None = None
+) -> Verdict:
+    """The verdict on the main generator, with plain averages at hand for comparison.
+
+    Where the originals themselves are near chance, the sentence says so first.
+    """
     averages = {
         _in_words(f.generator): f.comparison for f in others if f.generator.name.startswith("average")
     }
     gap = (note_of(main.generator, "denoising") or {}).get("gap")
-    return verdict(Evidence.of(main.comparison, originals, averages, task.metric, task.chance, gap))
+    level = chance.level if chance else task.chance
+    found = verdict(Evidence.of(main.comparison, originals, averages, task.metric, level, gap))
+    untrained = barely_trained(originals, chance, task.metric)
+    return replace(found, why=f"{_capital(untrained)}. {found.why}") if untrained else found
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _in_words(average: Generator) -> str:
     k = getattr(average, "k", None)
-    return f"the average of {k} random members" if k else "the average of all members"
+    return f"the average of {k} random member{'s' if k > 1 else ''}" if k else "the average of all members"
 
 
 def note_of(generator: Generator, name: str) -> dict[str, Any] | None:
@@ -73,15 +81,22 @@ def zoo_facts(zoo: Zoo, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "k": zoo.k, "dim": zoo.dim, "select": zoo.spec.select, "seed": settings.get("seed", 0),
         "way": zoo.about.get("way"), "trajectory": zoo.trajectory, "tensors": zoo.spec.names,
+        "training": zoo.about.get("training"),
     }  # fmt: skip
 
 
-def task_facts(task: Task) -> dict[str, Any]:
+def notes(zoo: Zoo, originals: Originals, chance: Chance | None, metric: str) -> list[str]:
+    """What was noted when the zoo was made, and that its members are near chance, if they are."""
+    found = zoo.about.get("near_chance") or barely_trained(originals, chance, metric)
+    return [*zoo.about.get("notes", []), *([str(found)] if found else [])]
+
+
+def task_facts(task: Task, chance: Chance | None = None) -> dict[str, Any]:
     return {
         "name": task.name,
         "metric": task.metric,
         "higher_is_better": task.higher_is_better,
-        "chance": task.chance,
+        "chance": chance.level if chance else task.chance,
     }
 
 

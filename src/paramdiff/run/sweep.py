@@ -13,8 +13,10 @@ from paramdiff.files import read_json, write_json
 from paramdiff.progress import say
 from paramdiff.ranks import by_main
 from paramdiff.run.config import SweepConfig
+from paramdiff.run.entries import Entry
 from paramdiff.run.folder import Stage
-from paramdiff.run.pipeline import ORIGINALS, SWEEP, Entry, Pipeline
+from paramdiff.run.originals import reference_files
+from paramdiff.run.pipeline import SWEEP, Pipeline
 from paramdiff.scoring.scorer import Scores
 from paramdiff.study.ensembles import all_groups
 from paramdiff.study.tradeoff import point
@@ -80,7 +82,7 @@ def _point(run: Pipeline, curve: Curve, value: float) -> Stage:
 
     return Stage(
         f"{SWEEP}:{entry.name}:{value:g}", [n, seed, settings, run.settings["task"], *run.recalibrating],
-        ["zoo", entry.fitted, ORIGINALS], [curve.file(value)], work, shared=True,
+        ["zoo", entry.fitted, *reference_files(run)], [curve.file(value)], work, shared=True,
     )  # fmt: skip
 
 

@@ -4,33 +4,35 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from paramdiff.files import read_json
+from paramdiff.report.finished import read_results
+from paramdiff.report.schema import read_file
+from paramdiff.run.sheet import Sheet
 from paramdiff.run.terminal import Terminal, bold
 
 ALIKE = {"within": "within", "to_zoo_mean": "to zoo", "to_zoo_max_mean": "nearest"}
 """Similarities and their columns."""
 
 
-def make_console() -> Console:
-    """Standard output; wide enough for a table where it is a file."""
-    return Terminal(width=None if Console().is_terminal else 120)
+IMPORTANT = ("n", "mean", "mean [95%]", "selected [95%]", "within")
+"""Columns that come first where not all fit beside each other."""
 
 
 def print_summary(folder: Path) -> None:
     """Print the table of ``results.json`` to standard output."""
-    results = read_json(folder / "results.json")
-    console = make_console()
-    console.print(summary_table(results))
-    console.print(bold(results["verdict"]["class"], f": {results['verdict']['why']}"))
+    results = read_results(folder)
+    console = Terminal()
+    summary_sheet(results).print(console)
+    if note := recalibrated_on(results):
+        console.print(note)
+    _print_text(console, str(results["verdict"]["class"]), results["verdict"]["why"], "bold")
     for line in together(results):
         console.print(line)
     gate = results.get("gate")
     if gate and not gate["passed"]:
-        console.print(bold("reconstruction gate failed", f": {gate['why']}", "bold red"))
+        _print_text(console, "reconstruction gate failed", gate["why"], "bold red")
     for note in results.get("notes", []):
-        console.print(f"note: {note}")
+        _print_text(console, "note", note, "")
     seconds = results["timings_s"]
     parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if name != "total")
     console.print(f"time: {seconds['total']:.1f} s ({parts})")
@@ -62,58 +64,56 @@ def _print_paths(console: Console, folder: Path) -> None:
             console.print(f"{name + ':':<13}{folder / file}", soft_wrap=True)
 
 
-def summary_table(results: dict[str, Any]) -> Table:
+def _print_text(console: Console, name: str, text: str, style: str) -> None:
+    console.print(bold(name, f": {text}", style))
+
+
+def summary_sheet(results: dict[str, Any]) -> Sheet:
     """One row per model: test scores, the sample selected on train, similarity."""
-    task, zoo = results["task"], results["zoo"]
-    title = f"{results['experiment']}: test {task['metric']}, K = {zoo['k']}, D = {zoo['dim']}"
-    table = Table(title=title, title_justify="left", header_style="bold")
+    task, zoo, rows = results["task"], results["zoo"], results["models"]
+    before = ["before"] if recalibrated_on(results) else []
+    columns = ["n", "best", *before, "mean", "median", "worst", "selected [95%]", *ALIKE.values()]
+    return Sheet(
+        title=f"{results['experiment']}: test {task['metric']}, K = {zoo['k']}, D = {zoo['dim']}",
+        headings=["model", *columns],
+        rows=[_cells(row, task["metric"], bool(before)) for row in rows],
+        first=IMPORTANT,
+        bold=[number for number, row in enumerate(rows) if row["name"] == results["generator"]],
+    )
+
+
+def recalibrated_on(results: dict[str, Any]) -> str:
+    """What the column ``before`` means; empty without one."""
     items = {row["recalibration"]["items"] for row in results["models"] if row.get("recalibration")}
-    if items:
-        table.caption = (
-            f"before: mean before running statistics were measured on {max(items):,} training items"
-        )
-    table.add_column("model")
-    before = ["before"] if items else []
-    for name in ("n", "best", *before, "mean", "median", "worst", "selected [95%]", *ALIKE.values()):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in results["models"]:
-        style = "bold" if row["name"] == results["generator"] else None
-        table.add_row(*_cells(row, task["metric"], bool(items)), style=style)
-    return table
+    what = "before: mean before running statistics were measured on"
+    return f"{what} {max(items):,} training items" if items else ""
 
 
 def print_sweep(folder: Path) -> None:
     """Print the curves of ``sweep.json`` to standard output."""
-    results, sweep = read_json(folder / "results.json"), read_json(folder / "sweep.json")
-    console = make_console()
-    console.print(sweep_table(results, sweep))
+    results, sweep = read_results(folder), read_file(folder, "sweep.json")
+    console = Terminal()
+    sweep_sheet(results, sweep).print(console)
     for name, file in (("curves", "sweep.json"), ("report", "report.html")):
         console.print(f"{name + ':':<8}{folder / file}", soft_wrap=True)
 
 
-def sweep_table(results: dict[str, Any], sweep: dict[str, Any]) -> Table:
+def sweep_sheet(results: dict[str, Any], sweep: dict[str, Any]) -> Sheet:
     """One row per generator and value of its knob; the zoo itself first."""
-    metric = results["task"]["metric"]
-    title = f"{results['experiment']}: test {metric} against similarity, N = {sweep['n']}"
-    table = Table(title=title, title_justify="left", header_style="bold")
-    table.add_column("model")
-    for name in ("knob", "mean [95%]", "median", "std", *ALIKE.values()):
-        table.add_column(name, justify="right", no_wrap=True)
-    zoo = results["models"][0]
-    before = [score(zoo["test"][key], metric) for key in ("mean", "median", "std")]
-    table.add_row(zoo["name"], "", *before, *_alike(zoo["similarity"]), end_section=True)
-    for curve in sweep["curves"]:
-        for number, one in enumerate(curve["points"]):
-            name = "" if number else curve["label"]
-            last = number == len(curve["points"]) - 1
-            table.add_row(
-                name,
-                f"{curve['knob']} {one['value']:g}",
-                *_scores(one, metric),
-                *_alike(one),
-                end_section=last,
-            )
-    return table
+    metric, known = results["task"]["metric"], {row["name"]: row for row in results["models"]}
+    zoo = known[results.get("reference") or "original"]
+    scores = [score(zoo["test"][key], metric) for key in ("mean", "median", "std")]
+    own = [zoo["name"], "", *scores, *_alike(zoo["similarity"])]
+    curves = [
+        [curve["label"], f"{curve['knob']} {one['value']:g}", *_scores(one, metric), *_alike(one)]
+        for curve in sweep["curves"]
+        for one in curve["points"]
+    ]
+    return Sheet(
+        title=f"{results['experiment']}: test {metric} against similarity, N = {sweep['n']}",
+        headings=["model", "knob", "mean [95%]", "median", "std", *ALIKE.values()],
+        rows=[own, *curves], named=2, first=IMPORTANT, grouped=True,
+    )  # fmt: skip
 
 
 def _scores(one: dict[str, Any], metric: str) -> list[str]:

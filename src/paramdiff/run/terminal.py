@@ -1,5 +1,6 @@
 """The console that everything on standard output is printed on: names are shown, never obeyed."""
 
+import os
 from typing import Any
 
 from rich.console import Console
@@ -7,15 +8,23 @@ from rich.text import Text
 
 from paramdiff.printing import plain
 
+WIDE = 120
+"""Columns where nobody says how many there are: a file, a pipe."""
+
 
 class Terminal(Console):
     """A console to which strings are text alone: no markup, no emoji, nothing that a terminal obeys.
+
+    Of a sensible width where it is no terminal and nobody says how wide (``COLUMNS``).
 
     What is to be bold is a :class:`rich.text.Text` (:func:`bold`), or has a ``style``.
     """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"markup": False, "emoji": False, "highlight": False, **kwargs})
+        if "width" not in kwargs and not self.is_terminal:
+            said = os.environ.get("COLUMNS", "")
+            self.width = int(said) if said.isdigit() and 0 < int(said) < 10_000 else WIDE
 
     def render_str(self, text: str, **kwargs: Any) -> Text:
         """Every string, printed or in a table, comes by here."""

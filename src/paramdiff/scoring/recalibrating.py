@@ -4,12 +4,13 @@ Every network sees the same items of training data in the same batches, without 
 statistics depend on nothing but its own parameters. The items are kept in memory between networks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from paramdiff.devices import size, suitable_threads
@@ -20,10 +21,14 @@ from paramdiff.parameters.spec import TensorSpec
 from paramdiff.progress import bar, say
 from paramdiff.scoring.batches import evened
 from paramdiff.scoring.groups import distinct
-from paramdiff.scoring.scorer import Scorer
+from paramdiff.scoring.scorer import Scorer, TrainingProbe
+from paramdiff.thinning import blocks
 
 BATCH = 128
 """Items in a batch, at least: what networks are trained with, more or less."""
+
+ELEMENTS_AT_ONCE = 1 << 26
+"""Numbers of a zoo that are in memory while its members are recalibrated: 256 MiB."""
 
 
 class Recalibration:
@@ -81,6 +86,11 @@ class Recalibration:
             say(f"  {broken} of {len(first)} different networks give NaN or Inf and keep their statistics")
         return found
 
+    def each(self, vectors: Float[Tensor, "N D"]) -> Iterator[Float[Tensor, "D"]]:
+        """The same, one network after the other; vectors may be memory-mapped, and stay there."""
+        for block in blocks(len(vectors), max(1, ELEMENTS_AT_ONCE // vectors.shape[1])):
+            yield from self(vectors[block])
+
     def _measure(self, v: Float[Tensor, "D"]) -> dict[str, Tensor] | None:
         """One network's generated statistics as they go into its vector, by tensor; None if it is broken."""
         self._network.load_state_dict(self.spec.unflatten(v), strict=False)
@@ -101,6 +111,23 @@ class Recalibration:
         for name, values in drawn.items():
             found[:, self.spec.slices[name]] = values
         return found
+
+
+@dataclass(frozen=True)
+class RecalibratedFeedback:
+    """Feedback of a task on networks as they are once recalibrated (:class:`paramdiff.generators.probe.Feedback`)."""
+
+    probe: TrainingProbe
+    recalibration: Recalibration
+
+    def __call__(self, vectors: Float[Tensor, "n D"]) -> Float[Tensor, "n"]:
+        return self.probe(self.recalibration(vectors))
+
+    def mistakes(self, vectors: Float[Tensor, "n D"]) -> Bool[Tensor, "n items"]:
+        return self.probe.mistakes(self.recalibration(vectors))
+
+    def gradients(self, vectors: Float[Tensor, "n D"], batch: int) -> Float[Tensor, "n D"]:
+        return self.probe.gradients(self.recalibration(vectors), batch)
 
 
 def _keys(spec: TensorSpec) -> tuple[str, ...]:

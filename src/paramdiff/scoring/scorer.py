@@ -21,29 +21,28 @@ process would, and all of them get all outcomes.
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from paramdiff.chance import Chance
 from paramdiff.devices import size, suitable_threads
 from paramdiff.errors import TaskError
 from paramdiff.networks.precision import products
 from paramdiff.networks.prefix import SharedPrefix
 from paramdiff.progress import bar, say
 from paramdiff.ranks import interleaved, main_first, world
-from paramdiff.scoring.batches import random_subset
+from paramdiff.scoring.batches import joined, random_subset
 from paramdiff.scoring.cache import Cache
 from paramdiff.scoring.groups import Group, Waiting, distinct, distinct_groups, order
 from paramdiff.scoring.stacking import Stack
 from paramdiff.seeds import seeded
-from paramdiff.tasks.base import Batch, Data, Task
+from paramdiff.tasks.base import Batch, Data, Split, Task
 from paramdiff.tasks.data import ready
 from paramdiff.zoo.zoo import Zoo
-
-Split = Literal["train", "test"]
 
 CACHE_BYTES = 1 << 30
 """Memory for batches and their boundaries between calls. What does not fit is computed again each time."""
@@ -110,7 +109,7 @@ class Scorer:
         self, task: Task, zoo: Zoo, device: str | torch.device = "cpu", cache_bytes: int = CACHE_BYTES,
         precision: str = "auto", stack: int | None = None,
     ) -> None:  # fmt: skip
-        self.task, self.spec, self.device = task, zoo.spec, torch.device(device)
+        self.task, self.spec, self.device, self.precision = task, zoo.spec, torch.device(device), precision
         network = _network(task, zoo).to(self.device)
         self._parameters = size(network)
         own = network.state_dict()  # loaded into it, vectors take its types, whatever the checkpoints had
@@ -121,6 +120,12 @@ class Scorer:
         self._cache = Cache(cache_bytes)
         self._splits: dict[str, Data] = {}
         self._announced = False
+
+    def like(self, zoo: Zoo) -> "Scorer":
+        """A scorer of other networks of the task, on the data that this one has read or will read."""
+        other = Scorer(self.task, zoo, self.device, precision=self.precision)
+        other._splits = self._splits
+        return other
 
     def score(
         self, vectors: Float[Tensor, "N D"], split: Split, ensembles: Sequence[Sequence[int]] = ()
@@ -165,6 +170,15 @@ class Scorer:
     def items(self, split: Split) -> int:
         """How many items :meth:`score` looks at."""
         return self.training_items(self.task.selection_items) if split == "train" else len(self._data(split))
+
+    def chance(self, split: Split) -> Chance | None:
+        """What a network that knows nothing scores there; None if neither the task nor its labels say it."""
+        level, accuracy = self.task.chance_on(split), self.task.metric == "accuracy"
+        if level is None and accuracy:
+            level = _majority(random_subset(self._data(split), PROBE_ITEMS))
+        if level is None:
+            return None
+        return Chance(level, self.items(split) if accuracy else 0, self.task.higher_is_better)
 
     def training_items(self, most: int) -> int:
         """How many items of training data there are, up to ``most``."""
@@ -302,6 +316,15 @@ class TrainingProbe:
     scorer: Scorer
     items: int
 
+    @property
+    def chance(self) -> Chance | None:
+        """Of these scores."""
+        found = self.scorer.chance("train")
+        if found is None:
+            return None
+        level = found.level if found.higher_is_better else -found.level
+        return Chance(level, min(found.items, self.items))
+
     def __call__(self, vectors: Float[Tensor, "n D"]) -> Float[Tensor, "n"]:
         """Scores; higher is better, whatever the direction of the task's metric."""
         sign = 1.0 if self.scorer.task.higher_is_better else -1.0
@@ -347,6 +370,15 @@ def _network(task: Task, zoo: Zoo) -> nn.Module:
             expected="a zoo of that model", remedy="collect the zoo with this task, or choose its task",
         ) from None  # fmt: skip
     return model.eval().requires_grad_(False)
+
+
+def _majority(batches: Iterable[Batch]) -> float | None:
+    """The share of the most frequent label, where batches end in one integer an item."""
+    labels = [batch[-1] for batch in joined(batches) if isinstance(batch, (tuple, list))]
+    known = [y for y in labels if isinstance(y, Tensor) and y.ndim == 1 and not y.is_floating_point()]
+    if not known or len(known) < len(labels):
+        return None
+    return float(torch.cat(known).unique(return_counts=True)[1].max()) / sum(map(len, known))
 
 
 def _compact(value: Tensor) -> Tensor:

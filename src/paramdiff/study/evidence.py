@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
+from paramdiff.chance import Chance, near_chance
 from paramdiff.study.comparison import Comparison, Originals
 from paramdiff.study.novelty import Distances
 from paramdiff.study.similarity import Behaviour
@@ -68,6 +69,11 @@ class Evidence:
             [_average(what, other, comparison) for what, other in (averages or {}).items()],
             metric, originals.higher_is_better, chance, gap,
         )  # fmt: skip
+
+
+def barely_trained(originals: Originals, chance: Chance | None, metric: str) -> str:
+    """Says that the originals are near chance on the test data, if they are."""
+    return near_chance(float(originals.scored.test.mean()), chance, "the test data", metric)
 
 
 def broken(e: Evidence) -> str:

@@ -19,6 +19,10 @@ from paramdiff.study.value import bootstrap_ci, paired_difference_ci
 
 Row = dict[str, Any]
 
+ORIGINAL, RECALIBRATED, AS_SAVED = ORIGINALS = ("original", "original-recalibrated", "original-as-saved")
+"""Rows of the zoo: with its frozen rest and statistics as trained, with statistics measured anew like those of
+samples, and the networks of its checkpoint files as they are."""
+
 
 def summarise(name: str, comparison: Comparison, originals: Originals, label: str | None = None) -> Row:
     """One entry of ``models``.

@@ -7,13 +7,14 @@ before the epoch from its key, so an image's change does not depend on its batch
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from paramdiff.errors import check_range
+from paramdiff.ranges import Range, Ranges, check_ranges
 from paramdiff.seeds import generator
 
 MOST_STRETCH = 4 / 3
@@ -30,13 +31,14 @@ class Augment:
         zoom: least share of the area that is kept when a random part is resized to the whole; 1 is no zoom.
     """
 
+    RANGES: ClassVar[Ranges] = {"crop": Range(least=0, most=1024), "zoom": Range(above=0, most=1)}
+
     crop: int = 0
     flip: bool = False
     zoom: float = 1.0
 
     def __post_init__(self) -> None:
-        check_range("crop", self.crop, least=0)
-        check_range("zoom", self.zoom, above=0, most=1)
+        check_ranges(self)
 
     def __bool__(self) -> bool:
         return self.crop > 0 or self.flip or self.zoom < 1

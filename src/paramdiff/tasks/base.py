@@ -7,11 +7,12 @@ items and their sets of mistakes can be intersected.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 Batch = Any
+Split = Literal["train", "test"]
 Outcomes = Mapping[str, Tensor]
 
 
@@ -45,7 +46,8 @@ class Task(ABC):
         higher_is_better: direction of that metric.
         selection_items: training items that networks are scored on, to select among them and to pass the
             gate: a fixed random subset, all if there are no more. Test scores always take all test items.
-        chance: value of the metric for a network that knows nothing; ``None`` if there is none.
+        chance: value of the metric for a network that knows nothing, as far as that is known without the
+            data (:meth:`chance_on`); ``None`` if there is none.
     """
 
     name: str = "task"
@@ -56,6 +58,10 @@ class Task(ABC):
     @property
     def chance(self) -> float | None:
         return None
+
+    def chance_on(self, split: Split) -> float | None:
+        """The same on the data of a split, e.g. the share of the most frequent class in it."""
+        return self.chance
 
     @abstractmethod
     def model(self) -> nn.Module:

@@ -76,9 +76,6 @@ CONFIGS: dict[str, Any] = {
 }
 """Options of the configuration group ``task``: a class of settings, or settings."""
 
-KINDS: dict[str, type] = {kind.__name__: kind for kind in (ImageTask, Images, OwnTask)}
-"""The classes among them, by name."""
-
 
 def make_task(task: str | TaskSettings) -> Task:
     """The task behind settings or a name.

@@ -8,16 +8,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from paramdiff.errors import ConfigError, TaskError, check_range
+from paramdiff.errors import ConfigError, TaskError
+from paramdiff.ranges import BATCH, SHARE, Range, Ranges, check_ranges
 from paramdiff.tasks.augment import Augment
-from paramdiff.tasks.base import Batch, Outcomes, Task
+from paramdiff.tasks.base import Batch, Outcomes, Split, Task
 from paramdiff.tasks.hub import Reading, locate
 from paramdiff.tasks.images import ImageData
 from paramdiff.tasks.models import make_network
@@ -67,21 +68,22 @@ class ImageTask:
     stream: bool | None = None
     reading: Reading = field(default_factory=Reading)
 
+    RANGES: ClassVar[Ranges] = {
+        "batch_size": BATCH, "scoring_batch_size": BATCH, "selection_items": Range(least=1, most=10**9),
+        "label_smoothing": SHARE, "image_size": Range(least=1, most=4096), "channels": Range(least=1, most=3),
+        "mean": Range(least=0, most=1, items=(1, 3)), "std": Range(above=0, most=1000, items=(1, 3)),
+    }  # fmt: skip
+
     def __post_init__(self) -> None:
+        check_ranges(self)
+        if not self.data.strip():
+            raise ConfigError("data", "empty", expected="a ready data set, a folder, or an id on the Hub")
         if self.channels not in (None, 1, 3):
             raise ConfigError("channels", f"{self.channels} is not known", expected="1 (grey) or 3 (colour)")
-        if self.image_size is not None:
-            check_range("image_size", self.image_size, least=1)
         if self.data in SOURCES:
             self._refuse_reading()
         elif "/" not in self.data:  # a mistyped name is found before anything runs
             _check_located(self.data)
-        for value in self.std or []:
-            check_range("std", value, above=0)
-        check_range("batch_size", self.batch_size, least=1)
-        check_range("scoring_batch_size", self.scoring_batch_size, least=1)
-        check_range("selection_items", self.selection_items, least=1)
-        check_range("label_smoothing", self.label_smoothing, least=0, below=1)
 
     def _refuse_reading(self) -> None:
         """What concerns encoded images only has no effect on the digits."""
@@ -141,6 +143,11 @@ class ImageClassification(Task):
     @property
     def chance(self) -> float:
         return 1 / self.source.classes
+
+    def chance_on(self, split: Split) -> float:
+        """The share of the most frequent class: what a network gets that always gives the same answer."""
+        labels = self._data[split == "test"].labels
+        return float(labels.bincount().max()) / len(labels)
 
     def model(self) -> nn.Module:
         name = self.settings.model or self.source.model

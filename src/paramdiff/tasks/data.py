@@ -43,14 +43,19 @@ def ready(data: Any, device: torch.device | str) -> Data:
 
 
 def epoch_order(n: int, batch_size: int, seed: int) -> list[Tensor]:
-    """Indices of the full batches of a shuffled epoch; one short batch if there are fewer items than that."""
+    """Indices of the batches of a shuffled epoch: every item once, in batches as even as can be."""
     order = torch.randperm(n, generator=generator("shuffle", seed))
-    return list(order[: epoch_steps(n, batch_size) * batch_size].split(batch_size))
+    return list(order.tensor_split(epoch_steps(n, batch_size)))
 
 
 def epoch_steps(n: int, batch_size: int) -> int:
-    """Batches of a shuffled epoch: a short last one is left out, as it would weigh its items more."""
-    return max(1, n // batch_size)
+    """Batches of a shuffled epoch, no item left out: 245 items at a batch size of 128 are batches of 123 and 122.
+
+    A short last batch would weigh its items more, and BatchNorm cannot learn from one item. So what is left over is
+    spread, and only where two is the batch size of an odd number of items has one batch an item more than that.
+    """
+    least = min(batch_size, 2)
+    return max(1, min(-(-n // batch_size), n // least))
 
 
 class DatasetData:

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from paramdiff.errors import ConfigError, TaskError, check_range, near
+from paramdiff.errors import ConfigError, TaskError, near
 from paramdiff.progress import quiet
+from paramdiff.ranges import SHARE, Ranges, check_ranges
 from paramdiff.regular import require_file
 from paramdiff.tasks.sets import NAMES, READY, ready_name
 
@@ -38,6 +39,8 @@ class Reading:
         squash: resize images that are not square to a square as they are, instead of its centre.
     """
 
+    RANGES: ClassVar[Ranges] = {"holdout": SHARE}
+
     config: str | None = None
     revision: str | None = None
     train: str | None = None
@@ -48,7 +51,7 @@ class Reading:
     squash: bool = False
 
     def __post_init__(self) -> None:
-        check_range("holdout", self.holdout, least=0, below=1)
+        check_ranges(self)
         if self.holdout and self.test:
             raise ConfigError(
                 "holdout", f"{self.holdout:g} as well as test={self.test}", expected="one of them"

@@ -1,19 +1,27 @@
 """Code that is not ours by name: ``package.module:attr``, an entry point, an optional library."""
 
+import sys
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from paramdiff.errors import TaskError, near
 
 
-def load_attribute(name: str) -> Any:
+def load_attribute(name: str, installed: bool = False) -> Any:
     """The object ``package.module:attr``; ``attr`` may have dots.
+
+    Args:
+        name: as a person typed it, or an installed package announces it.
+        installed: whether modules of the current folder are not meant.
 
     Raises:
         TaskError: the module cannot be imported, or has no such attribute.
     """
     module_name, _, path = name.partition(":")
+    if not installed:
+        _find_own_code()
     try:
         found = import_module(module_name)
     except Exception as error:  # whatever a user's module raises while it is imported
@@ -31,6 +39,16 @@ def load_attribute(name: str) -> Any:
     return found
 
 
+def _find_own_code() -> None:
+    """Let the name mean modules of the current folder, as ``python -m`` does.
+
+    Only once somebody has named code: in a folder that was downloaded, no module of it may get in between.
+    """
+    here = str(Path.cwd())
+    if not {"", here} & set(sys.path):
+        sys.path.insert(0, here)
+
+
 def load_entry_point(group: str, name: str, builtin: list[str]) -> Any:
     """What an installed package offers under ``name`` in an entry point group.
 
@@ -44,7 +62,7 @@ def load_entry_point(group: str, name: str, builtin: list[str]) -> Any:
             expected=f"a built-in task, an entry point of {group}, or package.module:attr",
             remedy=near(name, [*builtin, *found]),
         )
-    return load_attribute(found[name].value)
+    return load_attribute(found[name].value, installed=True)
 
 
 def load_library(name: str) -> Any:

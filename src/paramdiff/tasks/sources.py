@@ -130,6 +130,11 @@ class HubImages:
         train, test = (ImageData(images, labels, mean=mean, std=std) for images, labels in parts)
         return train, test
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether it is on this machine: nothing has to be fetched to read it."""
+        return self.place.local or (not self.stream and self._cache.file.is_file())
+
     @cached_property
     def _cache(self) -> ImageCache:
         return ImageCache(self.name, [self.place.stamp(), asdict(self.reading), self.size, self.channels])

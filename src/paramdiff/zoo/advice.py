@@ -25,7 +25,19 @@ MANY = 5
 
 def advise(facts: Inspection) -> list[str]:
     """Sentences in the order in which one would act on them; one that says so if nothing is wrong."""
-    rules = (_size, _nonfinite, _variation, _duplicates, _near, _constant, _far, _basin, _spectrum, _scores)
+    rules = (
+        _size,
+        _nonfinite,
+        _near_chance,
+        _variation,
+        _duplicates,
+        _near,
+        _constant,
+        _far,
+        _basin,
+        _spectrum,
+        _scores,
+    )
     wrong = [sentence for rule in rules for sentence in rule(facts)]
     notes = [f"{note[:1].upper()}{note[1:]}." for note in facts.notes]
     return (wrong or _nothing_wrong(facts)) + notes + _untested(facts)
@@ -44,6 +56,11 @@ def _nonfinite(facts: Inspection) -> list[str]:
         return []
     members, names = (list(dict.fromkeys(column)) for column in zip(*facts.nonfinite))
     return [f"NaN or Inf in {_members(members)} ({_list(names)}): remove them, no generator takes them."]
+
+
+def _near_chance(facts: Inspection) -> list[str]:
+    said = facts.near_chance
+    return [f"{said[:1].upper()}{said[1:]}."] if said else []
 
 
 def _variation(facts: Inspection) -> list[str]:

@@ -105,6 +105,7 @@ class Inspection:
         advice: plain sentences, the most pressing first.
         aligned: :class:`paramdiff.zoo.aligning.Alignment` as a dictionary, with the midpoints' scores before
             and after: of this zoo, or of an attempt on a copy of it; ``None`` if there was neither.
+        near_chance: says that the members are hardly better than chance; empty if not, or not known.
         groups: of several kinds of files, each in words; empty if there is one.
         network: the task's, and whether it was named; empty without a task.
     """
@@ -123,6 +124,7 @@ class Inspection:
     notes: list[str]
     advice: list[str] = field(default_factory=list)
     aligned: dict[str, Any] | None = None
+    near_chance: str = ""
     near_duplicates: list[int] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
     network: str = ""

@@ -2,9 +2,9 @@
 
 Files are read one at a time and only the selected tensors are kept, so memory is ``K x D`` plus one
 state dict. One file may also hold all members, stacked along a first axis that the network's tensors do not
-have (:mod:`paramdiff.zoo.stacked`). The frozen rest comes from the first file; where the files differ outside
-the selection, the zoo says so in ``about["notes"]``, because its members then are not quite the networks they came
-from.
+have (:mod:`paramdiff.zoo.stacked`). The frozen rest comes from the first file. Where the files differ outside
+the default selection, everything is selected; where they differ outside a selection that somebody named, the zoo says
+so in ``about``, because its members then are not quite the networks they came from (:mod:`paramdiff.zoo.as_saved`).
 """
 
 import glob
@@ -23,6 +23,7 @@ from paramdiff.networks.ties import tied_keys
 from paramdiff.parameters.spec import ParameterSpec, must_be_positive
 from paramdiff.progress import bar
 from paramdiff.regular import why_not
+from paramdiff.zoo.as_saved import OUTSIDE, located, signed
 from paramdiff.zoo.groups import MixedCheckpointsError, choose, group_files
 from paramdiff.zoo.reading import INDEX, SUFFIXES, looks_like_one, shards
 from paramdiff.zoo.records import is_trajectory, make_records, natural
@@ -40,6 +41,9 @@ HELD = "held"
 
 TRAINERS_OWN = ("optimizer", "scheduler", "scaler", "rng_state", "random_states", "training_args")
 """Files that trainers keep beside a network under the same suffixes; passed over when searching."""
+
+DEFAULT = "last_norms:2"
+"""What is selected of a model where nobody says what, unless checkpoints differ in more."""
 
 SORT_THEM = "keep the checkpoints of each network in a folder of their own"
 
@@ -94,7 +98,7 @@ def read_checkpoints(
             of members, if a model tells what a member looks like.
         model: the network they belong to; needed for selections by module kind or order.
         select: which tensors are generated; ``held`` for all that the checkpoints hold. Default: ``last_norms:2``
-            with a model, ``all`` without.
+            with a model and checkpoints that differ in nothing else, ``all`` otherwise.
         group: which of several kinds of files to take, from 1 for the largest
             (:mod:`paramdiff.zoo.groups`). Default: there may be only one.
 
@@ -118,29 +122,40 @@ def read_checkpoints(
         if len(groups) > 1:
             notes.append(f"taken is group {group} of {len(groups)}: {choose(groups, group)}")
     try:
-        vectors, spec, base, records = _read_files(files, model, own, select, notes)
+        vectors, spec, base, records, outside = _read_files(files, model, own, select, notes)
     except CheckpointError as error:
         groups = group_files(files, own) if group is None and len(files) > 1 else []
         raise error if len(groups) < 2 else MixedCheckpointsError(error, groups) from None
     about = {"way": "import", "trajectory": is_trajectory(records), "source": _source(paths), "notes": notes}
+    if outside:
+        about[OUTSIDE] = outside
     return vectors, spec, base, records, about
 
 
 def _read_files(
     files: list[Path], model: nn.Module | None, own: State | None, select: Select | None, notes: list[str]
-) -> tuple[Float[Tensor, "K D"], ParameterSpec, State, list[Record]]:
+) -> tuple[Float[Tensor, "K D"], ParameterSpec, State, list[Record], list[str]]:
     members = find_members(files, own)
     stacked = len(members) > len(files)
     records = [Record(source=m.name) for m in members] if stacked else make_records(files)
     first = members[0].read(own)
     if model is not None:
-        spec = _spec_of(model, first, "last_norms:2" if select is None else select)
+        spec = _spec_of(model, first, DEFAULT if select is None else select)
         whole = _complete(first, model, spec, members[0], notes)
     else:
         whole, spec = first, ParameterSpec.from_state_dict(first, "all" if select in (None, HELD) else select)
     base = {name: tensor.clone() for name, tensor in whole.items()}  # no longer tied to the file
-    vectors, spec = _read_vectors(members, first, spec, base, notes)
-    return vectors, spec, base, records
+    free = model is not None and select is None
+    vectors, spec, outside = _read_vectors(members, first, spec, base, notes, stop=free)
+    if free and outside:
+        notes.append(
+            f"the checkpoints differ outside {DEFAULT} (in {few(outside)}), so all tensors are generated; "
+            f"select={DEFAULT} would give every member the frozen rest of {members[0].name}"
+        )
+        spec = ParameterSpec.from_model(model, "all")
+        vectors, spec, outside = _read_vectors(members, first, spec, base, notes)
+    records = [located(member, record) for member, record in zip(members, records, strict=True)]
+    return vectors, spec, base, signed(records) if outside else records, outside
 
 
 def _spec_of(model: nn.Module, first: State, select: Select) -> ParameterSpec:
@@ -241,11 +256,20 @@ def _complete(state: State, model: nn.Module, spec: ParameterSpec, file: Member,
 
 
 def _read_vectors(
-    members: Sequence[Member], first: State, spec: ParameterSpec, base: State, notes: list[str]
-) -> tuple[Float[Tensor, "K D"], ParameterSpec]:
-    """The selected tensors of every member, one row each, and the spec in dtypes that hold all of them exactly.
+    members: Sequence[Member],
+    first: State,
+    spec: ParameterSpec,
+    base: State,
+    notes: list[str],
+    stop: bool = False,
+) -> tuple[Float[Tensor, "K D"], ParameterSpec, list[str]]:
+    """The selected tensors of every member, one row each; the spec in dtypes that hold all of them exactly; and
+    names of other tensors in which members differ.
 
     Appends a note if dtypes or the rest differ.
+
+    Args:
+        stop: at the first member that differs; then rows are missing.
     """
     require_room(len(members), spec)
     vectors = torch.empty(len(members), spec.dim, dtype=spec.dtype)
@@ -264,19 +288,21 @@ def _read_vectors(
         _check_values(vectors[i], spec, state, frozen, member)
         held = [name for name in frozen if name in state and name not in different]
         different |= set(differing(state, base, held))
+        if stop and different:
+            break
     if widened:
         name, dtype = next(iter(widened.items()))
         notes.append(
             f"{len(widened)} tensors are held in several types, such as {name}; the zoo keeps them in the widest "
             f"({str(dtype).removeprefix('torch.')})"
         )
-    if different:
+    outside = [name for name in frozen if name in different]
+    if outside and not stop:
         notes.append(
-            f"the checkpoints differ outside the selection in "
-            f"{few([name for name in frozen if name in different])}; "
+            f"the checkpoints differ outside the selection in {few(outside)}; "
             f"the frozen rest is taken from {members[0].name}"
         )
-    return vectors, spec
+    return vectors, spec, outside
 
 
 def _check_like(state: State, other: State, file: Member, where: str) -> None:

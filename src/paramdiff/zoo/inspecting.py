@@ -76,6 +76,7 @@ def inspect(
         spectrum=_spectrum(gram, rows, zoo.trajectory), scores=_scores(zoo),
         basin=measure_basin(zoo, midpoint, pairs, seed, higher_is_better) if midpoint else None,
         notes=list(zoo.about.get("notes", ())), aligned=zoo.about.get("aligned"),
+        near_chance=str(zoo.about.get("near_chance") or ""),
     )  # fmt: skip
     facts.advice = advise(facts)
     return facts

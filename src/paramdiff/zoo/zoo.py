@@ -5,6 +5,8 @@ On disk a zoo is a folder: ``vectors.safetensors`` (V, memory-mapped when read),
 places) and ``manifest.json`` (the spec, a record per member, where it came from).
 """
 
+import hashlib
+import json
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,15 +14,16 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NotRequired, Self, TypedDict
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.errors import CheckpointError, ZooError
-from paramdiff.files import load_tensors, read_json, save_tensors, sha256, write_json, writing
+from paramdiff.errors import CheckpointError, FrozenRestWarning, ZooError
+from paramdiff.files import Whole, about, load_tensors, read_json, save_tensors, settle, sha256, write_json
 from paramdiff.parameters.spec import ParameterSpec, TensorSpec
+from paramdiff.typed import typed
 from paramdiff.zoo.condition import Condition
 
 if TYPE_CHECKING:
@@ -31,6 +34,13 @@ SCHEMA = 1
 FILES = ("vectors", "base")
 """Names of a saved zoo's safetensors files."""
 
+FOLDER = Whole(
+    "saved zoo", "manifest.json", ("schema", "spec", "records"), [f"{name}.safetensors" for name in FILES], ZooError
+)  # fmt: skip
+"""What :meth:`Zoo.save` may replace."""
+
+AGAIN = "copy the zoo again from where it came from, or collect or import it again"
+
 
 @dataclass
 class Record:
@@ -39,7 +49,9 @@ class Record:
     Attributes:
         seed: seed of its training, if known.
         step: optimiser step at which it was saved, counted within the collecting phase.
-        source: file it was imported from.
+        source: file it was imported from, as people know it.
+        path, index, size, sha256: where that file lies, the member's place in it if it is a stack, and what the file
+            was. The last two are known where checkpoints differ outside the selection (:mod:`paramdiff.zoo.as_saved`).
         scores: recorded scores by name, e.g. ``{"train": 0.98}``; one that is not finite counts as
             unknown and is not saved.
         accuracy_class: which part of the zoo's range it is in, 0 for the worst; ``None`` if it has no score
@@ -51,6 +63,48 @@ class Record:
     source: str | None = None
     scores: dict[str, float] = field(default_factory=dict)
     accuracy_class: int | None = None
+    path: str | None = None
+    index: int | None = None
+    size: int | None = None
+    sha256: str | None = None
+
+
+class Facts(TypedDict, total=False):
+    """What is in ``Zoo.about`` under names of ours."""
+
+    way: str | None
+    trajectory: bool
+    notes: list[str]
+    source: str | None
+    aligned: "Alignment | None"
+
+
+class Scores(TypedDict):
+    """Scores of midpoints, beside those of the members between which they lie."""
+
+    members: float | None
+    midpoints: float | None
+    barrier: float | None
+    one_basin: bool | None
+
+
+class Alignment(TypedDict):
+    groups: int
+    of: int
+    before: Scores | None
+    after: Scores | None
+
+
+class Manifest(TypedDict):
+    """``manifest.json`` of a saved zoo."""
+
+    schema: int
+    k: NotRequired[int]
+    dim: NotRequired[int]
+    spec: dict[str, Any]
+    about: Facts
+    records: list[Record]
+    sha256: NotRequired[dict[str, str]]
 
 
 class Zoo:
@@ -89,17 +143,25 @@ class Zoo:
         Args:
             paths: a glob, a folder, or a list of files (``.safetensors``, ``.pt``, ``.pth``, ``.bin``, ...).
             model: the network they belong to; needed for selections by module kind or order.
-            select: which tensors are generated. Default: ``last_norms:2`` with a model, ``all`` without.
+            select: which tensors are generated. Default: ``last_norms:2`` with a model and checkpoints that
+                differ in nothing else, ``all`` otherwise.
             group: which of several kinds of files to take, from 1 for the largest. Default: there may be only one.
 
         Raises:
             CheckpointError: a file is missing, truncated, unsafe, or differs in shape from the others; the message
                 then lists the groups of files that belong together.
             SelectionError: the selection matches nothing.
-        """
-        from paramdiff.zoo.importing import read_checkpoints  # it builds on this module
 
-        return cls(*read_checkpoints(paths, model, select, group))
+        Warns:
+            FrozenRestWarning: the checkpoints differ outside the selection, so the members are not these networks.
+        """
+        from paramdiff.zoo.as_saved import warning  # they build on this module
+        from paramdiff.zoo.importing import read_checkpoints
+
+        zoo = cls(*read_checkpoints(paths, model, select, group))
+        if text := warning(zoo):
+            warnings.warn(text, FrozenRestWarning, stacklevel=2)
+        return zoo
 
     @property
     def k(self) -> int:
@@ -178,8 +240,8 @@ class Zoo:
         for i, other in enumerate(others, start=2):
             _require_same(first.spec, other.spec, f"zoo {i} of {len(zoos)}")
         notes = dict.fromkeys(note for zoo in zoos for note in zoo.about.get("notes", ()))
-        frozen = (first.base.keys() | {name for zoo in others for name in zoo.base}) - set(first.spec.keys)
-        if any(differing(first.base, other.base, frozen) for other in others):
+        outside = _outside(first, others)
+        if outside:
             notes["the merged zoos differ outside the selection; the frozen rest is the first zoo's"] = None
         about = first.about | {"trajectory": first.trajectory and not others, "notes": list(notes)}
         if others:
@@ -189,7 +251,7 @@ class Zoo:
         records = [record for zoo in zoos for record in zoo.records]
         if others:
             records = [replace(record, accuracy_class=None) for record in records]
-        return Zoo(vectors, first.spec, first.base, records, about)
+        return _told(Zoo(vectors, first.spec, first.base, records, about), zoos, outside)
 
     def state_dict(self, v: Float[Tensor, "D"]) -> dict[str, Tensor]:
         """A complete state dict: the frozen rest joined with one vector; loads into the plain model.
@@ -255,17 +317,23 @@ class Zoo:
         ]
 
     def save(self, folder: Path | str) -> None:
-        """Write the zoo as a folder, atomically; an older zoo there is replaced only at the end."""
-        with writing(Path(folder)) as partial:
-            partial.mkdir(parents=True)
-            save_tensors(partial / "vectors.safetensors", {"vectors": self.vectors})
-            save_tensors(partial / "base.safetensors", self.base)
+        """Write the zoo as a folder, atomically; an older zoo there is replaced only at the end.
+
+        Raises:
+            ZooError: there is anything but a saved zoo.
+            DiskError: the disk is full or not writable.
+        """
+        with FOLDER.writing(folder) as partial:
+            rows = about(FOLDER.says("one row a member"), spec=self.spec.to_json())
+            save_tensors(partial / "vectors.safetensors", {"vectors": self.vectors}, rows)
+            save_tensors(partial / "base.safetensors", self.base, about(FOLDER.says("a complete state dict")))
             hashes = {name: sha256(partial / f"{name}.safetensors") for name in FILES}
             manifest = {
                 "schema": SCHEMA, "k": self.k, "dim": self.dim, "spec": self.spec.to_json(),
-                "about": self.about, "sha256": hashes, "records": [_to_json(r) for r in self.records],
+                "about": self.about, "records": [_to_json(r) for r in self.records],
             }  # fmt: skip
-            write_json(partial / "manifest.json", manifest)
+            hashes["manifest"] = _digest(manifest)
+            write_json(partial / "manifest.json", manifest | {"sha256": hashes})
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -276,42 +344,82 @@ class Zoo:
             ZooError: the folder was written by another version, or its parts do not fit together.
         """
         folder = Path(folder)
-        manifest = read_json(folder / "manifest.json")
-        schema = manifest.get("schema") if isinstance(manifest, dict) else None
-        if schema != SCHEMA:
-            raise ZooError(f"{folder} has zoo schema {schema}", expected=f"{SCHEMA}",
-                           remedy="read it with the version of paramdiff that wrote it")  # fmt: skip
-        try:
-            spec = ParameterSpec.from_json(manifest["spec"])
-            records = [Record(**record) for record in manifest["records"]]
-            vectors = load_tensors(folder / "vectors.safetensors")["vectors"]
-            base = load_tensors(folder / "base.safetensors")
-            return cls(vectors, spec, base, records, manifest["about"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ZooError(f"{folder} is a damaged zoo ({type(error).__name__}: {error})",
-                           remedy="collect or import it again") from None  # fmt: skip
+        settle(folder.parent)
+        manifest = _read_manifest(folder)
+        spec = ParameterSpec.from_json(manifest["spec"], f"{folder / 'manifest.json'}: spec")
+        tensors, base = (
+            load_tensors(folder / "vectors.safetensors"),
+            load_tensors(folder / "base.safetensors"),
+        )
+        vectors = tensors.get("vectors")
+        if vectors is None or vectors.dtype not in (torch.float32, torch.float64):
+            raise _damaged(folder, "vectors.safetensors holds no matrix of parameters")
+        if vectors.ndim != 2 or vectors.shape[1] != spec.dim:
+            raise _damaged(folder, f"a matrix of shape {list(vectors.shape)} for D = {spec.dim} parameters")
+        if len(manifest["records"]) != len(vectors):
+            raise _damaged(folder, f"{len(manifest['records'])} records of {len(vectors)} members")
+        for tensor in spec.tensors:
+            for key in (tensor.name, *tensor.aliases):
+                if key not in base or base[key].shape != tensor.shape:
+                    raise _damaged(folder, f"base.safetensors has no {key} of shape {list(tensor.shape)}")
+        return cls(vectors, spec, base, manifest["records"], manifest["about"])
 
     @staticmethod
     def verify(folder: Path | str) -> None:
-        """Check that the tensors of a saved zoo are those that were saved, bit by bit; reads all of them.
+        """Check that a saved zoo is what was saved, bit by bit, its manifest included; reads all of it.
+
+        Zoos that older versions saved have no hash of their manifest; their tensors are checked.
 
         Raises:
             CheckpointError: a file is missing, damaged or was exchanged; names it.
         """
         manifest = read_json(Path(folder) / "manifest.json")
         hashes = manifest.get("sha256") if isinstance(manifest, dict) else None
+        hashes = hashes if isinstance(hashes, dict) else {}
         for name in FILES:
-            file, saved = Path(folder) / f"{name}.safetensors", isinstance(hashes, dict) and hashes.get(name)
+            file = Path(folder) / f"{name}.safetensors"
             if not file.is_file():
                 raise CheckpointError(f"{file} does not exist", expected="a safetensors file")
-            if sha256(file) != saved:
-                raise CheckpointError(
-                    f"{file} is not the file that was saved", expected="the sha256 in manifest.json",
-                    remedy="copy the zoo again from where it came from, or collect it again",
-                )  # fmt: skip
+            if sha256(file) != hashes.get(name):
+                raise _exchanged(file)
+        own = {key: value for key, value in manifest.items() if key != "sha256"}
+        if "manifest" in hashes and hashes["manifest"] != _digest(own):
+            raise _exchanged(Path(folder) / "manifest.json")
 
     def __repr__(self) -> str:
         return f"Zoo(K={self.k}, D={self.dim}, select={self.spec.select!r})"
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    """Hash of what a manifest says, however it is laid out."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _exchanged(file: Path) -> CheckpointError:
+    return CheckpointError(f"{file} is not the file that was saved", expected="the sha256 in manifest.json",
+                           remedy=AGAIN)  # fmt: skip
+
+
+def _damaged(folder: Path, why: str) -> ZooError:
+    return ZooError(f"{folder} is a damaged zoo ({why})", remedy=AGAIN)
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    """``manifest.json`` with the types of :class:`Manifest`; its spec is still a dictionary."""
+    path = folder / "manifest.json"
+    try:
+        manifest = read_json(path)
+    except CheckpointError as error:
+        there = any((folder / part).exists() for part in FOLDER.parts)
+        raise CheckpointError(error.came, expected=error.expected, remedy=AGAIN if there else "") from None
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if schema != SCHEMA:
+        raise ZooError(f"{folder} has zoo schema {str(schema)[:20]}", expected=f"{SCHEMA}",
+                       remedy="read it with the version of paramdiff that wrote it")  # fmt: skip
+    try:
+        return typed(manifest, Manifest, "manifest.json")
+    except CheckpointError as error:
+        raise _damaged(folder, f"{error.came}, not {error.expected}") from None
 
 
 def _to_json(record: Record) -> dict[str, Any]:
@@ -351,6 +459,25 @@ def differing(state: Mapping[str, Tensor], other: Mapping[str, Tensor], names: I
         return ours.dtype == theirs.dtype and torch.equal(ours, theirs)
 
     return [name for name in names if not name.endswith("num_batches_tracked") and not same(name)]
+
+
+def _told(merged: Zoo, zoos: Sequence[Zoo], outside: Sequence[str]) -> Zoo:
+    """The merged zoo; where members are not the networks they came from, with their files' hashes and a warning."""
+    from paramdiff.zoo.as_saved import OUTSIDE, signed, warning  # it builds on this module
+
+    names = dict.fromkeys([*outside, *(name for zoo in zoos for name in zoo.about.get(OUTSIDE, ()))])
+    if names:
+        merged.about[OUTSIDE], merged.records = list(names), signed(merged.records)
+        if outside:
+            warnings.warn(warning(merged), FrozenRestWarning, stacklevel=3)
+    return merged
+
+
+def _outside(first: Zoo, others: Sequence[Zoo]) -> list[str]:
+    """Frozen tensors in which zoos differ from the first."""
+    names = dict.fromkeys(name for zoo in (first, *others) for name in zoo.base)
+    frozen = [name for name in names if name not in set(first.spec.keys)]
+    return [name for name in frozen if any(differing(first.base, other.base, [name]) for other in others)]
 
 
 def too_small(spec: ParameterSpec) -> ZooError | None:

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import pad, silu
 
+from paramdiff.devices import made_if_fits
 from paramdiff.generators.nets.conv import make_norm
 
 DENOISERS = ("mlp", "conv")
@@ -25,8 +26,12 @@ def make_denoiser(kind: str, latent: int, width: int, depth: int) -> nn.Module:
         latent: L.
         width: features of the MLP, or channels of the innermost convolution.
         depth: residual blocks of the MLP, or layers of the convolutional encoder and decoder each.
+
+    Raises:
+        ConfigError: it would not fit into memory.
     """
-    return (ResidualMlp if kind == "mlp" else ConvDenoiser)(latent, width, depth)
+    network = ResidualMlp if kind == "mlp" else ConvDenoiser
+    return made_if_fits("width", lambda: network(latent, width, depth))
 
 
 class TimeEmbedding(nn.Module):

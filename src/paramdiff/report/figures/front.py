@@ -45,7 +45,7 @@ class Curve:
 def draw_front(run: FinishedRun) -> Plot:
     """Mean test score against similarity within the set: rows as points, swept generators as curves."""
     metric = Metric.of(run)
-    rows = [row for row in run.rows if None not in (row.similarity["within"], row.test["mean"])]
+    rows = [row for row in run.compared if None not in (row.similarity["within"], row.test["mean"])]
     if len(rows) < 2:
         why = "Similarity within a set of networks needs" + (
             " at least two of them" if run.has_similarity else " a task that knows which items are wrong"

@@ -15,7 +15,7 @@ from paramdiff.report.canvas import (
     plain_numbers,
     shortened,
 )
-from paramdiff.report.finished import ORIGINAL, FinishedRun, Row
+from paramdiff.report.finished import FinishedRun, Row
 from paramdiff.report.words import Metric, number, setting
 
 MARKERS = ("s", "^", "v", "P", "X", "<", ">", "p", "h", "*")
@@ -30,8 +30,8 @@ Look = tuple[str, str, bool]
 def draw_similarity(run: FinishedRun) -> Plot:
     """Test score against similarity to the nearest original, every generator in its own colour and marker."""
     metric, title = Metric.of(run), "New networks, or copies?"
-    clouds = {row.name: cloud for row in run.rows if (cloud := _cloud(row, metric))}
-    if not set(clouds) - {ORIGINAL}:
+    clouds = {row.name: cloud for row in run.compared if (cloud := _cloud(row, metric))}
+    if not set(clouds) - {run.originals.name}:
         why = (
             "Similarities of single networks were not kept"
             if run.has_similarity
@@ -46,7 +46,7 @@ def draw_similarity(run: FinishedRun) -> Plot:
     )
     dense = sum(len(x) for x, _ in clouds.values()) > MARKS
     for axis in axes[:, 0]:
-        for name in sorted(clouds, key=lambda name: (name == run.main.name, name != ORIGINAL)):
+        for name in sorted(clouds, key=lambda name: (name == run.main.name, name != run.originals.name)):
             _scatter(axis, clouds[name], looks[name], dense)
         if run.originals.test["mean"] is not None:
             axis.axhline(
@@ -63,9 +63,11 @@ def draw_similarity(run: FinishedRun) -> Plot:
         axes[0, 0].set_title("all networks")
         axes[1, 0].set_title("the same, near the originals")
         _show(axes[1, 0], clouds.values(), window)
-    handles = [_legend_handle(row, looks[row.name]) for row in run.rows if row.name in clouds]
+    handles = [_legend_handle(row, looks[row.name]) for row in run.compared if row.name in clouds]
     figure.legend(handles=handles, loc="outside lower left", ncols=2, borderaxespad=0.2, handletextpad=0.3)
-    return Plot("similarity", title, _similarity_caption(run, ORIGINAL in clouds), figure, paper="3b")
+    return Plot(
+        "similarity", title, _similarity_caption(run, run.originals.name in clouds), figure, paper="3b"
+    )
 
 
 def _similarity_caption(run: FinishedRun, originals: bool) -> str:
@@ -86,7 +88,7 @@ def _cloud(row: Row, metric: Metric) -> Cloud | None:
 
 def row_looks(run: FinishedRun) -> dict[str, Look]:
     """A colour and a marker for every row."""
-    looks = {ORIGINAL: (GREY, "o", True), run.main.name: (VERMILLION, "D", True)}
+    looks = {run.originals.name: (GREY, "o", True), run.main.name: (VERMILLION, "D", True)}
     for i, row in enumerate(run.baselines):
         filled = i // len(MARKERS) % 2 == 0
         looks[row.name] = (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], filled)

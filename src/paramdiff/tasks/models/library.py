@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from paramdiff.errors import ConfigError, TaskError, check_range, near
+from paramdiff.errors import ConfigError, TaskError, near
 from paramdiff.progress import say
+from paramdiff.ranges import Range, Ranges, check_ranges
 from paramdiff.tasks.lookup import load_library
 from paramdiff.tasks.models.base import Network, Shape
 from paramdiff.tasks.models.stem import small_stem, take_channels
@@ -39,6 +40,7 @@ class LibraryNetwork(Network):
     """
 
     library: ClassVar[str]
+    RANGES: ClassVar[Ranges] = {"stem_stride": Range(least=1, most=1000)}
 
     name: str
     pretrained: bool = False
@@ -48,7 +50,7 @@ class LibraryNetwork(Network):
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_range("stem_stride", self.stem_stride, least=1)
+        check_ranges(self)
         if self.pretrained and self.weights is not None:
             raise ConfigError("weights", "pretrained is set as well", expected="one of the two")
 

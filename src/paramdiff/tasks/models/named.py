@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from paramdiff.devices import made_if_fits
 from paramdiff.errors import ConfigError, TaskError, near
 from paramdiff.networks.trace import evaluating
 from paramdiff.tasks.lookup import load_attribute
@@ -34,7 +35,8 @@ def make_network(name: str, options: Mapping[str, Any], shape: Shape, classes: i
     elif ":" in name:
         network = _own(name, options)
     else:
-        network = _settings(name, _known(name), options).build(shape, classes)
+        settings = _settings(name, _known(name), options)
+        network = made_if_fits("model_options", lambda: settings.build(shape, classes))
     _require_fit(name, network, shape, classes)
     return network
 

@@ -7,12 +7,15 @@ disagrees with itself, ``docs/decisions.md`` says what was taken.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import ClassVar
 
 from torch import nn
 
-from paramdiff.errors import TaskError, check_choice, check_range
+from paramdiff.errors import TaskError, check_choice
+from paramdiff.ranges import Range, Ranges, check_ranges
 from paramdiff.tasks.models.base import Network, Shape
 
+CHANNELS = Range(least=1, most=65_536, items=(1, 100))
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"tanh": nn.Tanh, "gelu": nn.GELU, "relu": nn.ReLU}
 
 
@@ -25,12 +28,13 @@ class Mlp(Network):
         first_bias: whether the first layer has a bias; the paper's has none.
     """
 
+    RANGES: ClassVar[Ranges] = {"hidden": Range(least=1, most=1_000_000, items=(0, 100))}
+
     hidden: list[int] = field(default_factory=lambda: [50, 25])
     first_bias: bool = True
 
     def __post_init__(self) -> None:
-        for width in self.hidden:
-            check_range("hidden", width, least=1)
+        check_ranges(self)
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         channels, height, width = shape
@@ -55,10 +59,12 @@ class ConvNet(Network):
         channels: of each convolution.
     """
 
+    RANGES: ClassVar[Ranges] = {"channels": CHANNELS}
+
     channels: list[int] = field(default_factory=lambda: [32, 64, 64])
 
     def __post_init__(self) -> None:
-        _check_channels(self.channels)
+        check_ranges(self)
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         network = nn.Sequential()
@@ -86,10 +92,12 @@ class ConvNet3(Network):
         channels: of each convolution.
     """
 
+    RANGES: ClassVar[Ranges] = {"channels": CHANNELS}
+
     channels: list[int] = field(default_factory=lambda: [32, 32, 32])
 
     def __post_init__(self) -> None:
-        _check_channels(self.channels)
+        check_ranges(self)
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         channels, height, width = shape
@@ -134,12 +142,6 @@ class HyperCnn(Network):
             nn.Conv2d(6, 4, 2), activation(),
             nn.Flatten(), nn.Linear(4 * height * width, 20), activation(), nn.Linear(20, classes),
         )  # fmt: skip
-
-
-def _check_channels(channels: list[int]) -> None:
-    check_range("channels", len(channels), least=1)
-    for number in channels:
-        check_range("channels", number, least=1)
 
 
 def _require_pixels(name: str, shape: Shape, left: int) -> None:
