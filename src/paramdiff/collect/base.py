@@ -49,6 +49,10 @@ class Way(ABC):
             NumericalError: NaN or Inf appeared.
         """
 
+    def state_bytes(self, vectors: int, network: int) -> int | None:
+        """Disk that collecting needs beside the zoo, from the bytes of ``V`` and of a network; None if unknown."""
+        return None
+
 
 def alignment(word: object) -> str:
     """``true``, ``false`` or ``auto`` from what YAML made of it.
@@ -99,7 +103,8 @@ def training_facts(training: TrainingConfig, data: Data) -> dict[str, int]:
     """
     steps, items = data.steps, len(data)
     updates = training.epochs * steps
-    say(f"  {updates:,} updates a training: {training.epochs:,} epochs of {steps:,} over {items:,} items")
+    epochs = f"{training.epochs:,} epoch{'s' * (training.epochs != 1)}"
+    say(f"  {updates:,} updates a training: {epochs} of {steps:,} over {items:,} items")
     return {"epochs": training.epochs, "updates_per_epoch": steps, "updates": updates, "items": items}
 
 
