@@ -117,7 +117,8 @@ def add_train_scores(zoo: Zoo, task: Task, device: torch.device | str) -> None:
     scores = scorer.score(zoo.vectors, "train").metric
     for record, score in zip(zoo.records, scores.tolist(), strict=True):
         record.scores["train"] = score
-    updates = (zoo.about.get("training") or {}).get("updates")
+    about = zoo.about.get("training")
+    updates = about.get("updates") if isinstance(about, dict) else None
     trained = f"{updates:,} updates" if isinstance(updates, int) else ""
     mean, chance = float(scores.mean()), scorer.chance("train")
     said = near_chance(mean, chance, "the training data", task.metric, trained)

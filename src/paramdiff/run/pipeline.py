@@ -234,7 +234,8 @@ class Pipeline:
             with outlook(lambda: needs.outlook(self._measuring)) if needs else nullcontext():
                 zoo = self.config.zoo.collect(self.task, scratch, self.device)
             if needs is None:
-                Needs.of_zoo(zoo, *self._asked).require_room(self.folder.path)
+                found = Needs.of_zoo(zoo, *self._asked)
+                by_main(lambda: found.require_room(self.folder.path))
             zoo.about["task"] = self.settings["task"]
             zoo.require_usable()
             zoo = self._aligned(zoo)
