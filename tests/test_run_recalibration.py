@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from finished_runs import undrawn
 from paramdiff.cli import main
 from paramdiff.errors import ConfigError
 from paramdiff.files import load_tensors, read_json
@@ -34,7 +35,8 @@ STAGES = ("fit", "sample", "score:p-diff", "compare:average:sample", "compare:av
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recalibrated") / "digits"
-    assert main(["sweep-temperature", f"run_dir={folder}", *ON, *SWEEP]) == 0
+    with undrawn():
+        assert main(["sweep-temperature", f"run_dir={folder}", *ON, *SWEEP]) == 0
     return folder
 
 

@@ -1,10 +1,12 @@
 """``paramdiff sweep-temperature``: one curve a generator, no fit done again, every point on its own."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from finished_runs import undrawn
 from paramdiff.cli import main
 from paramdiff.files import load_tensors, read_json
 from paramdiff.generators.base import Generator, registry
@@ -22,10 +24,11 @@ SWEEP = ["sweep.n=5", "sweep.temperatures=[0,0.7]"]
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("sweep") / "r"
-    assert main(["sweep-temperature", f"run_dir={folder}", *SMALL, *SWEEP]) == 0
-    return folder
+    with undrawn():  # every test here draws the page again
+        assert main(["sweep-temperature", f"run_dir={folder}", *SMALL, *SWEEP]) == 0
+        yield folder
 
 
 def seconds(folder: Path) -> dict[str, float]:

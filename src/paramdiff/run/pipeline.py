@@ -6,6 +6,7 @@ the same three steps: fit, sample, score.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,13 @@ from paramdiff.files import about, load_tensors, read_json, save_tensors, write_
 from paramdiff.generators.base import Generator
 from paramdiff.generators.latent import LatentGenerator
 from paramdiff.generators.probe import Probe
-from paramdiff.progress import say
+from paramdiff.progress import outlook, say
 from paramdiff.ranks import agreed, by_main
 from paramdiff.run import originals
 from paramdiff.run.changes import Outlook, announcement, refusal
 from paramdiff.run.config import RunConfig, plain
 from paramdiff.run.entries import Entry, entries_of, require_enough
+from paramdiff.run.expected import Needs, blank_zoo
 from paramdiff.run.folder import RunFolder, Stage
 from paramdiff.run.latents import FILE as LATENTS
 from paramdiff.run.latents import latent_points
@@ -246,7 +248,12 @@ class Pipeline:
 
     def _collect(self) -> list[Stage]:
         def work(scratch: Path) -> None:
-            zoo = self.config.zoo.collect(self.task, scratch, self.device)
+            needs = self._room()
+            with outlook(lambda: needs.outlook(self._measuring)) if needs else nullcontext():
+                zoo = self.config.zoo.collect(self.task, scratch, self.device)
+            if needs is None:
+                found = Needs.of_zoo(zoo, *self._asked)
+                by_main(lambda: found.require_room(self.folder.path))
             zoo.about["task"] = self.settings["task"]
             zoo.require_usable()
             zoo = self._aligned(zoo)
@@ -256,6 +263,24 @@ class Pipeline:
 
         settings = [self.settings["task"], self.settings["zoo"]]
         return [Stage("collect", settings, [], ["zoo"], work, shared=True)]
+
+    @property
+    def _asked(self) -> tuple[int, int]:
+        """Samples a generator, and generators."""
+        return self.config.n, 1 + len(self.baselines)
+
+    def _room(self) -> Needs | None:
+        """What the run needs, as far as it is known before members are there; refused if it cannot fit."""
+        needs = Needs.of(self.config.zoo, self.task, *self._asked)
+        if needs is not None:
+            by_main(lambda: needs.require_room(self.folder.path))
+        return needs
+
+    @property
+    def _measuring(self) -> Scorer:
+        """A scorer of networks like those to come, before there is a zoo."""
+        select = str(getattr(self.config.zoo, "select", "all"))
+        return Scorer(self.task, blank_zoo(self.task, select), self.device, precision=self.config.precision)
 
     def _keep_zoo(self, zoo: Zoo, curve: Path) -> None:
         zoo.save(self.folder.path / "zoo")
