@@ -161,7 +161,10 @@ def test_recalibrated_samples_stand_beside_what_they_were(tmp_path: Path) -> Non
     assert "98.0 of 100 97.0 97.0 96.0 12.3 97.4" in new
     assert "97.0 97.0 96.0 – 97.4" in average and "97.6 97.6 96.6 – 98.0" in original
     assert "Recalibrated on 2,000 training items" in text
-    assert "numbers are those of the recalibrated samples" in text
+    assert (
+        "numbers are those of recalibrated samples, and all comparisons are with recalibrated originals"
+        in text
+    )
     assert "<dt>Recalibration</dt>" in html and "on 2,000 training items without their labels" in text
 
 
