@@ -172,8 +172,20 @@ def test_recalibrated_samples_stand_beside_what_they_were(tmp_path: Path) -> Non
     assert "98.0 of 100 97.0 97.0 96.0 12.3 97.4" in new
     assert "97.0 97.0 96.0 – 97.4" in average and "97.6 97.6 96.6 – 98.0" in original
     assert "Recalibrated on 2,000 training items" in text
-    assert "numbers are those of the recalibrated samples" in text
+    assert (
+        "numbers are those of recalibrated samples, and all comparisons are with recalibrated originals"
+        in text
+    )
     assert "<dt>Recalibration</dt>" in html and "on 2,000 training items without their labels" in text
+
+
+def test_samples_are_compared_with_the_originals_that_the_results_name(tmp_path: Path) -> None:
+    rows = [model("original", 0.5, 200), model("original-recalibrated", 0.976, 200)]
+    rows += [model("original-as-saved", 0.9, 200), model("p-diff", 0.979)]
+    run = read(tmp_path, results(*rows, reference="original-recalibrated"))
+    assert "score 97.9% on average, the 200 originals 97.6%" in words.headline(run)
+    assert [row.name for row in run.compared] == ["original-recalibrated", "p-diff"] and run.baselines == []
+    assert [page.cells(row, run)["role"] for row in run.rows] == ["original"] * 3 + ["main"]
 
 
 def test_without_recalibration_the_page_does_not_mention_it(html: str) -> None:

@@ -208,13 +208,6 @@ def test_killed_anywhere_it_ends_with_the_same_numbers(finished: Path, tmp_path:
     assert numbers(folder) == numbers(finished)
 
 
-def test_a_baseline_that_cannot_be_fitted_names_its_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    words = ["zoo.k=6", "zoo.pretrain.epochs=1", "compare=none", "+generator@compare.mean=average_of_k"]
-    assert main(["collect", f"run_dir={tmp_path / 'r'}", *words]) == 0
-    assert main(["compare", f"run_dir={tmp_path / 'r'}", *words]) == 2
-    assert "compare.mean.k: a mean of 16 members; expected at most K = 6" in capsys.readouterr().err
-
-
 def test_baselines_that_ask_the_task_and_match_the_samples(tmp_path: Path):
     small = ["zoo.k=12", "zoo.pretrain.epochs=1", "n=6", "compare=none"]
     short = ["generator.autoencoder_steps=20", "generator.steps=30"]

@@ -111,7 +111,7 @@ class Generator(ABC):
         """This generator for a zoo of K members: what its settings leave open is decided, what is said stays."""
         return self
 
-    def require(self, k: int, dim: int | None = None) -> None:
+    def require(self, k: int, dim: int | None = None) -> None:  # noqa: B027 (no need is common to all)
         """Say what the fit needs, before anything is collected for it; by default nothing.
 
         Args:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from paramdiff.collect.watching import CURVE, watched_items
 from paramdiff.devices import choose_device
-from paramdiff.errors import ConfigError, RunFolderError
+from paramdiff.errors import ConfigError, ParamdiffError, RunFolderError
 from paramdiff.files import about, load_tensors, read_json, save_tensors, write_json, write_text
 from paramdiff.generators.base import Generator
 from paramdiff.generators.latent import LatentGenerator
@@ -113,8 +113,12 @@ class Pipeline:
     @property
     def k(self) -> int | None:
         """K as the configuration has it, else of the zoo that is there; None as long as nobody knows."""
-        there = (self.folder.path / "zoo" / "manifest.json").is_file()
-        return self.config.zoo.k or (self.zoo.k if there else None)
+        if self.config.zoo.k is not None:
+            return self.config.zoo.k
+        try:
+            return self.zoo.k
+        except ParamdiffError:  # not there yet, or damaged: whoever needs it says so
+            return None
 
     @cached_property
     def _entries(self) -> list[Entry]:
@@ -208,14 +212,14 @@ class Pipeline:
                 have to be redone before those that are.
         """
         changed = agreed(self.folder.changed)
-        if not changed:
-            by_main(lambda: self._require_current(wanted))
-            return
-        outlook = by_main(lambda: Outlook.of(self.folder, self._all_stages()))
-        if any(map(self._another_run, changed)) and not self.config.force:
+        outlook = by_main(lambda: Outlook.of(self.folder, self._all_stages())) if changed else None
+        if outlook and any(map(self._another_run, changed)) and not self.config.force:
             raise refusal(self.folder.path, changed, outlook)
-        by_main(lambda: self._require_current(wanted))
-        say(announcement(changed, outlook))
+        if changed or wanted[0] != "report":  # what was finished can be drawn again without its zoo
+            by_main(lambda: self._require_current(wanted))
+        if outlook:
+            say(announcement(changed, outlook))
+            by_main(lambda: (self.folder.path / "sweep.json").unlink(missing_ok=True))  # of other settings
 
     def _another_run(self, key: str) -> bool:
         """Whether a setting changes the zoo or what is fitted to it; the others only what follows."""
@@ -229,7 +233,7 @@ class Pipeline:
 
     def _require_current(self, wanted: Sequence[str]) -> None:
         """Numbers of different settings never meet in one table."""
-        before = ORDER[: ORDER.index(wanted[0])] if wanted[0] in ORDER[:5] else ()
+        before = ORDER[: ORDER.index(wanted[0])]
         for stage in (stage for group in before for stage in self.stages(group)):
             if stage.name in self.folder.done and not self.folder.is_current(stage):
                 raise RunFolderError(
