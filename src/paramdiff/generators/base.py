@@ -164,6 +164,11 @@ class Generator(ABC):
             save_state(partial / "state.safetensors", learnt)
 
     @classmethod
+    def upgraded(cls, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Settings that an earlier version saved, as this one knows them: they sample the same."""
+        return settings
+
+    @classmethod
     def load(cls, folder: Path | str) -> "Generator":
         """A saved generator, of whatever class it was.
 
@@ -185,7 +190,7 @@ def _loaded(about: Mapping[str, Any], folder: Path) -> Generator:
     name, known = about["generator"], registry()
     if name not in known:
         raise GeneratorError(f"{folder} holds a generator {name!r}", remedy=near(name, known))
-    generator = make(name, **about["settings"])
+    generator = make(name, **known[name].upgraded(about["settings"]))
     state = load_state(folder / "state.safetensors")
     generator.losses, generator.notes = state["losses"], about["notes"]
     generator._restore(state["learnt"])
