@@ -4,15 +4,16 @@ r"""How well a prior learns distributions that are known: the ladder by which it
     python -m benchmarks.ladder --worlds modes --k 2000 prediction=eps steps=900
     python -m benchmarks.ladder --generator p-diff --temperatures 1,0.4
 
-From K draws of each world (:mod:`benchmarks.worlds`) the prior is fitted, on the draws themselves as standardised latents, or
-as a whole generator on a zoo of which they are the vectors, and N samples are drawn at each temperature. What is measured:
+From K draws of each world (:mod:`benchmarks.worlds`) the prior is fitted, on the draws themselves as
+standardised latents, or as a whole generator on a zoo of which they are the vectors, and N samples are drawn at
+each temperature. What is measured:
 
 * *variance*: total variance of the samples over the world's. Where there is one mode, T^2 is right;
 * *inside*: share of samples in a mode (0.999 of true draws are);
 * *weights*: largest error of a mode's share of the samples;
 * *within*: median squared distance from the own mode over that of true draws; T^2 is right;
-* *distance*: the samples' sliced Wasserstein distance to the world, over that of K true draws (or N, if fewer): 1 is as good as
-  the zoo that was seen. At T = 1 only;
+* *distance*: the samples' sliced Wasserstein distance to the world, over that of K true draws (or N, if fewer):
+  1 is as good as the zoo that was seen. At T = 1 only;
 * *new*: median distance to the nearest of the K, over that of fresh draws: 0 for copies.
 """
 

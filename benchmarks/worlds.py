@@ -114,7 +114,8 @@ class World:
         return torch.bincount(distances.argmin(1), minlength=distances.shape[1]) / len(x)
 
     def within(self, x: Tensor) -> float:
-        """Total variance around the mode a point is nearest to, over that of true draws; of all where there are none."""
+        """Median squared distance to the mode a point is nearest to, or total variance where there are no modes, over
+        that of true draws."""
         return self._spread(x) / self._spread(self.truth)
 
     def _spread(self, x: Tensor) -> float:

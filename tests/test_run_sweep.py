@@ -15,8 +15,8 @@ from paramdiff.study.comparison import Scored
 
 SMALL = [
     "zoo.k=8", "zoo.pretrain.epochs=1", "n=6", "generator.autoencoder_steps=20", "generator.steps=30",
-    "generator.contraction=0.7", "compare=none", "+generator@compare.gaussian=gaussian", "+generator@compare.mean=average_of_k",
-    "compare.mean.k=4",
+    "generator.contraction=0.7", "compare=none", "+generator@compare.gaussian=gaussian",
+    "+generator@compare.mean=average_of_k", "compare.mean.k=4",
 ]  # fmt: skip
 SWEEP = ["sweep.n=5", "sweep.temperatures=[0,0.7]"]
 

@@ -53,8 +53,9 @@ RESIDUAL = {"ddpm": "eps", "flow": "velocity"}
 """What ``residual`` is the rest of."""
 
 ENOUGH, PATIENCE = 0.002, 5
-"""Training ends when 100 more steps, five times in a row, lower the loss by less than 0.2%. The loss is a poor guide: most of
-it is noise that nobody can predict, and samples still get better while it falls by less than 1% (``docs/decisions.md``)."""
+"""Training ends when 100 more steps, five times in a row, lower the loss by less than 0.2%. The loss is a poor
+guide: most of it is noise that nobody can predict, and samples still get better while it falls by less than 1%
+(``docs/decisions.md``)."""
 
 CHECKED = 1024
 """Noisy latents on which the loss is watched, of held-out members where there are some."""
@@ -78,7 +79,8 @@ class DiffusionSettings(Settings):
         batch: latents per step, drawn with replacement.
         lr, weight_decay: of AdamW.
         ema: decay of the averaged weights that sample, at most: that at step n is (1 + n) / (10 + n) until this
-            exceeds it. 0.9999 is reached after 89,990 steps; until then half of the average is on the last 7% of the steps.
+            exceeds it. 0.9999 is reached after 89,990 steps; until then half of the average is on the last 7%
+            of the steps.
         scheduler: ``dpm-solver++``, ``ddim`` (both deterministic given the first noise) or ``ddpm``; for a flow
             ``heun`` or ``euler``; ``auto`` takes the first that fits ``process``.
         sample_steps: denoiser evaluations per sample; no more than T steps are done. On the reference zoo 10 of

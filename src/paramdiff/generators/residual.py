@@ -1,17 +1,20 @@
 r"""Where the denoiser starts from: the Gaussian with the mean and covariance of the members' latents.
 
-For a Gaussian ``N(m, sum_i lambda_i b_i b_i^T)`` the denoiser is known. With ``z_t = a z + s eps`` and ``p_i = b_i . (z_t - a m)``,
+For a Gaussian ``N(m, sum_i lambda_i b_i b_i^T)`` the denoiser is known. With ``z_t = a z + s eps`` and ``p_i =
+b_i . (z_t - a m)``,
 
 .. math:: E[z \mid z_t] = m + \sum_i \frac{a \lambda_i}{a^2 \lambda_i + s^2} p_i b_i, \qquad
           \mathrm{Var}_i = \frac{\lambda_i s^2}{a^2 \lambda_i + s^2}
 
-so a network F, of unit input ``p_i / sqrt(a^2 lambda_i + s^2)``, has to learn what is left of z, in units of this deviation:
+so a network F, of unit input ``p_i / sqrt(a^2 lambda_i + s^2)``, has to learn what is left of z, in units of
+this deviation:
 
 .. math:: D(z_t) = E[z \mid z_t] + \sum_i \sqrt{\mathrm{Var}_i} \, F_i b_i
 
-F = 0 is right for every Gaussian at every noise level. Nothing leaves the subspace of the members, which a network that
-predicts noise must learn (it has to pass on the noise of all directions outside), and at little noise F is as large as what
-it stands for, which it is not where a network predicts z itself (it has to return its input to three digits).
+F = 0 is right for every Gaussian at every noise level. Nothing leaves the subspace of the members, which a
+network that predicts noise must learn (it has to pass on the noise of all directions outside), and at little
+noise F is as large as what it stands for, which it is not where a network predicts z itself (it has to return
+its input to three digits).
 """
 
 from collections.abc import Mapping

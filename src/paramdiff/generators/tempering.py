@@ -1,8 +1,9 @@
 r"""Temperature: a lower one draws nearer to where the learnt distribution is dense, and from the same modes.
 
-**Definition.** Around each mode, a distribution at temperature T has T^2 times the covariance it was learnt with:
-``N(m, S)`` becomes ``N(m, T^2 S)``, whatever ``m`` and ``S``, and a mixture of distant modes the mixture of these, with the
-weights it had. So it is not a power of the density, which would also favour heavy and wide modes.
+**Definition.** Around each mode, a distribution at temperature T has T^2 times the covariance it was learnt
+with: ``N(m, S)`` becomes ``N(m, T^2 S)``, whatever ``m`` and ``S``, and a mixture of distant modes the mixture
+of these, with the weights it had. So it is not a power of the density, which would also favour heavy and wide
+modes.
 
 **How.** With ``D = E[z | z_t]`` and the Jacobian ``J = a dD / dz_t``, where the distribution is a Gaussian around m,
 
@@ -18,11 +19,12 @@ so the denoiser at z_t alone tells m and S, and with them all of ``N(m, T^2 S)``
 3. The rest of the way follows ``D_T``.
 
 For unit covariance f is the factor on the score that Chroma applies (Ingraham et al. 2023, their lambda_0 is
-``1 / T^2``) to all distributions alike. That factor drives whatever is narrower than the whole, such as a mode, onto one
-point, and from the first step on it draws samples towards the heaviest mode.
+``1 / T^2``) to all distributions alike. That factor drives whatever is narrower than the whole, such as a mode,
+onto one point, and from the first step on it draws samples towards the heaviest mode.
 
 Functions of J are computed in the Krylov space of ``a D - z_t`` (Lanczos 1950): a few products with J, forward
-derivatives of the denoiser, are exact for as many different eigenvalues. Between two modes some h are above 1 and count as 1.
+derivatives of the denoiser, are exact for as many different eigenvalues. Between two modes some h are above 1
+and count as 1.
 """
 
 from collections.abc import Callable

@@ -1,16 +1,17 @@
 r"""Intervals of a mean where nearly all items have the same value: how many do not, and by how much.
 
-With shares p+ of the items above the common value and p- below it, each with an interval [l, u] of a binomial share, the
-mean of items that deviate by 1 lies between (square-and-add; Newcombe 1998, with the covariance of two shares of the
-same items)
+With shares p+ of the items above the common value and p- below it, each with an interval [l, u] of a binomial
+share, the mean of items that deviate by 1 lies between (square-and-add; Newcombe 1998, with the covariance of
+two shares of the same items)
 
 .. math:: (p_+ - p_-) - \sqrt{(p_+ - l_+)^2 + (u_- - p_-)^2 - 2 \rho (p_+ - l_+)(u_- - p_-)}
 
-and the same with + and - exchanged. One share alone, as of an accuracy, has the exact interval (Clopper & Pearson 1934);
-two, as of what only one of two networks gets right, have mid-p intervals each (Berry & Armitage 1995).
+and the same with + and - exchanged. One share alone, as of an accuracy, has the exact interval (Clopper &
+Pearson 1934); two, as of what only one of two networks gets right, have mid-p intervals each (Berry & Armitage
+1995).
 
-Deviations of several sizes w, as of the mean accuracy of several networks, count as ``(sum w)^2 / sum w^2`` deviations of
-the size ``sum w^2 / sum w`` (after Fay & Feuer 1997): mean and variance stay as they are.
+Deviations of several sizes w, as of the mean accuracy of several networks, count as ``(sum w)^2 / sum w^2``
+deviations of the size ``sum w^2 / sum w`` (after Fay & Feuer 1997): mean and variance stay as they are.
 """
 
 import math
@@ -107,18 +108,11 @@ def limits(count: float, items: int, part: float) -> tuple[float, float]:
     Args:
         part: :data:`EXACT` or :data:`MID_P`.
     """
-    tail = (1 - LEVEL) / 2
-
-    def at_least(count: float, p: float) -> float:
-        """Probability of as many or more."""
-        if count < NONE:
-            return 1.0
-        return float(betainc(count, items - count + 1, p)) if count < items + 1 - NONE else 0.0
-
-    def tail_of(p: float, seen: float) -> float:
-        return seen * at_least(count + 1, p) + (1 - seen) * at_least(count, p)
-
-    none, every = count < NONE, items - count < NONE
-    low = 0.0 if none else brentq(lambda p: tail_of(p, part) - tail, 0.0, 1.0, xtol=1e-12)
-    high = 1.0 if every else brentq(lambda p: tail_of(p, 1 - part) - (1 - tail), 0.0, 1.0, xtol=1e-12)
+    tail, left = (1 - LEVEL) / 2, items - count
+    none, every = count < NONE, left < NONE
+    at_least = lambda p: 1.0 if none else betainc(count, left + 1, p)
+    more = lambda p: 0.0 if every else betainc(count + 1, left, p)
+    beyond = lambda p, seen: (1 - seen) * at_least(p) + seen * more(p)
+    low = 0.0 if none else brentq(lambda p: beyond(p, part) - tail, 0.0, 1.0, xtol=1e-12)
+    high = 1.0 if every else brentq(lambda p: beyond(p, 1 - part) - (1 - tail), 0.0, 1.0, xtol=1e-12)
     return low, high

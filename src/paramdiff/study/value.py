@@ -6,8 +6,8 @@ of per-item differences, usually far narrower than the two intervals suggest. Ho
 was measured (``docs/decisions.md``):
 
 * **What is counted** (:mod:`paramdiff.study.counts`): most items have the same value (right; no difference), and a few
-  have another. What is uncertain is how many those are, and resampling cannot invent what was not seen: with 2 mistakes in
-  500 items its interval covers the truth in 86 of 100 cases, without any in none.
+  have another. What is uncertain is how many those are, and resampling cannot invent what was not seen: with 2
+  mistakes in 500 items its interval covers the truth in 86 of 100 cases, without any in none.
 * **What is measured**: items have values of their own (losses). A studentised bootstrap (Efron & Tibshirani 1993, 12.5)
   follows skewness, behind which percentiles of resampled means lag.
 """
