@@ -26,7 +26,7 @@ from paramdiff.zoo.zoo import Zoo
 
 TINY = [
     "task.model_options={channels: [8, 8]}", "zoo.select=all", "zoo.lr=3e-3", "zoo.k=10", "zoo.pretrain.epochs=3",
-    "n=5", "generator.autoencoder_steps=20", "generator.steps=30", "compare=none",
+    "n=5", "generator.autoencoder_steps=20", "generator.steps=30", "generator.contraction=0.7", "compare=none",
     "+generator@compare.average=average", "+generator@compare.copies=noised", "compare.copies.amplitude=0",
 ]  # fmt: skip
 ON = [*TINY, "recalibrate=300"]
@@ -193,7 +193,7 @@ def test_without_it_stages_are_what_they_were(tmp_path: Path):
     run = Pipeline(build(composed(["name=digits", f"run_dir={tmp_path / 'r'}", *TINY])), "")
     assert set(run.settings) == {"name", "seed", "n", "task", "zoo", "generator", "compare"}
     stages = {stage.name: stage for group in ("sample", "score", "compare") for stage in run.stages(group)}
-    now = {"temperature": 0.7} | run.main.sampling
+    now = {"contraction": 0.7} | run.main.sampling
     task = run.settings["task"]
     found = {name: (s.settings, list(s.needs), list(s.makes)) for name, s in stages.items() if name in STAGES}
     samples, scores = "samples/samples.safetensors", "scores/{}.safetensors"

@@ -26,7 +26,7 @@ STAGES = {
     "score": "measure originals and samples on train and test data",
     "compare": "the same for the baselines; writes results.json",
     "report": "write report.html",
-    "sweep-temperature": "accuracy against diversity: every generator at several temperatures",
+    "sweep-temperature": "accuracy against diversity: every generator at several values of its knob",
 }
 
 USAGE = f"""paramdiff {__version__}: learn the distribution of trained networks, sample new ones.

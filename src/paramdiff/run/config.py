@@ -28,7 +28,7 @@ class SweepConfig:
 
     Attributes:
         n: networks per point, at most N.
-        temperatures: values of every knob that is a factor: ``temperature``, ``scale``, ``amplitude``.
+        temperatures: values of every knob that is a factor: ``contraction``, ``scale``, ``amplitude``.
         members: values of the knob ``k`` of means of k members; those above K are left out.
     """
 
