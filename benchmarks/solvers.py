@@ -165,9 +165,7 @@ def run(
         originals = accuracy_and_similarity(scorer, zoo.vectors[torch.linspace(0, zoo.k - 1, SCORED).long()])
         found["originals"] = dict(zip(("accuracy", "similarity"), originals))
     for process, prediction in FITS:
-        fitted = ParameterDiffusion(
-            process=process, prediction=prediction, temperature=1.0, gate="off", **settings
-        )
+        fitted = ParameterDiffusion(process=process, prediction=prediction, gate="off", **settings)
         fitted.fit(zoo)
         members = Members(fitted, zoo)
         found["floors"][f"{process} {prediction}"] = members.floor

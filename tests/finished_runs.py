@@ -2,9 +2,12 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from paramdiff.files import load_tensors, save_tensors, write_json, write_text
@@ -122,6 +125,14 @@ def add_scores(folder: Path, row: str, **tensors: torch.Tensor) -> None:
     path = folder / "scores" / f"{row}.safetensors"
     kept = {name: value.clone() for name, value in load_tensors(path).items()}
     save_tensors(path, kept | tensors)
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Pages without drawings: to write eleven figures takes longer than all else of a small run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("paramdiff.report.canvas.save", lambda plot, folder: "<svg></svg>")
+        yield
 
 
 def texts(figure: Any) -> str:

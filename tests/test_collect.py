@@ -201,7 +201,7 @@ def test_barely_trained_members_are_told(way: Way, tmp_path: Path, monkeypatch: 
     idle = replace(way, lr=1e-9, pretrain=short) if isinstance(way, Subset) else replace(way, train=short)
     zoo = idle.collect(task(batch_size=50), tmp_path / "state")
     assert zoo.about["training"] == {"epochs": 1, "updates_per_epoch": 2, "updates": 2, "items": 64}
-    assert said[0] == "  2 updates a training: 1 epochs of 2 over 64 items"
+    assert said[0] == "  2 updates a training: 1 epoch of 2 over 64 items"
     assert "near chance on the training data after 2 updates (mean accuracy" in said[1]
     assert inspect(zoo).advice[0].startswith("The originals themselves are near chance")
     zoo.save(tmp_path / "zoo")

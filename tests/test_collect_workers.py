@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 
 from paramdiff.collect.workers import can_fork, spread
 from paramdiff.errors import NumericalError
+from processes import Forked
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="processes are forked on Linux only")
 
@@ -90,26 +89,16 @@ def test_processes_end_when_nobody_listens_any_more(tmp_path: Path):
     assert not any(alive(process) for process in written(tmp_path).values())
 
 
-ORPHANS = """
-import os, sys, time
-from pathlib import Path
-from paramdiff.collect.workers import spread
-
-def work(item):
-    (Path(sys.argv[1]) / f".{item}").write_text(str(os.getpid()))
-    (Path(sys.argv[1]) / f".{item}").rename(Path(sys.argv[1]) / str(item))
-    time.sleep(60)
-
-for item in spread(work, range(2), 2):
-    pass
-"""
-
-
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_processes_end_with_their_parent(way: signal.Signals, tmp_path: Path):
-    parent = subprocess.Popen([sys.executable, "-c", ORPHANS, str(tmp_path)], stderr=subprocess.DEVNULL)
+    def work(item: int) -> None:
+        (tmp_path / f".{item}").write_text(str(os.getpid()))
+        (tmp_path / f".{item}").rename(tmp_path / str(item))
+        time.sleep(60)
+
+    parent = Forked(lambda: len(list(spread(work, range(2), 2))), tmp_path)
     while len(list(tmp_path.glob("[0-9]"))) < 2:
-        assert parent.poll() is None
+        assert parent.poll() is None, parent.stderr
         time.sleep(0.01)
     children = [int(path.read_text()) for path in tmp_path.glob("[0-9]")]
     assert all(map(alive, children))

@@ -78,16 +78,16 @@ def test_bandwidth_and_kind_change_without_fitting_again():
     default = generator.sample(5)
     vars(generator).update(joint=True, bandwidth=0.01)
     assert torch.equal(generator.sample(5), fresh.sample(5)) and not torch.equal(generator.sample(5), default)
-    assert set(AutoencoderKde.sampling) == {"temperature", "spread", "bandwidth", "joint"}
+    assert set(AutoencoderKde.sampling) == {"contraction", "spread", "bandwidth", "joint"}
 
 
-def test_latents_are_p_diffs_and_temperature_scales_draws():
+def test_latents_are_p_diffs_and_contraction_scales_draws():
     zoo = toy_zoo(curve(14, 33))
     generator = quick().fit(zoo)
     other = make("p-diff", **QUICK["p-diff"]).fit(zoo)
     assert torch.equal(generator.encode(curve(14, 33)), other.encode(curve(14, 33)))  # type: ignore[attr-defined]
-    assert generator.temperature == 1 and "denoiser" not in generator.losses
-    generator.temperature = 0.0
+    assert generator.contraction == 1 and "denoiser" not in generator.losses
+    generator.contraction = 0.0
     assert torch.equal(generator.sample(2)[0], generator.sample(2)[1])
 
 

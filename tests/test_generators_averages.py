@@ -3,6 +3,7 @@ import torch
 
 from paramdiff.errors import ConfigError
 from paramdiff.generators import make
+from paramdiff.generators.averages import usual
 from toy_zoos import curve, scattered, toy_zoo
 
 
@@ -35,7 +36,22 @@ def test_average_of_all_is_the_average():
 
 
 def test_k_larger_than_the_zoo_names_k():
-    with pytest.raises(ConfigError, match="k: a mean of 16 members; expected at most K = 5; lower k"):
-        make("average-of-k").fit(toy_zoo(curve(5, 4)))
+    with pytest.raises(
+        ConfigError, match="k: a mean of 16 members; expected at most K = 5; lower it, leave it out"
+    ):
+        make("average-of-k", k=16).fit(toy_zoo(curve(5, 4)))
     with pytest.raises(ConfigError, match="k: 0 is out of range"):
         make("average-of-k", k=0)
+
+
+@pytest.mark.parametrize(
+    ("k", "members"), [(2, 1), (3, 2), (5, 2), (8, 4), (15, 7), (16, 8), (17, 16), (200, 16)]
+)
+def test_members_in_a_mean_follow_the_zoo_where_nobody_says_how_many(k: int, members: int):
+    """Never all of them: that is another baseline."""
+    left_open = make("average-of-k")
+    assert left_open.adapted(k).label == f"average-of-{members}" and usual(k) < k
+    assert left_open.adapted(k).adapted(3).k == members, "what is said stays"
+    if k <= 17:
+        zoo = toy_zoo(scattered(k, 9))
+        assert torch.equal(left_open.fit(zoo).sample(3), left_open.adapted(k).fit(zoo).sample(3))

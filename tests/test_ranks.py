@@ -1,10 +1,12 @@
 """Several processes: they meet without waiting for ever, and a run of two is a run of one."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,13 +14,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from finished_runs import undrawn
 from paramdiff import ranks
 from paramdiff.cli import main
+from paramdiff.collect.workers import can_fork
 from paramdiff.devices import choose_device
 from paramdiff.errors import ParamdiffError
 from paramdiff.files import load_tensors, read_json
 from paramdiff.progress import quiet
 from paramdiff.scoring.cache import Cache
+from processes import Forked
 
 SOURCE = Path(__file__).parents[1] / "src"
 
@@ -132,22 +137,17 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
-def pair(*words: str, cwd: Path) -> list[subprocess.CompletedProcess]:
+def pair(work: Callable[[], int], folder: Path) -> list[Forked]:
     """Two ranks without a launcher, so that each has its own exit code and output."""
+    import accelerate  # noqa: F401 (once for both)
+
     port = free_port()
-    running = [
-        subprocess.Popen(
-            [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd,
-            env=environment(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
-                            MASTER_ADDR="127.0.0.1", MASTER_PORT=port),
-        )
+    places = (
+        {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         for rank in range(2)
-    ]  # fmt: skip
-    done = []
-    for process in running:
-        out, err = process.communicate(timeout=120)
-        done.append(subprocess.CompletedProcess(words, process.returncode, out, err))
-    return done
+    )  # fmt: skip
+    return [Forked(work, folder, f"rank-{number}", place) for number, place in enumerate(places)]
 
 
 MEETINGS = """
@@ -191,8 +191,10 @@ ranks.leave()
 """
 
 
+@pytest.mark.skipif(not can_fork(), reason="processes are forked on Linux only")
 def test_two_processes_meet_and_hear_of_each_others_failures(tmp_path: Path):
-    first, second = pair("-c", MEETINGS, cwd=tmp_path)
+    first, second = pair(lambda: exec(MEETINGS, {}) or 0, tmp_path)
+    assert (first.wait(), second.wait()) == (0, 7), first.stderr + second.stderr
     assert first.stdout.splitlines() == [
         "2 True 0 (0, 1)", "[[0, 0], [1, 1]] ['a', 'b', 'c']", "1 False", "1",
         "ElsewhereError: k: too small (2)", "ValueError: by main (None)",
@@ -206,9 +208,9 @@ def test_two_processes_meet_and_hear_of_each_others_failures(tmp_path: Path):
         "ValueError: bug (None)", "ConfigError: both: rank 1 (2)",
         "RuntimeError: ranks out of step: they came to gathered, barrier (None)", "[0, 1]",
     ], second.stderr  # fmt: skip
-    assert (first.returncode, second.returncode) == (0, 7)
 
 
+@pytest.mark.skipif(not can_fork(), reason="processes are forked on Linux only")
 def test_a_users_mistake_is_one_line_and_the_same_exit_code(tmp_path: Path):
     """Rank 1 finds it, alone: the second of two baselines is its own to fit."""
     words = [
@@ -220,8 +222,8 @@ def test_a_users_mistake_is_one_line_and_the_same_exit_code(tmp_path: Path):
     ]
     words += ["+generator@compare.two=average_of_k"]
     assert main(["collect", f"run_dir={tmp_path / 'r'}", *words[1:]]) == 0
-    first, second = pair("-m", "paramdiff", "compare", *words, cwd=tmp_path)
-    assert (first.returncode, second.returncode) == (2, 2)
+    first, second = pair(lambda: main(["compare", *words]), tmp_path)
+    assert (first.wait(), second.wait()) == (2, 2)
     complaints = [line for line in first.stderr.splitlines() if "error" in line]
     assert complaints == [
         "paramdiff: error: compare.two.k: a mean of 16 members; expected at most K = 6; "
@@ -252,18 +254,21 @@ def launched(folder: Path) -> subprocess.Popen:
     )  # fmt: skip
 
 
+@pytest.mark.skipif(not can_fork(), reason="processes are forked on Linux only")
 def test_two_processes_give_the_bits_of_one(tmp_path: Path):
     """Killed between its seeds, and then run to the end."""
     one, two = tmp_path / "one", tmp_path / "two"
-    assert main(["run", f"run_dir={one}", "device=cpu", *TINY]) == 0
-    process = launched(two)
-    while process.poll() is None and not list(two.glob(".state/collect-*/seed-*")):
+    with undrawn():
+        assert main(["run", f"run_dir={one}", "device=cpu", *TINY]) == 0
+    ranks_of_it = pair(lambda: main(["run", f"run_dir={two}", "device=cpu", *TINY]), tmp_path)
+    while ranks_of_it[0].poll() is None and not list(two.glob(".state/collect-*/seed-*")):
         time.sleep(0.002)
-    process.terminate()  # the launcher ends the processes
-    process.communicate()
+    for process in ranks_of_it:
+        process.send_signal(signal.SIGKILL)
+    assert [process.wait() for process in ranks_of_it] == [-signal.SIGKILL] * 2
     assert not (two / "zoo").exists(), "it was killed too late"
     process = launched(two)
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert said.count("test accuracy, K = 5") == 1 and said.count("results:") == 1, "one of them speaks"
     files = {path.relative_to(one) for path in one.rglob("*.safetensors")}

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finished_runs import NULLS, failed, model, read, regression, results, spread, text_of, write_run
+from finished_runs import NULLS, failed, model, read, regression, results, spread, text_of, undrawn, write_run
 from paramdiff.errors import ParamdiffError, RunFolderError
 from paramdiff.files import save_tensors, write_json, write_text
 from paramdiff.report import page, words
@@ -35,6 +36,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def html(folder: Path) -> str:
     return (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def without_figures() -> Iterator[None]:
+    """For what the page says in words."""
+    with undrawn():
+        yield
 
 
 def drawn(folder: Path) -> set[str]:
@@ -106,6 +114,7 @@ def with_ensembles() -> dict[str, Any]:
     return results(*rows, model("gaussian", 0.63))
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_networks_together_have_their_table(tmp_path: Path) -> None:
     html = render(write_run(tmp_path / "run", with_ensembles())).read_text(encoding="utf-8")
     text = text_of(html)
@@ -129,6 +138,7 @@ def test_networks_together_have_their_table(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_ensembles_of_unknown_worth_say_nothing(tmp_path: Path) -> None:
     found = with_ensembles()
     for entry in found["models"][1]["ensembles"]:
@@ -151,6 +161,7 @@ def recalibrated() -> dict[str, Any]:
     return results(model("original", 0.976, 200), *rows)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_recalibrated_samples_stand_beside_what_they_were(tmp_path: Path) -> None:
     html = render(write_run(tmp_path / "run", recalibrated())).read_text(encoding="utf-8")
     text = text_of(html)
@@ -161,8 +172,20 @@ def test_recalibrated_samples_stand_beside_what_they_were(tmp_path: Path) -> Non
     assert "98.0 of 100 97.0 97.0 96.0 12.3 97.4" in new
     assert "97.0 97.0 96.0 – 97.4" in average and "97.6 97.6 96.6 – 98.0" in original
     assert "Recalibrated on 2,000 training items" in text
-    assert "numbers are those of the recalibrated samples" in text
+    assert (
+        "numbers are those of recalibrated samples, and all comparisons are with recalibrated originals"
+        in text
+    )
     assert "<dt>Recalibration</dt>" in html and "on 2,000 training items without their labels" in text
+
+
+def test_samples_are_compared_with_the_originals_that_the_results_name(tmp_path: Path) -> None:
+    rows = [model("original", 0.5, 200), model("original-recalibrated", 0.976, 200)]
+    rows += [model("original-as-saved", 0.9, 200), model("p-diff", 0.979)]
+    run = read(tmp_path, results(*rows, reference="original-recalibrated"))
+    assert "score 97.9% on average, the 200 originals 97.6%" in words.headline(run)
+    assert [row.name for row in run.compared] == ["original-recalibrated", "p-diff"] and run.baselines == []
+    assert [page.cells(row, run)["role"] for row in run.rows] == ["original"] * 3 + ["main"]
 
 
 def test_without_recalibration_the_page_does_not_mention_it(html: str) -> None:
@@ -252,6 +275,7 @@ def test_task_without_mistakes(tmp_path: Path) -> None:
     assert "similarity" not in drawn(tmp_path / "run")
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_failed_gate_comes_first_in_plain_words(tmp_path: Path) -> None:
     html = render(write_run(tmp_path / "run", failed())).read_text(encoding="utf-8")
     text = text_of(html)
@@ -265,6 +289,7 @@ def test_failed_gate_comes_first_in_plain_words(tmp_path: Path) -> None:
     assert 'class="verdict void"' in html
 
 
+@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize(
     ("gap", "trajectory", "said"),
     [
@@ -280,6 +305,7 @@ def test_what_the_denoising_gap_says(tmp_path: Path, gap: float, trajectory: boo
     assert f"Denoising gap. On originals kept out of the fit, the loss of the denoiser {said}" in text
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_no_denoising_gap_no_sentence(folder: Path, tmp_path: Path) -> None:
     unknown = results(denoising={"members": 0.1, "held_out": None, "gap": None})
     for html in (folder / "report.html", render(write_run(tmp_path / "run", unknown))):
@@ -517,6 +543,7 @@ def test_long_curves_become_envelopes() -> None:
     assert all(abs(value - 3) < 0.3 for value in middle)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_rows_with_numbers_in_their_names_are_explained(tmp_path: Path) -> None:
     names = (
         "average-of-16",

@@ -34,7 +34,7 @@ def curve(name: str, knob: str, *points: tuple[float, float | None, float | None
 SWEEP = {
     "schema": 1, "n": 25,
     "curves": [
-        curve("p-diff", "temperature", (1.25, 0.7, 0.974), (0.0, 1.0, 0.98), (0.7, 0.83, 0.979)),
+        curve("p-diff", "contraction", (1.25, 0.7, 0.974), (0.0, 1.0, 0.98), (0.7, 0.83, 0.979)),
         curve("gaussian", "scale", (0.0, 1.0, 0.98), (1.5, 0.6, 0.4), (1.0, 0.8, 0.978)),
     ],
 }  # fmt: skip
@@ -88,7 +88,7 @@ def test_curves_run_along_their_knob_and_say_its_ends(tmp_path: Path):
         "one 0 for two curves that end in one point; 1.5 is far below"
     )
     assert "25 networks at each value" in plot.caption
-    assert "p-diff: temperature 0 to 1.25; gaussian: scale 0 to 1.5" in plot.caption
+    assert "p-diff: contraction 0 to 1.25; gaussian: scale 0 to 1.5" in plot.caption
     assert "at most ±0.1 points" in plot.caption and "sweep-temperature" not in plot.caption
 
 
@@ -106,7 +106,7 @@ def test_numbers_at_the_ends_do_not_overlap(tmp_path: Path):
 
 def test_what_is_not_known_is_left_out_of_a_curve(tmp_path: Path):
     sweep = {"schema": 1, "n": 25, "curves": [
-        curve("p-diff", "temperature", (0.0, None, 0.98), (0.5, 0.9, None), (1.0, 0.8, 0.97)),
+        curve("p-diff", "contraction", (0.0, None, 0.98), (0.5, 0.9, None), (1.0, 0.8, 0.97)),
         curve("gaussian", "scale", (0.0, None, None)),
     ]}  # fmt: skip
     write_json(write_run(tmp_path / "run", results(*ROWS)) / "sweep.json", sweep)

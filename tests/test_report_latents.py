@@ -19,7 +19,7 @@ from paramdiff.report.words import Metric
 from paramdiff.study.latents import Paths
 from toy_zoos import curve
 
-ABOUT = {"amplitude": "0.1", "latent": "128", "temperature": "0.7", "items": "1000"}
+ABOUT = {"amplitude": "0.1", "latent": "128", "contraction": "0.7", "temperature": "1", "items": "1000"}
 SETTING = ("K\u00a0=\u00a0200", "N\u00a0=\u00a0100", "D\u00a0=\u00a02,048", "seed 7")
 
 
@@ -73,7 +73,7 @@ def test_the_map_has_three_groups_and_says_what_noise(folder: Path):
         "180 of the 200 originals" in plot.caption
         and "noise of 0.1 of the latents’ deviation" in plot.caption
     )
-    assert "128 dimensions" in plot.caption and "temperature 0.7" in plot.caption
+    assert "128 dimensions" in plot.caption and "contraction 0.7, temperature 1" in plot.caption
 
 
 def test_paths_end_in_samples_and_come_near_the_originals(folder: Path):

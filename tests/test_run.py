@@ -1,20 +1,20 @@
 """The whole job at a small size: through the command line's own code, and killed on the way."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from finished_runs import undrawn
 from paramdiff.cli import main
+from paramdiff.collect.workers import can_fork
 from paramdiff.files import load_metadata, load_tensors, read_json
 from paramdiff.run.table import together
 from paramdiff.tasks.classification import ImageClassification
+from processes import Forked
 
 SMALL = [
     "zoo.k=24", "zoo.pretrain.epochs=2", "n=12", "generator.autoencoder_steps=40", "generator.steps=60",
@@ -193,27 +193,19 @@ MOMENTS = {
 }
 
 
+@pytest.mark.skipif(not can_fork(), reason="processes are forked on Linux only")
 def test_killed_anywhere_it_ends_with_the_same_numbers(finished: Path, tmp_path: Path):
     folder = tmp_path / "digits"
-    command = [sys.executable, "-m", "paramdiff", "run", f"run_dir={folder}", *SMALL]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = ["run", f"run_dir={folder}", *SMALL]
     for pattern in MOMENTS.values():
-        process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = Forked(lambda: main(command), tmp_path)
         while process.poll() is None and not list(folder.glob(pattern)):
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, f"it ended before there was {pattern}"
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+    with undrawn():
+        assert main(command) == 0
     assert numbers(folder) == numbers(finished)
-
-
-def test_a_baseline_that_cannot_be_fitted_names_its_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    words = ["zoo.k=6", "zoo.pretrain.epochs=1", "compare=none", "+generator@compare.mean=average_of_k"]
-    assert main(["collect", f"run_dir={tmp_path / 'r'}", *words]) == 0
-    assert main(["compare", f"run_dir={tmp_path / 'r'}", *words]) == 2
-    assert "compare.mean.k: a mean of 16 members; expected at most K = 6" in capsys.readouterr().err
 
 
 def test_baselines_that_ask_the_task_and_match_the_samples(tmp_path: Path):
@@ -245,7 +237,8 @@ def test_a_sweep_makes_a_folder_each(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_seeds_are_aligned_where_it_helps_and_the_results_say_so(tmp_path: Path):
     words = ["experiment=digits_seeds", "zoo.k=6", "zoo.train.epochs=3", "n=4", "compare=none"]
     short = ["generator.autoencoder_steps=20", "generator.steps=30"]
-    assert main(["run", f"run_dir={tmp_path / 'r'}", *words, *short]) == 0
+    with undrawn():
+        assert main(["run", f"run_dir={tmp_path / 'r'}", *words, *short]) == 0
     results = read_json(tmp_path / "r/results.json")
     (note,) = results["notes"]
     assert note.startswith("2 of 2 groups of hidden units were put in a common order")

@@ -26,8 +26,8 @@ class Recorder:
         return Stage(name, settings, needs, [name], work, chain=chain)
 
 
-def run(path: Path, *stages: Stage, settings: dict | None = None, force: bool = False) -> None:
-    with RunFolder(path, settings or {"k": 1}, force).opened() as folder:
+def run(path: Path, *stages: Stage, settings: dict | None = None) -> None:
+    with RunFolder(path, settings or {"k": 1}).opened() as folder:
         for stage in stages:
             folder.run(stage)
 
@@ -98,17 +98,15 @@ def test_chains_apart_are_kept_and_what_a_killed_rank_did_is_not_done_again(
         assert list(tmp_path.glob(".state/*")) == []
 
 
-def test_another_configuration_is_refused_and_nothing_is_touched(tmp_path: Path):
+def test_other_settings_are_told_by_their_keys_and_kept_when_they_run(tmp_path: Path):
     r = Recorder(tmp_path)
     run(tmp_path, r.stage("a"), settings={"zoo": {"k": 200}, "seed": 0})
-    before = (tmp_path / "manifest.json").read_text()
-    with pytest.raises(
-        RunFolderError, match=r"was made by another configuration \(it differs in zoo.k\); .*force=true"
-    ):
-        RunFolder(tmp_path, {"zoo": {"k": 50}, "seed": 0})
+    before, other = (tmp_path / "manifest.json").read_text(), {"zoo": {"k": 50}, "seed": 0}
+    folder = RunFolder(tmp_path, other)
+    assert folder.changed == ["zoo.k"] and folder.done == ["a"]
     assert (tmp_path / "manifest.json").read_text() == before
-    run(tmp_path, r.stage("a"), settings={"zoo": {"k": 50}, "seed": 0}, force=True)
-    assert json.loads((tmp_path / "manifest.json").read_text())["settings"]["zoo"]["k"] == 50
+    run(tmp_path, r.stage("a"), settings=other)
+    assert RunFolder(tmp_path, other).changed == []
 
 
 def test_a_run_that_kept_nothing_leaves_the_folder_free(tmp_path: Path):
@@ -121,10 +119,10 @@ def test_a_run_that_kept_nothing_leaves_the_folder_free(tmp_path: Path):
 
     with pytest.raises(RunFolderError, match="misspelt"):
         run(tmp_path, Stage("a", 1, [], ["a"], fail), settings={"select": "norm9"})
+    assert RunFolder(tmp_path, {"select": "norm2"}).changed == []
     with pytest.raises(RunFolderError, match="misspelt"):
         run(tmp_path, Stage("a", 2, [], ["a"], fail_later), settings={"select": "norm99"})
-    with pytest.raises(RunFolderError, match="made by another configuration"):
-        RunFolder(tmp_path, {"select": "norm2"})
+    assert RunFolder(tmp_path, {"select": "norm2"}).changed == ["select"]
 
 
 @pytest.mark.parametrize("name", ["", "new"])

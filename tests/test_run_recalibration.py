@@ -5,15 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from finished_runs import undrawn
 from paramdiff.cli import main
 from paramdiff.errors import ConfigError
 from paramdiff.files import load_tensors, read_json
 from paramdiff.networks.recalibration import recalibrate
+from paramdiff.report.finished import FinishedRun
 from paramdiff.run.config import build
 from paramdiff.run.launch import composed
 from paramdiff.run.pipeline import Pipeline
 from paramdiff.run.table import recalibrated_on, summary_sheet
 from paramdiff.scoring.batches import evened, random_subset
+from paramdiff.scoring.recalibrating import Recalibration
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.study.comparison import Scored
 from paramdiff.study.summary import spread
@@ -23,8 +26,8 @@ from paramdiff.zoo.zoo import Zoo
 
 TINY = [
     "task.model_options={channels: [8, 8]}", "zoo.select=all", "zoo.lr=3e-3", "zoo.k=10", "zoo.pretrain.epochs=3",
-    "n=5", "generator.autoencoder_steps=20", "generator.steps=30", "compare=none",
-    "+generator@compare.average=average",
+    "n=5", "generator.autoencoder_steps=20", "generator.steps=30", "generator.contraction=0.7", "compare=none",
+    "+generator@compare.average=average", "+generator@compare.copies=noised", "compare.copies.amplitude=0",
 ]  # fmt: skip
 ON = [*TINY, "recalibrate=300"]
 SWEEP = ["sweep.n=3", "sweep.temperatures=[0.7]"]
@@ -34,7 +37,8 @@ STAGES = ("fit", "sample", "score:p-diff", "compare:average:sample", "compare:av
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recalibrated") / "digits"
-    assert main(["sweep-temperature", f"run_dir={folder}", *ON, *SWEEP]) == 0
+    with undrawn():
+        assert main(["sweep-temperature", f"run_dir={folder}", *ON, *SWEEP]) == 0
     return folder
 
 
@@ -87,6 +91,57 @@ def test_scores_before_stand_beside_those_after(finished: Path):
     assert "recalibration" not in rows(finished)["original"]
 
 
+def scores(folder: Path, row: str, name: str = "test") -> torch.Tensor:
+    return load_tensors(folder / "scores" / f"{row}.safetensors")[name]
+
+
+def test_what_originals_gain_as_well_is_no_gain_of_samples(finished: Path):
+    """Copies of originals are no better, and no farther from them, than these are once recalibrated, too."""
+    after, copies = (scores(finished, row) for row in ("original-recalibrated", "noised-0"))
+    assert set(copies.tolist()) <= set(after.tolist())
+    assert float(scores(finished, "noised-0", "nearest").max()) < 1e-3
+    results, row = read_json(finished / "results.json"), rows(finished)
+    names = [one["name"] for one in results["models"]]
+    assert results["reference"] == "original-recalibrated"
+    assert names[:3] == ["original", "original-recalibrated", "p-diff"]
+    reference, chosen = row["original-recalibrated"], row["noised-0"]["selected"]
+    assert chosen["vs_original"]["difference"] == pytest.approx(
+        chosen["test"] - reference["selected"]["test"]
+    )
+    assert row["original"]["selected"]["vs_original"] is reference["selected"]["vs_original"] is None
+    assert reference["recalibration"] == {"items": 300, "before": row["original"]["test"]}
+
+
+def test_a_gain_that_comes_from_recalibration_is_none(finished: Path, tmp_path: Path):
+    """Originals whose statistics are stale, and copies of them: better only than what they were."""
+    zoo = Zoo.load(finished / "zoo")
+    stale = zoo.vectors.clone()
+    for spec in zoo.spec.tensors:
+        if spec.name.endswith("running_mean"):
+            stale[:, zoo.spec.slices[spec.name]] += 2.0
+    Zoo(stale, zoo.spec, zoo.base, zoo.records, zoo.about).save(tmp_path / "stale")
+    words = [word for word in ON if not word.startswith(("zoo.", "generator.", "+", "compare"))]
+    copying = ["zoo=import", f"zoo.path={tmp_path / 'stale'}", "generator=noised", "generator.amplitude=0"]
+    for command in ("collect", "fit", "sample", "score"):
+        assert main([command, f"run_dir={tmp_path / 'r'}", *words, *copying, "compare=none"]) == 0
+    row = rows(tmp_path / "r")
+    reference, copies = row["original-recalibrated"], row["noised-0"]
+    assert copies["selected"]["test"] - row["original"]["selected"]["test"] > 0.05, "what was claimed"
+    assert copies["selected"]["vs_original"]["difference"] <= 0, "of copies the best is no better than of all"
+    assert copies["test"]["best"] <= reference["test"]["best"]
+    assert read_json(tmp_path / "r/results.json")["verdict"]["class"] == "replica"
+
+
+def test_recalibrated_originals_are_those_of_a_recalibration(finished: Path):
+    zoo, task = Zoo.load(finished / "zoo"), own_task()
+    kept = load_tensors(finished / "study/recalibrated_originals.safetensors")["vectors"]
+    expected = Recalibration(Scorer(task, zoo), 300)(zoo.vectors)
+    assert torch.equal(kept, expected) and not torch.equal(kept, zoo.vectors)
+    run = FinishedRun.read(finished)
+    assert torch.equal(run.zoo.vectors, kept) and run.originals.name == "original-recalibrated"
+    assert "original" not in [one.name for one in run.compared]
+
+
 def test_the_best_sample_is_a_recalibrated_one(finished: Path):
     zoo, best = Zoo.load(finished / "zoo"), load_tensors(finished / "samples/best.safetensors")
     index = rows(finished)["p-diff"]["selected"]["index"]
@@ -111,9 +166,10 @@ def test_people_are_told(finished: Path):
     results = read_json(finished / "results.json")
     sheet = summary_sheet(results)
     assert recalibrated_on(results).endswith("were measured on 300 training items")
-    cells = [row[sheet.headings.index("before")] for row in sheet.rows]
+    cells = [row[sheet.headings.index("before")] for row in sheet.rows]  # originals first
     assert cells[0] == "-" and all(float(cell) > 0 for cell in cells[1:])
-    assert "mean before<br>recalibration" in (finished / "report.html").read_text()
+    page = (finished / "report.html").read_text()
+    assert "mean before<br>recalibration" in page and "measured anew like those of samples" in page
 
 
 def test_the_same_command_does_nothing_and_other_items_measure_again(finished: Path, tmp_path: Path):
@@ -122,6 +178,7 @@ def test_the_same_command_does_nothing_and_other_items_measure_again(finished: P
         return {name: stages[name]["fingerprint"] for name in STAGES}
 
     before = prints()
+    assert before.keys() == set(STAGES)
     made = {path: path.stat().st_mtime_ns for path in finished.rglob("*.safetensors")}
     assert main(["compare", f"run_dir={finished}", *ON]) == 0
     assert made == {path: path.stat().st_mtime_ns for path in finished.rglob("*.safetensors")}
@@ -136,7 +193,7 @@ def test_without_it_stages_are_what_they_were(tmp_path: Path):
     run = Pipeline(build(composed(["name=digits", f"run_dir={tmp_path / 'r'}", *TINY])), "")
     assert set(run.settings) == {"name", "seed", "n", "task", "zoo", "generator", "compare"}
     stages = {stage.name: stage for group in ("sample", "score", "compare") for stage in run.stages(group)}
-    now = {"temperature": 0.7} | run.main.sampling
+    now = {"contraction": 0.7} | run.main.sampling
     task = run.settings["task"]
     found = {name: (s.settings, list(s.needs), list(s.makes)) for name, s in stages.items() if name in STAGES}
     samples, scores = "samples/samples.safetensors", "scores/{}.safetensors"

@@ -1,10 +1,12 @@
 """``paramdiff sweep-temperature``: one curve a generator, no fit done again, every point on its own."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from finished_runs import undrawn
 from paramdiff.cli import main
 from paramdiff.files import load_tensors, read_json
 from paramdiff.generators.base import Generator, registry
@@ -15,17 +17,18 @@ from paramdiff.study.comparison import Scored
 
 SMALL = [
     "zoo.k=8", "zoo.pretrain.epochs=1", "n=6", "generator.autoencoder_steps=20", "generator.steps=30",
-    "compare=none", "+generator@compare.gaussian=gaussian", "+generator@compare.mean=average_of_k",
-    "compare.mean.k=4",
+    "generator.contraction=0.7", "compare=none", "+generator@compare.gaussian=gaussian",
+    "+generator@compare.mean=average_of_k", "compare.mean.k=4",
 ]  # fmt: skip
 SWEEP = ["sweep.n=5", "sweep.temperatures=[0,0.7]"]
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("sweep") / "r"
-    assert main(["sweep-temperature", f"run_dir={folder}", *SMALL, *SWEEP]) == 0
-    return folder
+    with undrawn():  # every test here draws the page again
+        assert main(["sweep-temperature", f"run_dir={folder}", *SMALL, *SWEEP]) == 0
+        yield folder
 
 
 def seconds(folder: Path) -> dict[str, float]:
@@ -37,7 +40,7 @@ def test_every_generator_with_a_knob_gets_a_curve(swept: Path):
     sweep = read_json(swept / "sweep.json")
     assert (sweep["schema"], sweep["n"]) == (1, 5)
     assert [(c["name"], c["label"], c["knob"]) for c in sweep["curves"]] == [
-        ("p-diff", "p-diff", "temperature"), ("gaussian", "gaussian", "scale"),
+        ("p-diff", "p-diff", "contraction"), ("gaussian", "gaussian", "scale"),
         ("average-of-4", "average-of-k", "k"),
     ]  # fmt: skip
     assert [[p["value"] for p in c["points"]] for c in sweep["curves"]] == [[0, 0.7], [0, 0.7], [1, 2, 4, 8]]
@@ -80,7 +83,7 @@ def test_other_values_are_added_to_a_finished_run(swept: Path, capsys: pytest.Ca
     assert {name for name in before if after[name] != before[name]} <= {"sweep", "results", "report"}
     assert [len(c["points"]) for c in read_json(swept / "sweep.json")["curves"]] == [2, 2, 1]
     printed = capsys.readouterr().out
-    assert "temperature 0.3" in printed and "average-of-k" in printed
+    assert "contraction 0.3" in printed and "average-of-k" in printed
 
 
 def test_a_plain_run_reads_none_of_it(swept: Path):

@@ -42,7 +42,7 @@ class Sizes(Reference):
     n: int = 100
     scored: int = 50
     convolutional: tuple[str, ...] = ("generator=pdiff_cool",)
-    linear: tuple[str, ...] = ("generator=pdiff_linear", "generator.temperature=0.4")
+    linear: tuple[str, ...] = ("generator=pdiff_linear", "generator.contraction=0.4")
     paper: tuple[str, ...] = ("generator=paper",)
     autoencoder_steps: int = 10
     steps: int = 50

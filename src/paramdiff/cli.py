@@ -26,7 +26,7 @@ STAGES = {
     "score": "measure originals and samples on train and test data",
     "compare": "the same for the baselines; writes results.json",
     "report": "write report.html",
-    "sweep-temperature": "accuracy against diversity: every generator at several temperatures",
+    "sweep-temperature": "accuracy against diversity: every generator at several values of its knob",
 }
 
 USAGE = f"""paramdiff {__version__}: learn the distribution of trained networks, sample new ones.
@@ -65,8 +65,8 @@ RUN_HELP = """usage: paramdiff {command} [key=value ...] [-m] [--config-dir DIR]
   compare=none         no baselines
   ablation=NAME        with -m: a sweep of the paper's; 'paramdiff compare RUN ...' puts its runs together
   sweep.n=25           networks per point of sweep-temperature, at sweep.temperatures=[0,0.5,1]
-  recalibrate=2000     measure generated BatchNorm statistics anew in every sample, on so many training items
-  force=true           redo stages whose settings changed in an existing run folder
+  recalibrate=2000     measure generated BatchNorm statistics anew, on so many training items, in samples and originals
+  force=true           let another zoo, task or fit take the place of those in an existing run folder
 
   -m                   sweep: comma-separated values, one run each
   --config-dir DIR     a folder with your own experiment/NAME.yaml

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from paramdiff.errors import NumericalError
 from paramdiff.files import load_state, save_state
-from paramdiff.progress import bar
+from paramdiff.progress import Forecast, bar
 
 
 @runtime_checkable
@@ -37,6 +37,7 @@ class Training:
         path: where the state is kept; ``None`` keeps none.
         save_every_s: seconds between saves. When a save happens does not change any number.
         show: whether there is a bar; without one where many trainings share a bar of their own.
+        forecast: that they share as well.
 
     Example::
 
@@ -48,10 +49,10 @@ class Training:
 
     def __init__(
         self, name: str, steps: int, parts: Mapping[str, Stateful], path: Path | None = None,
-        save_every_s: float = 10.0, show: bool = True,
+        save_every_s: float = 10.0, show: bool = True, forecast: Forecast | None = None,
     ) -> None:  # fmt: skip
         self.name, self.steps, self.parts, self.path = name, steps, dict(parts), path
-        self.save_every_s, self.show = save_every_s, show
+        self.save_every_s, self.show, self.forecast = save_every_s, show, forecast
         self.start = 0
         self._stopped = False
         self._pending: list[Tensor] = []
@@ -62,7 +63,8 @@ class Training:
     def __iter__(self) -> Iterator[int]:
         saved = time.monotonic()
         left = range(self.start, self.steps)
-        for step in bar(left, self.name) if self.show else left:
+        counted = self.forecast.over(left) if self.forecast else left
+        for step in bar(left, self.name) if self.show else counted:
             yield step
             if self._stopped:
                 break
@@ -157,9 +159,12 @@ def require_finite_steps(finite: Sequence[Bool[Tensor, ""]], where: Callable[[in
 class Ema:
     r"""Exponential moving average of a module's parameters, with warm-up.
 
-    The decay at update ``n`` is ``min(decay, (1 + n) / (10 + n))``: with a fixed 0.9999 the average
-    still holds four fifths of the initial weights after 2,000 updates. Buffers (running statistics)
-    are not averaged but followed.
+    The decay at update ``n`` is ``min(decay, (1 + n) / (10 + n))``: with a fixed 0.9999 the average still holds
+    four fifths of the initial weights after 2,000 updates. It reaches ``decay`` at ``n = (10 decay - 1) / (1 -
+    decay)``: 0.98 at n = 440, 0.999 at 8,990, 0.9999 at 89,990. Until then the weight of update k in the
+    average at n is ``9 (k + 2) ... (k + 9) / ((n + 2) ... (n + 10))``, so that half of it is on the last 7% of
+    the updates, and next to none on the initial weights: after 30,000 updates the decay is 0.9997. Buffers
+    (running statistics) are not averaged but followed.
     """
 
     def __init__(self, module: nn.Module, decay: float = 0.9999) -> None:

@@ -50,6 +50,10 @@ class Way(ABC):
             NumericalError: NaN or Inf appeared.
         """
 
+    def state_bytes(self, vectors: int, network: int) -> int | None:
+        """Disk that collecting needs beside the zoo, from the bytes of ``V`` and of a network; None if unknown."""
+        return None
+
 
 def alignment(word: object) -> str:
     """``true``, ``false`` or ``auto`` from what YAML made of it.
@@ -102,7 +106,8 @@ def training_facts(training: TrainingConfig, data: Data) -> dict[str, int]:
     """
     steps, items = data.steps, len(data)
     updates = training.epochs * steps
-    say(f"  {updates:,} updates a training: {training.epochs:,} epochs of {steps:,} over {items:,} items")
+    epochs = f"{training.epochs:,} epoch{'s' * (training.epochs != 1)}"
+    say(f"  {updates:,} updates a training: {epochs} of {steps:,} over {items:,} items")
     return {"epochs": training.epochs, "updates_per_epoch": steps, "updates": updates, "items": items}
 
 
@@ -115,7 +120,8 @@ def add_train_scores(zoo: Zoo, task: Task, device: torch.device | str) -> None:
     scores = scorer.score(zoo.vectors, "train").metric
     for record, score in zip(zoo.records, scores.tolist(), strict=True):
         record.scores["train"] = score
-    updates = (zoo.about.get("training") or {}).get("updates")
+    about = zoo.about.get("training")
+    updates = about.get("updates") if isinstance(about, dict) else None
     trained = f"{updates:,} updates" if isinstance(updates, int) else ""
     mean, chance = float(scores.mean()), scorer.chance("train")
     said = near_chance(mean, chance, "the training data", task.metric, trained)

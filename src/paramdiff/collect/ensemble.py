@@ -30,7 +30,7 @@ from paramdiff.devices import size, suitable_threads
 from paramdiff.errors import SelectionError, check_range
 from paramdiff.files import load_tensors, save_tensors
 from paramdiff.parameters.spec import ParameterSpec
-from paramdiff.progress import bar
+from paramdiff.progress import Forecast, bar
 from paramdiff.ranges import MEMBERS, SEED, Ranges, check_ranges
 from paramdiff.ranks import agreed, barrier, mine
 from paramdiff.tasks.base import Data, Task
@@ -81,8 +81,15 @@ class Seeds(Way):
         training = training_facts(self.train, data)
         with suitable_threads(size(model), ONE_THREAD):
             left = mine(agreed([s for s, file in zip(seeds, files, strict=True) if not file.is_file()]))
-            done = spread(lambda seed: self._train(task, data, seed, folder, device), left, processes)
-            for _ in bar(done, "collect", total=len(left), unit="network"):
+            forecast = Forecast("collect", self.train.epochs * data.steps * len(left) / processes)
+
+            def train(seed: int) -> None:
+                # In one process, which begins with the first: forked ones count for themselves.
+                counted = forecast if seed == left[0] or forecast.count else None
+                self._train(task, data, seed, folder, device, counted)
+
+            done = spread(train, left, processes)
+            for _ in bar(done, "collect", total=len(left), unit="network", foretold=True):
                 pass
             barrier()
             vectors = _gathered(files, spec)
@@ -94,12 +101,18 @@ class Seeds(Way):
             add_train_scores(zoo, task, device)
         return classify(zoo, "train", higher_is_better=task.higher_is_better)
 
-    def _train(self, task: Task, data: Data, seed: int, folder: Path, device: torch.device | str) -> None:
+    def state_bytes(self, vectors: int, network: int) -> int:
+        return self.k * network + 6 * network
+
+    def _train(
+        self, task: Task, data: Data, seed: int, folder: Path, device: torch.device | str,
+        forecast: Forecast | None = None,
+    ) -> None:  # fmt: skip
         """One network, as a complete state dict in a file of its own; the first is watched."""
         model, state = fresh_network(task, device, seed), folder / f"training-{seed}.safetensors"
         self.train.train(
             model, task, data, path=state, name=f"seed {seed}", seed=seed, show=False,
-            watched=seed == self.seed,
+            watched=seed == self.seed, forecast=forecast,
         )  # fmt: skip
         save_tensors(_file(folder, seed), model.state_dict())
         state.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from paramdiff.collect.watching import CURVE, Watch
 from paramdiff.errors import check_choice
+from paramdiff.progress import Forecast
 from paramdiff.ranges import FACTOR, RATE, SHARE, Range, Ranges, check_ranges
 from paramdiff.seeds import mix, seeded
 from paramdiff.tasks.base import Batch, Data, Task
@@ -94,12 +95,13 @@ class TrainingConfig(Optimisation):
 
     def train(
         self, model: nn.Module, task: Task, data: Data, *, path: Path, name: str, seed: int, show: bool = True,
-        watched: bool = False,
+        watched: bool = False, forecast: Forecast | None = None,
     ) -> None:  # fmt: skip
         """Train all parameters that take gradients, in train mode; ``path`` keeps the state.
 
         Args:
             watched: note its score on the way, in ``curve.json`` beside ``path``.
+            forecast: of all trainings, if it is one of many.
 
         Raises:
             NumericalError: NaN or Inf in the loss or the network.
@@ -109,7 +111,8 @@ class TrainingConfig(Optimisation):
         optimiser = self.over(p for p in model.parameters() if p.requires_grad)
         parts: dict[str, Stateful] = {"model": model, "optimiser": optimiser}
         watch = Watch(model, task, data, steps) if watched and steps else None
-        training = Training(name, steps, parts | ({"watch": watch} if watch else {}), path, show=show)
+        parts |= {"watch": watch} if watch else {}
+        training = Training(name, steps, parts, path, show=show, forecast=forecast)
 
         def look(step: int) -> None:
             if watch:

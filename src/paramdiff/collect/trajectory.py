@@ -79,6 +79,9 @@ class Subset(Optimisation, Way):
             add_train_scores(zoo, task, device)
         return classify(zoo, "train", higher_is_better=task.higher_is_better)
 
+    def state_bytes(self, vectors: int, network: int) -> int:
+        return 2 * (vectors + 3 * network)  # a state is written beside the one before; Adam keeps two moments
+
     def _prepare(self, model: nn.Module, task: Task, data: Data, folder: Path) -> None:
         """Train the whole network, or load it."""
         if self.weights is None:

@@ -85,7 +85,8 @@ class AutoencoderKde(LatentGenerator, NoisySettings):
     :class:`NoisySettings` (autoencoder).
 
     Attributes:
-        bandwidth: h, in deviations of a latent between members; by default Scott's rule.
+        bandwidth: h, in deviations of a latent between members; by default Scott's rule. It is what a temperature
+            would be: draws are around members, and this is how far.
         joint: one density over all dimensions of a latent, in place of one for each.
     """
 
@@ -93,7 +94,6 @@ class AutoencoderKde(LatentGenerator, NoisySettings):
     name: ClassVar[str] = "autoencoder-kde"
     bandwidth: float | None = None
     joint: bool = False
-    temperature: float = 1.0
 
     RANGES: ClassVar[Ranges] = {"bandwidth": FACTOR}
 

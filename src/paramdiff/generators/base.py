@@ -111,7 +111,7 @@ class Generator(ABC):
         """This generator for a zoo of K members: what its settings leave open is decided, what is said stays."""
         return self
 
-    def require(self, k: int, dim: int | None = None) -> None:
+    def require(self, k: int, dim: int | None = None) -> None:  # noqa: B027 (no need is common to all)
         """Say what the fit needs, before anything is collected for it; by default nothing.
 
         Args:
@@ -214,6 +214,11 @@ class Generator(ABC):
             save_state(partial / "state.safetensors", learnt, FOLDER.says("what it learnt"))
 
     @classmethod
+    def upgraded(cls, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Settings that an earlier version saved, as this one knows them: they sample the same."""
+        return settings
+
+    @classmethod
     def load(cls, folder: Path | str) -> "Generator":
         """A saved generator, of whatever class it was.
 
@@ -242,9 +247,10 @@ def _loaded(written: Written, folder: Path) -> Generator:
     name, known = written["generator"], registry()
     if name not in known:
         raise GeneratorError(f"{folder} holds a generator {name[:40]!r}", remedy=near(name[:40], known))
-    generator = make(name, **written["settings"])
+    settings = known[name].upgraded(written["settings"])
+    generator = make(name, **settings)
     if is_dataclass(generator):
-        typed(written["settings"], type(generator), "settings")
+        typed(settings, type(generator), "settings")
     state = typed(load_state(folder / "state.safetensors"), State, "state.safetensors")
     generator.losses, generator.notes = state["losses"], written["notes"]
     generator._restore(state["learnt"])

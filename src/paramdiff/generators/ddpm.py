@@ -11,11 +11,13 @@ half of it with ``ddpm``. Sampling runs diffusers' schedulers without clipping, 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from paramdiff.generators.tempering import Turn
 from paramdiff.training import require_finite_steps
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
@@ -55,9 +57,21 @@ def scheduler_class(name: str) -> type:
     return getattr(diffusers, SCHEDULERS[name])
 
 
+def _process(scheduler: str, prediction: str, timesteps: int, sample_steps: int) -> Any:
+    """One of diffusers' schedulers, before its first step; that may be any of its steps."""
+    own = {} if scheduler == "dpm-solver++" else {"clip_sample": False}  # that one never clips
+    process = scheduler_class(scheduler)(
+        num_train_timesteps=timesteps, trained_betas=betas(timesteps), prediction_type=PREDICTIONS[prediction],
+        timestep_spacing="trailing", **own,
+    )  # fmt: skip
+    process.set_timesteps(min(sample_steps, timesteps))
+    return process
+
+
 def reverse(
     denoise: Denoise, z: Float[Tensor, "n L"], generators: list[torch.Generator], *, scheduler: str,
     prediction: str, timesteps: int, sample_steps: int, trace: list[Tensor] | None = None,
+    turn: Turn | None = None,
 ) -> Float[Tensor, "n L"]:  # fmt: skip
     """The reverse process from noise ``z`` at t = T.
 
@@ -66,22 +80,22 @@ def reverse(
         z: standard normal.
         generators: one per sample, for the noise that ``ddpm`` adds in every step.
         trace: is filled with the latents before every step and after the last one.
+        turn: another way to go on from some level on, before the last step at the latest; a scheduler forgets
+            the steps before.
 
     Raises:
         NumericalError: NaN or Inf in some step, the first of which is named when all are done.
     """
-    kind = scheduler_class(scheduler)
-    own = {} if scheduler == "dpm-solver++" else {"clip_sample": False}  # that one never clips
-    process = kind(
-        num_train_timesteps=timesteps, trained_betas=betas(timesteps), prediction_type=PREDICTIONS[prediction],
-        timestep_spacing="trailing", **own,
-    )  # fmt: skip
-    process.set_timesteps(min(sample_steps, timesteps))
+    process = _process(scheduler, prediction, timesteps, sample_steps)
     if trace is not None:
         trace.append(z)
     times, finite = process.timesteps.tolist(), []
     for t in times:
-        predicted = denoise(z, torch.full((len(z),), t, device=z.device))
+        at = torch.full((len(z),), t, device=z.device)
+        if turn is not None and (t <= turn.level or t == times[-1]):
+            z, denoise, turn = turn.move(z, at), turn.denoise, None
+            process = _process(scheduler, prediction, timesteps, sample_steps)
+        predicted = denoise(z, at)
         z = process.step(predicted, t, z, generator=generators).prev_sample
         finite.append(z.isfinite().all())
         if trace is not None:

@@ -4,16 +4,19 @@ Noisy latents ``z_t = a_t z + s_t eps`` are those of the denoising process of th
 (:mod:`paramdiff.generators.ddpm`) or of flow matching (:mod:`paramdiff.generators.flow`). A denoiser is trained
 with the squared error of its prediction of ``u = c z + d eps``:
 
-* ``x0``, the latent itself (c = 1, d = 0), as ``F(z_t, t)``: the default. Zoos fill a thin subspace of the
-  latents; predicting a point of it is learnt in hundreds of steps;
+* ``residual``, the default: ``eps``, or the velocity of a flow, of which the network predicts what the Gaussian of
+  the members' latents does not (:mod:`paramdiff.generators.residual`);
+* ``x0``, the latent itself (c = 1, d = 0), as ``F(z_t, t)``;
 * ``eps``, the paper's (c = 0, d = 1), and ``velocity`` of a flow (c = -1, d = 1), as
 
   .. math:: \hat u = \frac{c a_t + d s_t}{a_t^2 + s_t^2} z_t + \frac{d a_t - c s_t}{\sqrt{a_t^2 + s_t^2}} F(z_t, t)
 
   so that for a standard normal F = 0 is right, and F's target has unit size. Without the first term an
-  undertrained network must learn to pass on the noise of all directions outside the subspace, and sampling
-  multiplies what it misses: after 1,000 steps of predicting ``eps`` the samples of the reference zoo had 12
-  times its variance.
+  undertrained network must learn to pass on the noise of all directions outside the thin subspace that a zoo fills,
+  and sampling multiplies what it misses.
+
+Which is best was measured on distributions that are known (``docs/decisions.md``): ``x0`` draws points nearly at
+the centres of the modes, because all that it says of a mode's width is in the third digit of its output.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +34,9 @@ from paramdiff.generators.flow import SOLVERS, follow, noise_levels
 from paramdiff.generators.latent import DENOISER, Prior
 from paramdiff.generators.learning import Plateau, learn
 from paramdiff.generators.nets.denoisers import DENOISERS, make_denoiser
+from paramdiff.generators.residual import Residual
 from paramdiff.generators.settings import Settings
+from paramdiff.generators.tempering import TURN, Tempering, Turn, scale_of
 from paramdiff.ranges import BATCH, FACTOR, RATE, SHARE, STEPS, Range, Ranges
 from paramdiff.seeds import generator, sample_generators, sample_normal, seeded
 from paramdiff.thinning import evenly
@@ -42,11 +47,16 @@ SAMPLERS = {"ddpm": tuple(SCHEDULERS), "flow": SOLVERS}
 TARGETS = {"x0": (1, 0), "eps": (0, 1), "velocity": (-1, 1)}
 """``(c, d)`` of what is predicted, ``c z + d eps``."""
 
-PREDICTIONS = {"ddpm": ("x0", "eps"), "flow": ("x0", "velocity")}
+PREDICTIONS = {"ddpm": ("residual", "x0", "eps"), "flow": ("residual", "x0", "velocity")}
 """``eps`` says nothing about the latent where a flow starts, at ``a_T = 0``."""
 
-ENOUGH = 0.01
-"""Training ends when 100 more steps, three times in a row, lower the loss by less than 1%."""
+RESIDUAL = {"ddpm": "eps", "flow": "velocity"}
+"""What ``residual`` is the rest of."""
+
+ENOUGH, PATIENCE = 0.002, 5
+"""Training ends when 100 more steps, five times in a row, lower the loss by less than 0.2%. The loss is a poor
+guide: most of it is noise that nobody can predict, and samples still get better while it falls by less than 1%
+(``docs/decisions.md``)."""
 
 CHECKED = 1024
 """Noisy latents on which the loss is watched, of held-out members where there are some."""
@@ -64,24 +74,30 @@ class DiffusionSettings(Settings):
         width: features of the denoiser, of its innermost layer for ``conv``.
         depth: residual blocks, or layers of encoder and decoder each.
         process: ``ddpm`` (denoising diffusion) or ``flow`` (flow matching).
-        prediction: ``x0``; or ``eps`` of ``ddpm``; or ``velocity`` of ``flow``.
+        prediction: ``residual`` or ``x0``; or ``eps`` of ``ddpm``; or ``velocity`` of ``flow``.
         timesteps: T, noise levels.
         steps: training steps at most; training ends earlier when they no longer help.
         batch: latents per step, drawn with replacement.
         lr, weight_decay: of AdamW.
-        ema: decay of the averaged weights that sample, reached after a warm-up.
+        ema: decay of the averaged weights that sample, at most: that at step n is (1 + n) / (10 + n) until this
+            exceeds it. 0.9999 is reached after 89,990 steps; until then half of the average is on the last 7%
+            of the steps.
         scheduler: ``dpm-solver++``, ``ddim`` (both deterministic given the first noise) or ``ddpm``; for a flow
             ``heun`` or ``euler``; ``auto`` takes the first that fits ``process``.
-        sample_steps: denoiser evaluations per sample; no more than T steps are done. As good as 1,000 are, on
-            the reference zoo, 10 of ``dpm-solver++`` (20 on another zoo), 20 of ``ddim`` (50 where ``eps`` is
-            predicted), ``heun`` and ``euler``, and 100 of ``ddpm`` (``docs/performance.md``).
+        sample_steps: denoiser evaluations per sample; no more than T steps are done. On the reference zoo 10 of
+            ``dpm-solver++``, 20 of ``ddim``, ``heun`` and ``euler`` and 100 of ``ddpm`` are as good as 1,000
+            (``docs/performance.md``); modes that are narrow beside their distance need more, or they get narrower.
+        temperature: T, used when sampling, so it can be changed without fitting again. 1 draws from the distribution
+            as it was learnt; otherwise the covariance *within* it, around each mode, is T^2 times as large, and the
+            modes keep their weights (:mod:`paramdiff.generators.tempering`). ``contraction`` is another thing: it
+            pulls everything towards the one mean of all latents.
     """
 
     denoiser: str = "mlp"
     width: int = 256
     depth: int = 2
     process: str = "ddpm"
-    prediction: str = "x0"
+    prediction: str = "residual"
     timesteps: int = 1000
     steps: int = 2000
     batch: int = 64
@@ -89,12 +105,13 @@ class DiffusionSettings(Settings):
     weight_decay: float = 2e-6
     ema: float = 0.9999
     scheduler: str = "auto"
-    sample_steps: int = 20
+    sample_steps: int = 50
+    temperature: float = 1.0
 
     RANGES: ClassVar[Ranges] = {
         "width": Range(least=1, most=65_536), "depth": Range(least=1, most=256), "steps": STEPS, "batch": BATCH,
         "timesteps": Range(least=2, most=100_000), "sample_steps": Range(least=1, most=100_000),
-        "lr": RATE, "weight_decay": FACTOR, "ema": SHARE,
+        "lr": RATE, "weight_decay": FACTOR, "ema": SHARE, "temperature": FACTOR,
     }  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -116,13 +133,25 @@ class DiffusionSettings(Settings):
                               remedy=f"or set process={others[0]}")  # fmt: skip
 
     @property
+    def target(self) -> str:
+        """What the network's output makes a prediction of: a key of :data:`TARGETS`."""
+        return RESIDUAL[self.process] if self.prediction == "residual" else self.prediction
+
+    @property
     def sampler(self) -> str:
         """The scheduler that ``auto`` stands for."""
         return SAMPLERS[self.process][0] if self.scheduler == "auto" else self.scheduler
 
 
 class LatentDiffusion(Prior):
-    """A denoiser with averaged weights, and the process that samples with it."""
+    """A denoiser with averaged weights, and the process that samples with it.
+
+    Attributes:
+        scale: the deviation of the fitted latents, see :func:`~paramdiff.generators.tempering.scale_of`.
+        start: what the network's output is added to, None where the prediction says nothing of the members.
+    """
+
+    start: Residual | None = None
 
     def __init__(self, settings: DiffusionSettings) -> None:
         self.settings, self.losses = settings, []
@@ -135,18 +164,23 @@ class LatentDiffusion(Prior):
             signal, noise = squared.sqrt(), (1 - squared).sqrt()
         self.signal, self.noise = signal.to(settings.torch_device), noise.to(settings.torch_device)
 
-    def _build(self, latent: int) -> nn.Module:
+    def _build(self) -> nn.Module:
         own = self.settings
+        entering = self.latent if self.start is None else len(self.start.variances)
         with seeded("denoiser", own.seed):
-            return make_denoiser(own.denoiser, latent, own.width, own.depth).to(own.torch_device)
+            return make_denoiser(own.denoiser, entering, own.width, own.depth).to(own.torch_device)
 
     def predict(self, net: nn.Module, z: Float[Tensor, "n L"], t: Int[Tensor, "n"]) -> Float[Tensor, "n L"]:
         """What the settings' ``prediction`` says, from the network's output."""
-        out = net(z, t)
         if self.settings.prediction == "x0":
-            return out
-        c, d = TARGETS[self.settings.prediction]
+            return net(z, t)
+        c, d = TARGETS[self.settings.target]
         signal, noise = self.signal[t].unsqueeze(1), self.noise[t].unsqueeze(1)
+        if self.start is not None:
+            entered = self.start.enter(z, signal, noise)
+            expected = self.start.expected(entered, net(entered, t), signal, noise)
+            return c * expected + d * (z - signal * expected) / noise
+        out = net(z, t)
         power = signal.square() + noise.square()
         return (c * signal + d * noise) / power * z + (d * signal - c * noise) / power.sqrt() * out
 
@@ -157,20 +191,21 @@ class LatentDiffusion(Prior):
         device = self.settings.torch_device
         z, t, eps = (part.to(device, non_blocking=True) for part in (z, t, eps))  # the host goes on
         noisy = self.signal[t].unsqueeze(1) * z + self.noise[t].unsqueeze(1) * eps
-        c, d = TARGETS[self.settings.prediction]
+        c, d = TARGETS[self.settings.target]
         return (self.predict(net, noisy, t) - (c * z + d * eps)).square().mean()
 
     def fit(self, z: Float[Tensor, "K L"], held: Float[Tensor, "H L"], folder: Path | None = None) -> None:
         own = self.settings
-        self.latent = z.shape[1]
+        self.latent, self.scale = z.shape[1], scale_of(z)
+        self.start = Residual.fit(z).to(own.torch_device) if own.prediction == "residual" else None
         watched = held if len(held) else z
 
         def loss(net: nn.Module, step: int) -> list[Tensor]:
             return [self.loss(net, *self._draw(z, own.batch, step))]
 
         self.net, self.losses = learn(
-            "denoiser", self._build(self.latent), loss, lambda net: self._check(net, watched),
-            Plateau(ENOUGH, patience=3, every=100) if own.early_stop else None, steps=own.steps, lr=own.lr,
+            "denoiser", self._build(), loss, lambda net: self._check(net, watched),
+            Plateau(ENOUGH, PATIENCE, every=100) if own.early_stop else None, steps=own.steps, lr=own.lr,
             weight_decay=own.weight_decay, ema=own.ema, path=folder / DENOISER if folder else None,
         )  # fmt: skip
 
@@ -230,30 +265,55 @@ class LatentDiffusion(Prior):
     def _reverse(self, indices: Sequence[int], seed: int, trace: list[Tensor] | None = None) -> Tensor:
         own = self.settings
         noise = sample_normal(indices, self.latent, "latent", seed).to(own.torch_device)
+        options: dict[str, Any] = {
+            "timesteps": own.timesteps, "sample_steps": own.sample_steps, "trace": trace, "turn": self._turn(),
+        }  # fmt: skip
         if own.process == "flow":
-            z = follow(
-                self._velocity, noise, solver=own.sampler, timesteps=own.timesteps,
-                sample_steps=own.sample_steps, trace=trace,
-            )  # fmt: skip
-            return z.cpu()
-        z = reverse(
-            lambda z, t: self.predict(self.net, z, t), noise, sample_generators(indices, "reverse", seed),
-            scheduler=own.sampler, prediction=own.prediction, timesteps=own.timesteps,
-            sample_steps=own.sample_steps, trace=trace,
-        )  # fmt: skip
-        return z.cpu()
+            return follow(self._velocity, noise, solver=own.sampler, **options).cpu()
+        draws = sample_generators(indices, "reverse", seed)
+        return reverse(
+            self._predict, noise, draws, scheduler=own.sampler, prediction=own.target, **options
+        ).cpu()
+
+    def _predict(self, z: Float[Tensor, "n L"], t: Int[Tensor, "n"]) -> Float[Tensor, "n L"]:
+        return self.predict(self.net, z, t)
+
+    def _turn(self) -> Turn | None:
+        """To another temperature; None at 1."""
+        own = self.settings
+        if own.temperature == 1:
+            return None
+        tempering = Tempering(self._expected, own.temperature)
+        level = int((self.noise <= TURN * self.scale * self.signal).sum()) - 1
+        c, d = TARGETS[own.target if own.process == "ddpm" else "velocity"]
+
+        def denoise(z: Tensor, t: Tensor) -> Tensor:
+            signal, noise = self.signal[t].unsqueeze(1), self.noise[t].unsqueeze(1)
+            expected = tempering.expected(z, t)
+            return c / signal * expected + d * (z - expected) / noise
+
+        return Turn(level, tempering.moved, denoise)
+
+    def _expected(self, z: Float[Tensor, "n L"], t: Int[Tensor, "n"]) -> Float[Tensor, "n L"]:
+        """``a_t E[z | z_t]``, of the prediction."""
+        c, d = TARGETS[self.settings.target]
+        signal, noise = self.signal[t].unsqueeze(1), self.noise[t].unsqueeze(1)
+        return (self.predict(self.net, z, t) - d * z / noise) / (c / signal - d / noise)
 
     def _velocity(self, z: Float[Tensor, "n L"], t: Int[Tensor, "n"]) -> Float[Tensor, "n L"]:
         """Of a flow, from what is predicted."""
-        predicted = self.predict(self.net, z, t)
-        if self.settings.prediction == "velocity":
+        predicted = self._predict(z, t)
+        if self.settings.target == "velocity":
             return predicted
         return (z - predicted) / self.noise[t].unsqueeze(1)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"latent": self.latent, "net": self.net.state_dict()}
+        start = {} if self.start is None else {"start": self.start.state_dict()}
+        return {"latent": self.latent, "scale": self.scale, "net": self.net.state_dict(), **start}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.latent = state["latent"]
-        self.net = self._build(self.latent).eval().requires_grad_(False)
+        self.latent, self.scale = state["latent"], state.get("scale", 1.0)
+        start = state.get("start")
+        self.start = None if start is None else Residual.from_state(start).to(self.settings.torch_device)
+        self.net = self._build().eval().requires_grad_(False)
         self.net.load_state_dict(state["net"])

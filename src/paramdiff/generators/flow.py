@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from paramdiff.generators.tempering import Turn
 from paramdiff.training import require_finite_steps
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
@@ -31,7 +32,7 @@ def noise_levels(timesteps: int) -> Float[Tensor, "T"]:
 
 def follow(
     velocity: Velocity, z: Float[Tensor, "n L"], *, solver: str, timesteps: int, sample_steps: int,
-    trace: list[Tensor] | None = None,
+    trace: list[Tensor] | None = None, turn: Turn | None = None,
 ) -> Float[Tensor, "n L"]:  # fmt: skip
     """The latents that the velocity leads noise ``z`` to.
 
@@ -42,6 +43,7 @@ def follow(
         timesteps: T.
         sample_steps: evaluations of the velocity; the noise levels that are visited are evenly spaced.
         trace: is filled with the latents before every step and after the last one.
+        turn: another way to go on from some level on, before the last step at the latest.
 
     Raises:
         NumericalError: NaN or Inf in some step, the first of which is named when all are done.
@@ -54,6 +56,9 @@ def follow(
     trace.append(z)
     levels, finite = visited(solver, timesteps, sample_steps).tolist(), []
     for level, after in pairwise(levels):
+        if turn is not None and (level - 1 <= turn.level or after == 0):
+            z = turn.move(z, torch.full((len(z),), level - 1, device=z.device))
+            velocity, turn = turn.denoise, None
         slope, size = at(z, level), (after - level) / timesteps
         if solver == "heun" and after > 0:
             slope = (slope + at(z + size * slope, after)) / 2

@@ -18,10 +18,13 @@ from paramdiff.chance import Chance
 from paramdiff.generators.members import Matrix
 from paramdiff.generators.probe import Probe
 from paramdiff.seeds import generator
-from paramdiff.thinning import blocks
+from paramdiff.thinning import blocks, evenly
 
 MOST_HELD = 32
 """More held-out members would cost scoring time and tell little more."""
+
+MOST_SEEN = 512
+"""Fitted members whose explained variance is looked at."""
 
 ELEMENTS_AT_ONCE = 1 << 24
 """Numbers of members that are reconstructed at once: 64 MiB."""
@@ -70,7 +73,9 @@ class Gate:
     ) -> "Gate":  # fmt: skip
         """Reconstruct fitted and held-out members and compare, some at a time if they are long."""
         mean = _mean(train)
-        seen = _Seen(reconstruct, mean, None).over(train if len(held) else train[:0])
+        seen = _Seen(reconstruct, mean, None).over(
+            train[evenly(len(train), MOST_SEEN)] if len(held) else train[:0]
+        )
         unseen = _Seen(reconstruct, mean, probe).over(held if len(held) else train)
         return cls(
             held_out=len(held),

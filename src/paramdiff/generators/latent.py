@@ -108,32 +108,42 @@ class LatentGenerator(Settings, Generator):
         tolerance: the drop of the probe's score that reconstructions may have.
         held_out: fraction of members kept out of the fit, for the gate and to see when the prior is
             learnt; at least 2 members, none if K < 10.
-        temperature: factor on a sampled latent's deviation from the mean latent; used when sampling, so it
-            can be changed without fitting again. 1 gives the distribution as it was learnt. Below 1 samples
-            are more accurate and more alike: averaging is what makes them better than the originals, and
-            this is the knob for how much of it (``docs/decisions.md``).
+        contraction: factor on a sampled latent's deviation from the mean latent; used when sampling, so it
+            can be changed without fitting again. 1 gives the distribution as it was learnt. Below 1 samples are
+            nearer to the average of all members, wherever that is: on one trajectory more accurate and more
+            alike, which is what makes them better than the originals (``docs/decisions.md``); between several
+            modes, in none of them. To lower the temperature within the distribution is another thing
+            (``temperature``, of generators that have one).
         spread: deviation of independent noise on every coordinate of a sample, in units of the zoo's
             between-checkpoint deviation; used when sampling. Latents vary in few directions, those in which
             the members differ; this noise nearly always points out of their span.
     """
 
     streams: ClassVar[bool] = True
-    sampling: ClassVar[tuple[str, ...]] = ("temperature", "spread")
-    knob: ClassVar[str | None] = "temperature"
+    sampling: ClassVar[tuple[str, ...]] = ("contraction", "spread")
+    knob: ClassVar[str | None] = "contraction"
 
     gate: str = "warn"
     tolerance: float = 0.02
     held_out: float = 0.1
-    temperature: float = 0.7
+    contraction: float = 1.0
     spread: float = 0.0
 
     RANGES: ClassVar[Ranges] = {
-        "tolerance": FACTOR, "held_out": Range(least=0, most=0.5), "temperature": FACTOR, "spread": FACTOR,
+        "tolerance": FACTOR, "held_out": Range(least=0, most=0.5), "contraction": FACTOR, "spread": FACTOR,
     }  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("gate", self.gate, ("warn", "stop", "off"))
+
+    @classmethod
+    def upgraded(cls, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Until there was a ``contraction``, it was called ``temperature``."""
+        if "contraction" in settings or "temperature" not in settings:
+            return settings
+        others = {key: value for key, value in settings.items() if key != "temperature"}
+        return {**others, "contraction": settings["temperature"]}
 
     @abstractmethod
     def _codec(self) -> Codec:
@@ -187,8 +197,8 @@ class LatentGenerator(Settings, Generator):
         return x
 
     def _decode(self, z: Float[Tensor, "n L"]) -> Float[Tensor, "n D"]:
-        """Normalised vectors of standardised latents, at this temperature."""
-        return self.autoencoder.decode(z * (self.temperature * self.latent_deviation) + self.latent_mean)
+        """Normalised vectors of standardised latents, contracted."""
+        return self.autoencoder.decode(z * (self.contraction * self.latent_deviation) + self.latent_mean)
 
     def encode(self, vectors: Float[Tensor, "n D"]) -> Float[Tensor, "n L"]:
         """Standardised latents of raw vectors: deviation 1 between the members the fit has seen.

@@ -28,7 +28,6 @@ class LatentNoise(LatentGenerator, NoisySettings):
     name: ClassVar[str] = "latent-noise"
     knob: ClassVar[str | None] = "amplitude"
     amplitude: float = 0.1
-    temperature: float = 1.0
 
     RANGES: ClassVar[Ranges] = {"amplitude": FACTOR}
 

@@ -22,7 +22,12 @@ class ParameterDiffusion(LatentGenerator, NoisySettings, DiffusionSettings):
         samples = ParameterDiffusion(latent_noise=0.1).fit(zoo).sample(100, seed=0)   # [100, D]
     """
 
-    sampling: ClassVar[tuple[str, ...]] = (*LatentGenerator.sampling, "scheduler", "sample_steps")
+    sampling: ClassVar[tuple[str, ...]] = (
+        *LatentGenerator.sampling,
+        "temperature",
+        "scheduler",
+        "sample_steps",
+    )
     name: ClassVar[str] = "p-diff"
 
     def _codec(self) -> Codec:

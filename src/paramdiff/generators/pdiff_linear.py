@@ -18,7 +18,12 @@ class LinearParameterDiffusion(LatentGenerator, LinearSettings, DiffusionSetting
     :class:`LinearSettings` (components) and :class:`DiffusionSettings` (denoiser and sampling).
     """
 
-    sampling: ClassVar[tuple[str, ...]] = (*LatentGenerator.sampling, "scheduler", "sample_steps")
+    sampling: ClassVar[tuple[str, ...]] = (
+        *LatentGenerator.sampling,
+        "temperature",
+        "scheduler",
+        "sample_steps",
+    )
     name: ClassVar[str] = "p-diff-linear"
 
     def _codec(self) -> Codec:

@@ -12,12 +12,12 @@ training.
 
 What to expect follows from the linear case (probabilistic principal components): a direction in which the zoo has
 variance lambda is learnt if lambda > beta, and samples have variance lambda - beta along it. Raising beta gives
-more average, more accurate and less diverse samples, as lowering the temperature does. Where components differ
+more average, more accurate and less diverse samples, as a contraction does. Where components differ
 much in size this is reached slowly: on the reference zoo (350 to 1 within the first thirty) the members' latents
 are still far from N(0, I) when 25 more steps hardly help, and samples have a third of the zoo's variance.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -41,20 +41,23 @@ class VariationalAutoencoder(LatentGenerator, AutoencoderSettings):
 
     Attributes:
         beta: weight of the divergence between q(z | x) and N(0, I).
+        temperature: T, used when sampling: latents are drawn from N(0, T^2 I), which is one mode. So
+            ``contraction``, towards the same 0, does the same.
     """
 
+    sampling: ClassVar[tuple[str, ...]] = (*LatentGenerator.sampling, "temperature")
     name: ClassVar[str] = "vae"
     beta: float = 1.0
     autoencoder_steps: int = 1500
     temperature: float = 1.0
 
-    RANGES: ClassVar[Ranges] = {"beta": FACTOR}
+    RANGES: ClassVar[Ranges] = {"beta": FACTOR, "temperature": FACTOR}
 
     def _codec(self) -> Codec:
         return VariationalCodec(self)
 
     def _prior(self) -> Prior:
-        return StandardNormal(self.latent)
+        return ScaledNormal(self.latent, lambda: self.temperature)
 
     def _scale(self, z: Float[Tensor, "K L"]) -> tuple[Float[Tensor, "L"], Float[Tensor, "L"]]:
         """Latents are left as they are: the loss has already put them where N(0, I) is."""
@@ -90,17 +93,22 @@ def twice_divergence(mean: Float[Tensor, "n L"], log_variance: Float[Tensor, "n 
     return (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
 
 
-class StandardNormal(Prior):
-    """N(0, I); there is nothing to fit."""
+class ScaledNormal(Prior):
+    """N(0, T^2 I); there is nothing to fit.
 
-    def __init__(self, latent: int) -> None:
-        self.latent, self.losses = latent, []
+    Args:
+        latent: L.
+        temperature: T; asked for when sampling, so that it may change after the fit.
+    """
+
+    def __init__(self, latent: int, temperature: Callable[[], float]) -> None:
+        self.latent, self.temperature, self.losses = latent, temperature, []
 
     def fit(self, z: Float[Tensor, "K L"], held: Float[Tensor, "H L"], folder: Path | None) -> None:
         pass
 
     def sample(self, indices: Sequence[int], seed: int) -> Float[Tensor, "n L"]:
-        return sample_normal(indices, self.latent, "latent", seed)
+        return self.temperature() * sample_normal(indices, self.latent, "latent", seed)
 
     def state_dict(self) -> dict[str, Any]:
         return {}

@@ -276,9 +276,12 @@ def denoising_sentence(run: FinishedRun) -> str:
     return f"{text}: it does not know single originals by heart."
 
 
-def training(about: Mapping[str, Any] | None) -> str | None:
-    """How long originals were trained: ``8 epochs of 41 updates, 328 in all``."""
-    counts = [(about or {}).get(key) for key in ("epochs", "updates_per_epoch", "updates")]
+def training(about: Any) -> str | None:
+    """How long originals were trained: ``8 epochs of 41 updates, 328 in all``; None if that is not known."""
+    counts = [
+        about.get(key) if isinstance(about, Mapping) else None
+        for key in ("epochs", "updates_per_epoch", "updates")
+    ]
     if not all(isinstance(count, int) for count in counts):
         return None
     epochs, each, updates = (number(count) for count in counts)

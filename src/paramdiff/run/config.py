@@ -28,7 +28,7 @@ class SweepConfig:
 
     Attributes:
         n: networks per point, at most N.
-        temperatures: values of every knob that is a factor: ``temperature``, ``scale``, ``amplitude``.
+        temperatures: values of every knob that is a factor: ``contraction``, ``scale``, ``amplitude``.
         members: values of the knob ``k`` of means of k members; those above K are left out.
     """
 
@@ -54,8 +54,9 @@ class RunConfig:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: of scoring, ``auto``, ``float32`` or ``bfloat16`` (:mod:`paramdiff.networks.precision`).
         recalibrate: training items on which the generated running statistics of BatchNorm layers are measured
-            anew in every sample (:mod:`paramdiff.scoring.recalibrating`); 0 leaves them as they are drawn.
-        force: redo stages whose settings changed in a run folder that holds other settings.
+            anew in every sample and in the originals they are compared with (:mod:`paramdiff.scoring.recalibrating`);
+            0 leaves them as they are.
+        force: redo the zoo or the fit of a run folder that has them with other settings.
         sweep: of ``paramdiff sweep-temperature``.
     """
 

@@ -2,7 +2,7 @@
 
 Holds, of the main generator, ``map.originals``, ``map.samples`` and ``map.noised`` [., 2]; ``paths.*``, the fields
 of :class:`paramdiff.study.latents.Paths`, and ``paths.score`` [S, P] where its prior draws in steps. The header
-says the amplitude of the noise, the number of latents, the temperature and on how many training items a
+says the amplitude of the noise, the number of latents, contraction and temperature, and on how many training items a
 network on the way was scored. A hundred kilobytes at most: vectors and latents are not kept.
 """
 
@@ -51,7 +51,8 @@ def latent_points(
     about = {
         "amplitude": AMPLITUDE,
         "latent": z.shape[1],
-        "temperature": generator.temperature,
+        "contraction": generator.contraction,
+        "temperature": getattr(generator, "temperature", 1.0),
         "items": items,
     }
     return found, {key: f"{value:g}" for key, value in about.items()}

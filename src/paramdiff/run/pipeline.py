@@ -6,6 +6,7 @@ the same three steps: fit, sample, score.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,18 @@ from torch import Tensor
 
 from paramdiff.collect.watching import CURVE, watched_items
 from paramdiff.devices import choose_device
-from paramdiff.errors import ConfigError, RunFolderError
+from paramdiff.errors import ConfigError, ParamdiffError, RunFolderError
 from paramdiff.files import about, load_tensors, read_json, save_tensors, write_json, write_text
 from paramdiff.generators.base import Generator
 from paramdiff.generators.latent import LatentGenerator
 from paramdiff.generators.probe import Probe
-from paramdiff.progress import say
+from paramdiff.progress import outlook, say
 from paramdiff.ranks import agreed, by_main
 from paramdiff.run import originals
 from paramdiff.run.changes import Outlook, announcement, refusal
 from paramdiff.run.config import RunConfig, plain
 from paramdiff.run.entries import Entry, entries_of, require_enough
+from paramdiff.run.expected import Needs, blank_zoo
 from paramdiff.run.folder import RunFolder, Stage
 from paramdiff.run.latents import FILE as LATENTS
 from paramdiff.run.latents import latent_points
@@ -111,8 +113,12 @@ class Pipeline:
     @property
     def k(self) -> int | None:
         """K as the configuration has it, else of the zoo that is there; None as long as nobody knows."""
-        there = (self.folder.path / "zoo" / "manifest.json").is_file()
-        return self.config.zoo.k or (self.zoo.k if there else None)
+        if self.config.zoo.k is not None:
+            return self.config.zoo.k
+        try:
+            return self.zoo.k
+        except ParamdiffError:  # not there yet, or damaged: whoever needs it says so
+            return None
 
     @cached_property
     def _entries(self) -> list[Entry]:
@@ -206,14 +212,14 @@ class Pipeline:
                 have to be redone before those that are.
         """
         changed = agreed(self.folder.changed)
-        if not changed:
-            by_main(lambda: self._require_current(wanted))
-            return
-        outlook = by_main(lambda: Outlook.of(self.folder, self._all_stages()))
-        if any(map(self._another_run, changed)) and not self.config.force:
+        outlook = by_main(lambda: Outlook.of(self.folder, self._all_stages())) if changed else None
+        if outlook and any(map(self._another_run, changed)) and not self.config.force:
             raise refusal(self.folder.path, changed, outlook)
-        by_main(lambda: self._require_current(wanted))
-        say(announcement(changed, outlook))
+        if changed or wanted[0] != "report":  # what was finished can be drawn again without its zoo
+            by_main(lambda: self._require_current(wanted))
+        if outlook:
+            say(announcement(changed, outlook))
+            by_main(lambda: (self.folder.path / "sweep.json").unlink(missing_ok=True))  # of other settings
 
     def _another_run(self, key: str) -> bool:
         """Whether a setting changes the zoo or what is fitted to it; the others only what follows."""
@@ -227,7 +233,7 @@ class Pipeline:
 
     def _require_current(self, wanted: Sequence[str]) -> None:
         """Numbers of different settings never meet in one table."""
-        before = ORDER[: ORDER.index(wanted[0])] if wanted[0] in ORDER[:5] else ()
+        before = ORDER[: ORDER.index(wanted[0])]
         for stage in (stage for group in before for stage in self.stages(group)):
             if stage.name in self.folder.done and not self.folder.is_current(stage):
                 raise RunFolderError(
@@ -246,7 +252,12 @@ class Pipeline:
 
     def _collect(self) -> list[Stage]:
         def work(scratch: Path) -> None:
-            zoo = self.config.zoo.collect(self.task, scratch, self.device)
+            needs = self._room()
+            with outlook(lambda: needs.outlook(self._measuring)) if needs else nullcontext():
+                zoo = self.config.zoo.collect(self.task, scratch, self.device)
+            if needs is None:
+                found = Needs.of_zoo(zoo, *self._asked)
+                by_main(lambda: found.require_room(self.folder.path))
             zoo.about["task"] = self.settings["task"]
             zoo.require_usable()
             zoo = self._aligned(zoo)
@@ -256,6 +267,24 @@ class Pipeline:
 
         settings = [self.settings["task"], self.settings["zoo"]]
         return [Stage("collect", settings, [], ["zoo"], work, shared=True)]
+
+    @property
+    def _asked(self) -> tuple[int, int]:
+        """Samples a generator, and generators."""
+        return self.config.n, 1 + len(self.baselines)
+
+    def _room(self) -> Needs | None:
+        """What the run needs, as far as it is known before members are there; refused if it cannot fit."""
+        needs = Needs.of(self.config.zoo, self.task, *self._asked)
+        if needs is not None:
+            by_main(lambda: needs.require_room(self.folder.path))
+        return needs
+
+    @property
+    def _measuring(self) -> Scorer:
+        """A scorer of networks like those to come, before there is a zoo."""
+        select = str(getattr(self.config.zoo, "select", "all"))
+        return Scorer(self.task, blank_zoo(self.task, select), self.device, precision=self.config.precision)
 
     def _keep_zoo(self, zoo: Zoo, curve: Path) -> None:
         zoo.save(self.folder.path / "zoo")

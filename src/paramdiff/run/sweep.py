@@ -1,6 +1,6 @@
 """``paramdiff sweep-temperature``: every generator's trade of accuracy against diversity, as a curve.
 
-A generator with a *knob* (``temperature`` of latent generators, ``scale`` of Gaussians, ``amplitude`` of noise,
+A generator with a *knob* (``contraction`` of latent generators, ``scale`` of Gaussians, ``amplitude`` of noise,
 ``k`` of means) is sampled at several of its values, without fitting again, and its samples are scored on the test
 data. Every value is a stage of its own, so that a sweep that was killed goes on at the next value.
 """

@@ -7,7 +7,6 @@ one. They share nothing, so a network costs a full pass over the data.
 from collections.abc import Iterable, Iterator, Mapping
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.parameters.spec import ParameterSpec
@@ -38,7 +37,7 @@ def score_members(scorer: Scorer, zoo: Zoo) -> tuple[Scores, Scores]:
     whole = (_completed(state, zoo.base, spec) for state in states(zoo))
     found: list[tuple[Scores, Scores]] = []
     own, rest = scorer, None
-    for fixed, vectors in _blocks(bar(whole, "checkpoints as saved", total=zoo.k, unit="network"), spec):
+    for fixed, vectors in _blocks(whole, spec, zoo.k):
         if rest is None or _differ(fixed, rest):
             own, rest = scorer.like(Zoo(vectors[:1], spec, {**fixed, **spec.unflatten(vectors[0])})), fixed
         found.append((own.score(vectors, "train"), own.score(vectors, "test")))
@@ -54,13 +53,13 @@ def _completed(state: State, base: State, spec: ParameterSpec) -> dict[str, Tens
 
 
 def _blocks(
-    whole: Iterable[State], spec: ParameterSpec
-) -> Iterator[tuple[dict[str, Tensor], Float[Tensor, "m D"]]]:
+    whole: Iterator[State], spec: ParameterSpec, k: int
+) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
     """Networks as vectors, some at a time, with what no vector holds, such as integers; in that they agree."""
     generated, most = set(spec.keys), max(1, ELEMENTS_AT_ONCE // spec.dim)
     rows: list[Tensor] = []
     fixed: dict[str, Tensor] = {}
-    for state in whole:
+    for state in bar(whole, "checkpoints as saved", total=k, unit="network"):
         own = {name: tensor for name, tensor in state.items() if name not in generated}
         if rows and (len(rows) == most or _differ(own, fixed)):
             yield fixed, torch.stack(rows)

@@ -86,8 +86,8 @@ class Recalibration:
             say(f"  {broken} of {len(first)} different networks give NaN or Inf and keep their statistics")
         return found
 
-    def each(self, vectors: Float[Tensor, "N D"]) -> Iterator[Float[Tensor, "D"]]:
-        """The same, one network after the other; vectors may be memory-mapped, and stay there."""
+    def each(self, vectors: Float[Tensor, "N D"]) -> Iterator[Tensor]:
+        """The same, one network [D] after the other; vectors may be memory-mapped, and stay there."""
         for block in blocks(len(vectors), max(1, ELEMENTS_AT_ONCE // vectors.shape[1])):
             yield from self(vectors[block])
 

@@ -19,8 +19,10 @@ process would, and all of them get all outcomes.
 """
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 import torch
@@ -170,6 +172,18 @@ class Scorer:
     def items(self, split: Split) -> int:
         """How many items :meth:`score` looks at."""
         return self.training_items(self.task.selection_items) if split == "train" else len(self._data(split))
+
+    @torch.no_grad()
+    def seconds_an_item(self) -> float:
+        """What one network takes for one item, measured now: what all networks share does not count."""
+        batch, boundary = self._prepare(next(iter(joined(random_subset(self._data("train"), PROBE_ITEMS)))))
+        v, took = self.spec.flatten(self.shared.model.state_dict())[None], []
+        with suitable_threads(self._parameters):
+            for _ in range(3):
+                start = time.monotonic()
+                (outcomes,), _ = self._score_batch(boundary, v, batch, [])
+                took.append((time.monotonic() - start) / len(next(iter(outcomes.values())).cpu()))
+        return median(took)
 
     def chance(self, split: Split) -> Chance | None:
         """What a network that knows nothing scores there; None if neither the task nor its labels say it."""

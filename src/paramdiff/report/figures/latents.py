@@ -3,6 +3,7 @@
 Both from ``study/latents.safetensors`` (:mod:`paramdiff.study.latents` says how its points are made).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -46,9 +47,16 @@ def draw_latents(run: FinishedRun) -> Plot:
         f"Latents of {some}{networks(run.originals.n, 'original')}, of the samples, and of the same originals with"
         f" Gaussian noise of {about['amplitude']} of the latents’ deviation, on one t-SNE map of {about['latent']}"
         " dimensions: neighbours on the map are neighbours in truth, distances and directions mean nothing. Samples"
-        f" are encoded like originals; temperature {about['temperature']}. {setting(run)}"
+        f" are encoded like originals; {_drawn(about)}. {setting(run)}"
     )
     return Plot("latents", title, caption, figure, paper="3c")
+
+
+def _drawn(about: Mapping[str, str]) -> str:
+    """How samples were drawn; a file of an earlier version calls the contraction a temperature."""
+    if "contraction" not in about:
+        return f"contraction {about['temperature']}"
+    return f"contraction {about['contraction']}, temperature {about['temperature']}"
 
 
 def _why(run: FinishedRun) -> str:
@@ -76,7 +84,7 @@ def draw_paths(run: FinishedRun) -> Plot:
     first, second = (f"{100 * share:.0f}%" for share in points["paths.share"].tolist())
     caption = (
         f"{starts} starting noises, decoded at {len(points['paths.plane'])} points of the reverse process, at"
-        f" temperature {about['temperature']}. Above: projected onto the two directions in which the originals"
+        f" {_drawn(about)}. Above: projected onto the two directions in which the originals"
         f" vary most ({first} and {second} of their variance); the paper uses t-SNE, on which a mean and a deviation"
         " have no meaning. Below: how far the networks on the way are from the originals. All lengths in units of"
         f" the variation between originals. {setting(run)}"
