@@ -8,6 +8,7 @@ so in ``about``, because its members then are not quite the networks they came f
 """
 
 import glob
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from paramdiff.errors import CheckpointError, ZooError, near
+from paramdiff.errors import CheckpointError, ParamdiffWarning, ZooError, near
 from paramdiff.files import read_json
 from paramdiff.networks.ties import tied_keys
 from paramdiff.parameters.spec import ParameterSpec
@@ -110,6 +111,7 @@ def read_checkpoints(paths: Paths, model: nn.Module | None = None, select: Selec
             f"the checkpoints differ outside {DEFAULT} (in {few(outside)}), so all tensors are generated; "
             f"select={DEFAULT} would give every member the frozen rest of {members[0].name}"
         )
+        warnings.warn(notes[-1], ParamdiffWarning, stacklevel=3)
         vectors, outside = _read_vectors(members, spec, base)
     about = {"way": "import", "trajectory": is_trajectory(records), "source": _source(paths), "notes": notes}
     records = [located(member, record) for member, record in zip(members, records, strict=True)]
