@@ -2,8 +2,8 @@
 
 A zoo has one frozen rest, that of its first checkpoint. Where the files differ there, its members are not the networks
 they came from, and only the files know these. So records say where a member lies (path, size, sha256), and here its
-state dict is read once more, one at a time. Records may be a stranger's: nothing but regular files is read, and no bytes but
-those that were imported.
+state dict is read once more, one at a time. Records may be a stranger's: nothing is read but regular files with the
+bytes that were imported.
 """
 
 from collections.abc import Iterator
