@@ -13,7 +13,7 @@ from paramdiff.run.launch import composed
 from paramdiff.run.pipeline import Pipeline
 from paramdiff.scoring import as_saved as scoring
 from paramdiff.seeds import seeded
-from paramdiff.zoo.as_saved import OUTSIDE, states, why_unreadable
+from paramdiff.zoo.as_saved import OUTSIDE, outside, states, why_unreadable
 from paramdiff.zoo.zoo import Zoo
 
 ROW = "scores/original-as-saved.safetensors"
@@ -144,7 +144,13 @@ def test_only_regular_files_with_the_recorded_bytes_are_read(tmp_path: Path):
         CheckpointError, match="/dev/zero is no longer there; expected the files that the zoo was"
     ):
         list(states(zoo))
-    zoo.records[1].sha256 = None
+    zoo.records[1].path = "x" * 5000
+    with pytest.raises(CheckpointError, match="xxx is no longer there"):
+        list(states(zoo))
+    zoo.records[1].path = 3
+    assert "1.safetensors was read from is not known" in why_unreadable(zoo)
+    zoo.records[1].path, zoo.about[OUTSIDE] = None, 5
+    assert outside(zoo) == []
     with pytest.raises(CheckpointError, match=r"where 1.safetensors was read from is not known"):
         list(states(zoo))
 

@@ -17,7 +17,7 @@ from paramdiff.run.folder import Stage
 from paramdiff.scoring.as_saved import score_members
 from paramdiff.study.comparison import Originals, Scored
 from paramdiff.study.summary import AS_SAVED, ORIGINAL, RECALIBRATED, Row, arrays, spread, summarise
-from paramdiff.zoo.as_saved import OUTSIDE, why_unreadable
+from paramdiff.zoo.as_saved import outside, why_unreadable
 from paramdiff.zoo.zoo import Zoo
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def stages(run: "Pipeline") -> list[Stage]:
 
 def score_as_saved(run: "Pipeline") -> None:
     """Score the checkpoints as they are in their files, if the zoo is not quite them; say so where that cannot be."""
-    if OUTSIDE not in run.zoo.about:
+    if not outside(run.zoo):
         return
     stage = _as_saved(run)
     if run.folder.is_current(stage):
@@ -99,7 +99,7 @@ def rows(run: "Pipeline") -> list[Row]:
 
 def notes(run: "Pipeline") -> list[str]:
     """How far the networks in the files are from the originals of the table, in a sentence."""
-    if OUTSIDE not in run.zoo.about:
+    if not outside(run.zoo):
         return []
     if not _has_as_saved(run):
         why = why_unreadable(run.zoo) or "they could not be read when the originals were scored"
@@ -130,7 +130,7 @@ def _as_saved(run: "Pipeline") -> Stage:
 
 
 def _has_as_saved(run: "Pipeline") -> bool:
-    return OUTSIDE in run.zoo.about and by_main(lambda: run.folder.is_current(_as_saved(run)))
+    return bool(outside(run.zoo)) and by_main(lambda: run.folder.is_current(_as_saved(run)))
 
 
 def _recalibrated(run: "Pipeline") -> Zoo:

@@ -49,7 +49,8 @@ def _completed(state: State, base: State, spec: ParameterSpec) -> dict[str, Tens
     """A file's tensors, those it lacks from the zoo; of tied ones, one in the file is enough."""
     tied = [(one.name, *one.aliases) for one in spec.tensors if one.aliases]
     same = {key: state[held[0]] for keys in tied if (held := [k for k in keys if k in state]) for key in keys}
-    return {**base, **same, **state}
+    whole = {**base, **same, **state}
+    return {name: whole[name] for name in base}
 
 
 def _blocks(

@@ -2,7 +2,8 @@
 
 A zoo has one frozen rest, that of its first checkpoint. Where the files differ there, its members are not the networks
 they came from, and only the files know these. So records say where a member lies (path, size, sha256), and here its
-state dict is read once more, one at a time: regular files only, and no other bytes than were imported.
+state dict is read once more, one at a time. Records may be a stranger's: nothing is read but regular files with the
+bytes that were imported.
 """
 
 from collections.abc import Iterator
@@ -20,17 +21,23 @@ OUTSIDE = "differ_outside"
 """Key of ``Zoo.about``: names of the frozen tensors in which the checkpoints differ, if there are any."""
 
 
+def outside(zoo: Zoo) -> list[str]:
+    """Frozen tensors in which the networks of the members differ."""
+    names = zoo.about.get(OUTSIDE)
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
 def located(member: Member, record: Record) -> Record:
     """The record with the place of its file."""
     return replace(record, path=str(member.file.absolute()), index=member.index)
 
 
 def signed(records: list[Record]) -> list[Record]:
-    """Records with size and hash of their files; each file is read once."""
+    """Records with size and hash of their files, where these are not known; each file is read once."""
     known: dict[str, tuple[int, str]] = {}
 
     def one(record: Record) -> Record:
-        if record.path is None or not Path(record.path).is_file():
+        if record.path is None or record.sha256 is not None or not _regular(Path(record.path)):
             return record
         if record.path not in known:
             known[record.path] = Path(record.path).stat().st_size, sha256(Path(record.path))
@@ -42,7 +49,7 @@ def signed(records: list[Record]) -> list[Record]:
 
 def warning(zoo: Zoo) -> str:
     """What somebody should know who takes the members for their networks; empty if they are."""
-    names = zoo.about.get(OUTSIDE)
+    names = outside(zoo)
     if not names:
         return ""
     return (
@@ -57,12 +64,21 @@ def why_unreadable(zoo: Zoo) -> str:
 
 
 def _why(record: Record) -> str:
-    if record.path is None or record.sha256 is None:
+    known = isinstance(record.path, str) and isinstance(record.sha256, str)
+    if not known or not isinstance(record.index, int | None):
         return f"where {record.source or 'a member'} was read from is not known"
-    path = Path(record.path)
-    if not path.is_file():
+    path = Path(str(record.path))
+    if not _regular(path):
         return f"{path} is no longer there"
     return "" if path.stat().st_size == record.size else f"{path} has changed since it was imported"
+
+
+def _regular(path: Path) -> bool:
+    """Whether it is a file that can be seen, and no device or pipe."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def states(zoo: Zoo) -> Iterator[dict[str, Tensor]]:
@@ -75,9 +91,13 @@ def states(zoo: Zoo) -> Iterator[dict[str, Tensor]]:
     for record in zoo.records:
         why = _why(record)
         path = Path(str(record.path))
-        if not why and record.path not in checked and sha256(path) != record.sha256:
+        if not why and str(path) not in checked and sha256(path) != record.sha256:
             why = f"{path} has changed since it was imported"
         if why:
             raise CheckpointError(why, expected="the files that the zoo was imported from")
-        checked.add(str(record.path))
-        yield Member(path, record.index).read(zoo.base)
+        checked.add(str(path))
+        try:
+            state = Member(path, record.index).read(zoo.base)
+        except (IndexError, OSError) as error:
+            raise CheckpointError(f"{path} cannot be read as it was imported ({error})") from None
+        yield state

@@ -8,6 +8,7 @@ so in ``about``, because its members then are not quite the networks they came f
 """
 
 import glob
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from paramdiff.errors import CheckpointError, ZooError, near
+from paramdiff.errors import CheckpointError, ParamdiffWarning, ZooError, near
 from paramdiff.files import read_json
 from paramdiff.networks.ties import tied_keys
 from paramdiff.parameters.spec import ParameterSpec, must_be_positive
@@ -152,6 +153,7 @@ def _read_files(
             f"the checkpoints differ outside {DEFAULT} (in {few(outside)}), so all tensors are generated; "
             f"select={DEFAULT} would give every member the frozen rest of {members[0].name}"
         )
+        warnings.warn(notes[-1], ParamdiffWarning, stacklevel=3)
         spec = ParameterSpec.from_model(model, "all")
         vectors, spec, outside = _read_vectors(members, first, spec, base, notes)
     records = [located(member, record) for member, record in zip(members, records, strict=True)]

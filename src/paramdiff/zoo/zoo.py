@@ -461,14 +461,14 @@ def differing(state: Mapping[str, Tensor], other: Mapping[str, Tensor], names: I
     return [name for name in names if not name.endswith("num_batches_tracked") and not same(name)]
 
 
-def _told(merged: Zoo, zoos: Sequence[Zoo], outside: Sequence[str]) -> Zoo:
+def _told(merged: Zoo, zoos: Sequence[Zoo], differ: Sequence[str]) -> Zoo:
     """The merged zoo; where members are not the networks they came from, with their files' hashes and a warning."""
-    from paramdiff.zoo.as_saved import OUTSIDE, signed, warning  # it builds on this module
+    from paramdiff.zoo.as_saved import OUTSIDE, outside, signed, warning  # it builds on this module
 
-    names = dict.fromkeys([*outside, *(name for zoo in zoos for name in zoo.about.get(OUTSIDE, ()))])
+    names = dict.fromkeys([*differ, *(name for zoo in zoos for name in outside(zoo))])
     if names:
         merged.about[OUTSIDE], merged.records = list(names), signed(merged.records)
-        if outside:
+        if differ:
             warnings.warn(warning(merged), FrozenRestWarning, stacklevel=3)
     return merged
 
