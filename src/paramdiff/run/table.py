@@ -20,7 +20,7 @@ def make_console() -> Console:
 
 def print_summary(folder: Path) -> None:
     """Print the table of ``results.json`` to standard output."""
-    results = read_results(folder)
+    results = read_results(folder, printed=True)
     console = make_console()
     console.print(summary_table(results))
     console.print(f"[bold]{results['verdict']['class']}[/]: {results['verdict']['why']}")
@@ -84,7 +84,7 @@ def summary_table(results: dict[str, Any]) -> Table:
 
 def print_sweep(folder: Path) -> None:
     """Print the curves of ``sweep.json`` to standard output."""
-    results, sweep = read_results(folder), read_file(folder, "sweep.json")
+    results, sweep = read_results(folder, printed=True), read_file(folder, "sweep.json")
     console = make_console()
     console.print(sweep_table(results, sweep))
     for name, file in (("curves", "sweep.json"), ("report", "report.html")):
