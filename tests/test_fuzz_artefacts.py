@@ -4,6 +4,7 @@ Few hundred inputs run with the other tests; ``PARAMDIFF_FUZZ=20000 pytest tests
 many of every kind. A failure names its seed: ``PARAMDIFF_FUZZ_FROM=seed PARAMDIFF_FUZZ=1`` repeats it.
 """
 
+import json
 import os
 import random
 import shutil
@@ -14,13 +15,14 @@ from typing import Any
 
 import pytest
 import torch
+
 from finished_runs import results, write_parameters, write_run
 from hostile import attempt, contents, mutated_file, refused
-
 from paramdiff.errors import ParamdiffError
 from paramdiff.files import read_json, save_tensors, write_json, write_text
 from paramdiff.generators import make
 from paramdiff.generators.base import Generator
+from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.report import page
 from paramdiff.report.canvas import Plot
 from paramdiff.report.figures.front import read_curves
@@ -30,6 +32,7 @@ from paramdiff.report.words import Metric
 from paramdiff.run.folder import RunFolder, Stage
 from paramdiff.run.table import print_summary
 from paramdiff.training import Training
+from paramdiff.zoo.records import make_records
 from paramdiff.zoo.zoo import Zoo
 
 TRIES, FIRST = int(os.environ.get("PARAMDIFF_FUZZ") or 0), int(os.environ.get("PARAMDIFF_FUZZ_FROM") or 0)
@@ -206,7 +209,7 @@ def test_pipes_devices_and_folders_in_place_of_files(run: Path):
                        ("generator/generator.json", load_generator), ("manifest.json", open_run)):  # fmt: skip
         sound = (run / name).read_bytes()
         for put in (
-            lambda path: os.mkfifo(path),
+            os.mkfifo,
             lambda path: path.mkdir(),
             lambda path: path.symlink_to("/dev/zero"),
         ):
@@ -257,6 +260,28 @@ def test_a_damaged_curve_of_the_training_heals(tmp_path: Path, content: str):
     write_text(tmp_path / "run" / "study" / "training.json", content)
     collected()
     assert read_json(tmp_path / "run" / "study" / "training.json") == TRAINING
+
+
+def test_a_generator_may_not_ask_for_terabytes(run: Path):
+    """Sizes in its settings and in its state, before memory is taken."""
+    path = run / "generator" / "generator.json"
+    sound = path.read_text()
+    for key, size in (("width", 10**6), ("latent", 10**6), ("channels", [10**6])):
+        write_json(path, json.loads(sound) | {"settings": json.loads(sound)["settings"] | {key: size}})
+        assert not refused(lambda: Generator.load(run / "generator"), ParamdiffError, limit_s=20)
+        with pytest.raises(ParamdiffError):
+            Generator.load(run / "generator")
+
+
+@pytest.mark.parametrize("name", ["seed_99999999999999999999999.pt", "step_1\udcff.pt"])
+def test_what_is_saved_can_be_loaded(name: str, tmp_path: Path):
+    """Numbers beyond 64 bits and names that are no text come from file names."""
+    found = make_records([tmp_path / name])
+    base = {"w": torch.zeros(3)}
+    Zoo(torch.zeros(1, 3), ParameterSpec.from_state_dict(base), base, found, {"source": name}).save(
+        tmp_path / "zoo"
+    )
+    Zoo.load(tmp_path / "zoo")
 
 
 def test_a_damaged_state_of_a_training_is_named_with_what_to_do(tmp_path: Path):

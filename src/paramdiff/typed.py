@@ -7,9 +7,10 @@ into 64 bits.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -83,6 +84,8 @@ def _as(value: Any, kind: Any, where: str) -> Any:
     if kind in SINGLE:
         check, expected = SINGLE[kind]
         return _require(check(value), value, expected, where)
+    if origin is None:
+        return value  # a class of somebody's own, which knows for itself
     return COMPOSED.get(origin, _many)(value, kind, where)
 
 
@@ -147,7 +150,7 @@ def _dictionary(value: Any, kind: Any, where: str) -> dict[str, Any]:
     lost = sorted(kind.__required_keys__ - value.keys())
     if lost:
         raise MisfitError(None, "a value", f"{where}.{lost[0]}")
-    hints = get_type_hints(kind, include_extras=True)
+    hints = _hints(kind)
     return {
         key: _as(item, hints[key], f"{where}.{key}") if key in hints else item for key, item in value.items()
     }
@@ -155,14 +158,22 @@ def _dictionary(value: Any, kind: Any, where: str) -> dict[str, Any]:
 
 def _object(value: Any, kind: Any, where: str) -> Any:
     _require(isinstance(value, dict), value, "names and values", where)
-    hints, own = get_type_hints(kind, include_extras=True), [item for item in fields(kind) if item.init]
+    hints, own = _hints(kind), [item for item in fields(kind) if item.init]
     strange = sorted(value.keys() - {item.name for item in own})
     if strange:
         raise MisfitError(value[strange[0]], "no such key in this version", f"{where}.{strange[0]}")
     for item in own:
         if item.name not in value and item.default is MISSING and item.default_factory is MISSING:
             raise MisfitError(None, "a value", f"{where}.{item.name}")
-    return kind(**{key: _as(item, hints[key], f"{where}.{key}") for key, item in value.items()})
+    return kind(**{key: _as(item, hints.get(key, Any), f"{where}.{key}") for key, item in value.items()})
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """Types by name; none where names in annotations mean nothing at run time, as in somebody's own class."""
+    with suppress(NameError):
+        return get_type_hints(kind, include_extras=True)
+    return {}
 
 
 def _literal(value: Any, kind: Any, where: str) -> Any:

@@ -29,7 +29,7 @@ from paramdiff.errors import ConfigError, check_choice, check_range
 from paramdiff.generators.ddpm import SCHEDULERS, alpha_bar, reverse, scheduler_class
 from paramdiff.generators.flow import SOLVERS, follow, noise_levels
 from paramdiff.generators.latent import DENOISER, Prior
-from paramdiff.generators.learning import Plateau, learn
+from paramdiff.generators.learning import Plateau, learn, require_shapes
 from paramdiff.generators.nets.denoisers import DENOISERS, make_denoiser
 from paramdiff.generators.settings import Settings
 from paramdiff.seeds import generator, sample_generators, sample_normal, seeded
@@ -253,6 +253,7 @@ class LatentDiffusion(Prior):
         return {"latent": self.latent, "net": self.net.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.latent = state["latent"]
+        self.latent, own = state["latent"], self.settings
+        require_shapes(lambda: make_denoiser(own.denoiser, self.latent, own.width, own.depth), state["net"])
         self.net = self._build(self.latent).eval().requires_grad_(False)
         self.net.load_state_dict(state["net"])

@@ -147,6 +147,11 @@ class WholeAlike(TypedDict):
     to_zoo_max_mean: Number
 
 
+class WholeZoo(TypedDict):
+    k: Count
+    dim: Count
+
+
 class WholeTask(TypedDict):
     metric: str
 
@@ -173,12 +178,14 @@ class Printed(TypedDict):
     experiment: str | None
     generator: str
     task: WholeTask
-    zoo: dict[str, Any]
+    zoo: WholeZoo
     models: list[WholeRow]
     verdict: WholeVerdict
     gate: NotRequired[WholeFinding | None]
     notes: NotRequired[list[str]]
-    timings_s: dict[str, float]
+    timings_s: Annotated[
+        dict[str, float], lambda seconds: "total" in seconds, "seconds by stage and in total"
+    ]
 
 
 class Point(TypedDict):
