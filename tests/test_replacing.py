@@ -49,7 +49,8 @@ def dies(code: str, *words: object) -> None:
 
 
 KILLS = {
-    "while it is written": "with writing(path) as partial:\n    partial.mkdir(); (partial / 'x').write_text('half'); die()",
+    "while it is written": "with writing(path) as partial:\n"
+    "    partial.mkdir(); (partial / 'x').write_text('half'); die()",
     "before the exchange": "replacing._take_place = die; folder('new')",
     "between two renames": "replacing.exchange = lambda a, b: False\nPath.rename = (lambda rename: lambda self, to: "
     "die() if self.parent.name.endswith('.partial') and to == path else rename(self, to))(Path.rename)\nfolder('new')",
@@ -146,7 +147,7 @@ def test_contents_and_names_are_on_the_disk_before_the_next_step(
     sync, replace = os.fsync, Path.replace
 
     def seen(file: int) -> None:
-        done.append(Path(os.readlink(f"/proc/self/fd/{file}")).name)
+        done.append(Path(f"/proc/self/fd/{file}").readlink().name)
         sync(file)
 
     monkeypatch.setattr(os, "fsync", seen)

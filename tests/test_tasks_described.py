@@ -14,7 +14,7 @@ from paramdiff.errors import ParamdiffError
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.run.config import plain
 from paramdiff.tasks import make_task
-from paramdiff.tasks.described import Refusal, described_task
+from paramdiff.tasks.described import UntrustedError, described_task
 from paramdiff.zoo.zoo import Zoo
 
 COMMAND = {"args": "touch {mark}", "shell": True}
@@ -88,7 +88,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", CODE)
 def test_code_folders_and_the_hub_are_not_used_on_the_word_of_a_file(name: str, zoo: Zoo, watched: Path):
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(UntrustedError) as caught:
         described_task(marked(CODE[name], watched), zoo.base)
     assert not watched.exists() and "secret-of-the-user" not in str(caught.value)
     assert caught.value.typed.startswith("task=") and "antigravity" not in sys.modules

@@ -7,9 +7,10 @@ into 64 bits.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -33,7 +34,7 @@ TEXT = 100_000
 T = TypeVar("T")
 
 
-class Misfit(ValueError):
+class MisfitError(ValueError):
     """What came and what was expected, with the way to it."""
 
     def __init__(self, came: Any, expected: str, where: str = "") -> None:
@@ -67,7 +68,7 @@ def typed(value: Any, kind: type[T], source: str, *, remedy: str = "") -> T:
     """
     try:
         return cast(T, _as(value, kind, ""))
-    except Misfit as error:
+    except MisfitError as error:
         raise CheckpointError(f"{source}: {error}", expected=error.expected, remedy=remedy) from None
 
 
@@ -76,22 +77,16 @@ def _as(value: Any, kind: Any, where: str) -> Any:
     origin = get_origin(kind)
     if kind is Any:
         return value
-    if origin is Annotated:
-        return _annotated(value, kind, where)
-    if origin in (Union, UnionType):
-        return _one_of(value, get_args(kind), where)
-    if origin is Literal:
-        return _require(
-            value in get_args(kind), value, f"one of {', '.join(map(str, get_args(kind)))}", where
-        )
     if is_typeddict(kind):
         return _dictionary(value, kind, where)
     if is_dataclass(kind):
         return _object(value, kind, where)
-    if origin is not None:
-        return _many(value, origin, get_args(kind), where)
-    check, expected = SINGLE[kind]
-    return _require(check(value), value, expected, where)
+    if kind in SINGLE:
+        check, expected = SINGLE[kind]
+        return _require(check(value), value, expected, where)
+    if origin is None:
+        return value  # a class of somebody's own, which knows for itself
+    return COMPOSED.get(origin, _many)(value, kind, where)
 
 
 def _unaliased(kind: Any) -> Any:
@@ -102,7 +97,7 @@ def _unaliased(kind: Any) -> Any:
 
 def _require(fits: bool, value: Any, expected: str, where: str) -> Any:
     if not fits:
-        raise Misfit(value, expected, where)
+        raise MisfitError(value, expected, where)
     return value
 
 
@@ -138,13 +133,13 @@ def _annotated(value: Any, kind: Any, where: str) -> Any:
     return _require(check(_as(value, base, where)), value, expected, where)
 
 
-def _one_of(value: Any, kinds: Sequence[Any], where: str) -> Any:
+def _one_of(value: Any, union: Any, where: str) -> Any:
     """As the first kind that fits; the message is about the last that is not null."""
     failed = None
-    for kind in sorted(kinds, key=lambda one: one is NoneType):
+    for kind in sorted(get_args(union), key=lambda one: one is NoneType):
         try:
             return _as(value, kind, where)
-        except Misfit as error:
+        except MisfitError as error:
             failed = error if kind is not NoneType or failed is None else failed
     assert failed is not None
     raise failed
@@ -154,8 +149,8 @@ def _dictionary(value: Any, kind: Any, where: str) -> dict[str, Any]:
     _require(isinstance(value, dict), value, "names and values", where)
     lost = sorted(kind.__required_keys__ - value.keys())
     if lost:
-        raise Misfit(None, "a value", f"{where}.{lost[0]}")
-    hints = get_type_hints(kind, include_extras=True)
+        raise MisfitError(None, "a value", f"{where}.{lost[0]}")
+    hints = _hints(kind)
     return {
         key: _as(item, hints[key], f"{where}.{key}") if key in hints else item for key, item in value.items()
     }
@@ -163,18 +158,32 @@ def _dictionary(value: Any, kind: Any, where: str) -> dict[str, Any]:
 
 def _object(value: Any, kind: Any, where: str) -> Any:
     _require(isinstance(value, dict), value, "names and values", where)
-    hints, own = get_type_hints(kind, include_extras=True), [item for item in fields(kind) if item.init]
+    hints, own = _hints(kind), [item for item in fields(kind) if item.init]
     strange = sorted(value.keys() - {item.name for item in own})
     if strange:
-        raise Misfit(value[strange[0]], "no such key in this version", f"{where}.{strange[0]}")
+        raise MisfitError(value[strange[0]], "no such key in this version", f"{where}.{strange[0]}")
     for item in own:
         if item.name not in value and item.default is MISSING and item.default_factory is MISSING:
-            raise Misfit(None, "a value", f"{where}.{item.name}")
-    return kind(**{key: _as(item, hints[key], f"{where}.{key}") for key, item in value.items()})
+            raise MisfitError(None, "a value", f"{where}.{item.name}")
+    return kind(**{key: _as(item, hints.get(key, Any), f"{where}.{key}") for key, item in value.items()})
 
 
-def _many(value: Any, origin: Any, kinds: Sequence[Any], where: str) -> Any:
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """Types by name; none where names in annotations mean nothing at run time, as in somebody's own class."""
+    with suppress(NameError):
+        return get_type_hints(kind, include_extras=True)
+    return {}
+
+
+def _literal(value: Any, kind: Any, where: str) -> Any:
+    choices = get_args(kind)
+    return _require(value in choices, value, f"one of {', '.join(map(str, choices))}", where)
+
+
+def _many(value: Any, kind: Any, where: str) -> Any:
     """Lists, tuples and dictionaries of one kind; a tuple is a list in JSON, of any length or of that of its kinds."""
+    origin, kinds = get_origin(kind), get_args(kind)
     if origin in (dict, Mapping):
         _require(isinstance(value, dict), value, "names and values", where)
         return {_as(key, str, where): _as(item, kinds[1], f"{where}.{key}") for key, item in value.items()}
@@ -185,6 +194,11 @@ def _many(value: Any, origin: Any, kinds: Sequence[Any], where: str) -> Any:
     return (tuple if origin is tuple else list)(
         _as(item, one, f"{where}.{i}") for i, (item, one) in enumerate(zip(value, each, strict=True))
     )
+
+
+COMPOSED: Mapping[Any, Callable[[Any, Any, str], Any]] = {
+    Annotated: _annotated, Union: _one_of, UnionType: _one_of, Literal: _literal,
+}  # fmt: skip
 
 
 def _short(value: Any) -> str:

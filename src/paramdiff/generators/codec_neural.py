@@ -27,7 +27,7 @@ from paramdiff.errors import ConfigError, check_choice
 from paramdiff.generators.base import CHUNK
 from paramdiff.generators.chunks import Chunks, Sequences, Whole, restored
 from paramdiff.generators.latent import AUTOENCODER, Codec
-from paramdiff.generators.learning import Plateau, learn
+from paramdiff.generators.learning import Plateau, learn, require_shapes
 from paramdiff.generators.members import Matrix
 from paramdiff.generators.nets.conv import NORMS, ConvAutoencoder
 from paramdiff.generators.nets.fc import DenseAutoencoder, matching_width
@@ -197,6 +197,8 @@ class NeuralCodec(Codec):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.sequences = restored(state["sequences"])
+        own, norm = self.settings, self.sequences.norm
+        require_shapes(lambda: make_autoencoder(own, state["dim"], self._code_size(), norm), state["net"])
         self.net = self._build(state["dim"]).eval().requires_grad_(False)
         self.net.load_state_dict(state["net"])
 

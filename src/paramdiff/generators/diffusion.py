@@ -32,7 +32,7 @@ from paramdiff.errors import ConfigError, check_choice
 from paramdiff.generators.ddpm import SCHEDULERS, alpha_bar, reverse, scheduler_class
 from paramdiff.generators.flow import SOLVERS, follow, noise_levels
 from paramdiff.generators.latent import DENOISER, Prior
-from paramdiff.generators.learning import Plateau, learn
+from paramdiff.generators.learning import Plateau, learn, require_shapes
 from paramdiff.generators.nets.denoisers import DENOISERS, make_denoiser
 from paramdiff.generators.residual import Residual
 from paramdiff.generators.settings import Settings
@@ -164,11 +164,14 @@ class LatentDiffusion(Prior):
             signal, noise = squared.sqrt(), (1 - squared).sqrt()
         self.signal, self.noise = signal.to(settings.torch_device), noise.to(settings.torch_device)
 
-    def _build(self) -> nn.Module:
+    def _made(self) -> nn.Module:
         own = self.settings
         entering = self.latent if self.start is None else len(self.start.variances)
-        with seeded("denoiser", own.seed):
-            return make_denoiser(own.denoiser, entering, own.width, own.depth).to(own.torch_device)
+        return make_denoiser(own.denoiser, entering, own.width, own.depth)
+
+    def _build(self) -> nn.Module:
+        with seeded("denoiser", self.settings.seed):
+            return self._made().to(self.settings.torch_device)
 
     def predict(self, net: nn.Module, z: Float[Tensor, "n L"], t: Int[Tensor, "n"]) -> Float[Tensor, "n L"]:
         """What the settings' ``prediction`` says, from the network's output."""
@@ -315,5 +318,6 @@ class LatentDiffusion(Prior):
         self.latent, self.scale = state["latent"], state.get("scale", 1.0)
         start = state.get("start")
         self.start = None if start is None else Residual.from_state(start).to(self.settings.torch_device)
+        require_shapes(self._made, state["net"])
         self.net = self._build().eval().requires_grad_(False)
         self.net.load_state_dict(state["net"])

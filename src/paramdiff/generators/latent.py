@@ -10,6 +10,7 @@ A new generator of this kind names its two parts and has nothing else to write.
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.devices import suitable_threads
-from paramdiff.errors import GeneratorError, ZooError, check_choice
+from paramdiff.errors import CheckpointError, GeneratorError, ZooError, check_choice
 from paramdiff.files import read_json, write_json
 from paramdiff.generators.base import Generator
 from paramdiff.generators.gate import Gate, split
@@ -236,8 +237,9 @@ class LatentGenerator(Settings, Generator):
             digest.update(x[:, columns].contiguous().numpy())  # type: ignore[arg-type]
         claim = {"settings": asdict(self), "zoo": digest.hexdigest()}
         path = folder / CLAIM
-        if path.is_file() and read_json(path) == claim:
-            return
+        with suppress(CheckpointError):  # a damaged claim is none
+            if path.is_file() and read_json(path) == claim:
+                return
         for name in (AUTOENCODER, DENOISER):
             (folder / name).unlink(missing_ok=True)
         write_json(path, claim)

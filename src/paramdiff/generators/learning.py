@@ -6,18 +6,38 @@ A constant rate with an exponential moving average of the weights serves as well
 unlike it, can end as soon as more steps no longer help.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn, optim
 
+from paramdiff.errors import GeneratorError
 from paramdiff.training import Ema, Stateful, Training
 
 Net = TypeVar("Net", bound=nn.Module)
 
 WARM_UP = 25
 """Steps over which the learning rate rises."""
+
+
+def require_shapes(build: Callable[[], nn.Module], state: Mapping[str, Tensor]) -> None:
+    """Raise unless ``state`` is one of the network that ``build`` makes, before memory is taken for it.
+
+    Settings and states come from files: a stranger's may ask for a network of terabytes.
+    """
+    with torch.device("meta"):
+        own = build().state_dict()
+    wrong = [
+        name
+        for name in sorted({*own, *state})
+        if name not in own or name not in state or own[name].shape != state[name].shape
+    ]
+    if wrong:
+        raise GeneratorError(
+            f"a saved network that is not of its settings ({wrong[0]})", remedy="fit it again"
+        )
 
 
 class Plateau:

@@ -211,8 +211,8 @@ def _filled(block: Mapping[str, Any] | None, keys: Iterable[str]) -> dict[str, A
     return dict.fromkeys(keys) | dict(block or {})
 
 
-def read_results(folder: Path) -> dict[str, Any]:
-    """``results.json`` of a finished run.
+def read_results(folder: Path, printed: bool = False) -> dict[str, Any]:
+    """``results.json`` of a finished run; with all that a table needs, if it is to be ``printed``.
 
     Raises:
         RunFolderError: there is none, or it is damaged.
@@ -224,7 +224,7 @@ def read_results(folder: Path) -> dict[str, Any]:
             remedy=f"run `paramdiff compare run_dir={folder}` first, or `paramdiff run` for all stages",
         )  # fmt: skip
     redo = f"remove it and run `paramdiff compare run_dir={folder}` again"
-    results: Any = read_typed_results(path, redo)
+    results: Any = read_typed_results(path, redo, printed)
     names = [entry.get("name") for entry in results.get("models") or []]
     needed = [ORIGINAL, results.get("reference") or ORIGINAL, results.get("generator") or PDIFF]
     missing = [name for name in needed if name not in names]

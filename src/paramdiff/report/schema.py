@@ -129,6 +129,65 @@ class Results(TypedDict):
     machine: NotRequired[Machine | None]
 
 
+class WholeSpread(TypedDict):
+    best: Number
+    mean: Number
+    median: Number
+    worst: Number
+
+
+class WholeSelected(TypedDict):
+    test: Number
+    test_ci95: Pair
+
+
+class WholeAlike(TypedDict):
+    within: Number
+    to_zoo_mean: Number
+    to_zoo_max_mean: Number
+
+
+class WholeZoo(TypedDict):
+    k: Count
+    dim: Count
+
+
+class WholeTask(TypedDict):
+    metric: str
+
+
+class WholeRow(TypedDict):
+    name: Name
+    n: Count
+    test: WholeSpread
+    selected: WholeSelected
+    similarity: WholeAlike
+
+
+class WholeFinding(TypedDict):
+    passed: bool | None
+    why: str | None
+
+
+WholeVerdict = TypedDict("WholeVerdict", {"class": str | None, "why": str | None})
+
+
+class Printed(TypedDict):
+    """What the table on the terminal needs of ``results.json``: nothing of it may be missing."""
+
+    experiment: str | None
+    generator: str
+    task: WholeTask
+    zoo: WholeZoo
+    models: list[WholeRow]
+    verdict: WholeVerdict
+    gate: NotRequired[WholeFinding | None]
+    notes: NotRequired[list[str]]
+    timings_s: Annotated[
+        dict[str, float], lambda seconds: "total" in seconds, "seconds by stage and in total"
+    ]
+
+
 class Point(TypedDict):
     value: float
     n: Annotated[int, lambda n: n >= 1, "at least 1"]
@@ -211,8 +270,13 @@ def read_manifest(path: Path) -> Manifest:
     return typed(read_json(path), Manifest, str(path))
 
 
-def read_typed_results(path: Path, redo: str) -> Results:
+def read_typed_results(path: Path, redo: str, printed: bool = False) -> Results:
     """``results.json``, with the remedy ``redo`` for what is wrong with it.
+
+    Args:
+        path: of the file.
+        redo: a remedy.
+        printed: whether what a table needs has to be there.
 
     Raises:
         RunFolderError: it is damaged, or of another version.
@@ -222,6 +286,8 @@ def read_typed_results(path: Path, redo: str) -> Results:
         schema = found.get("schema") if isinstance(found, dict) else None
         if schema != SCHEMA:
             raise CheckpointError(f"{path} has schema {str(schema)[:20]}", expected=f"schema {SCHEMA}")
+        if printed:
+            typed(found, Printed, str(path))
         return typed(found, Results, str(path))
     except CheckpointError as error:
         raise RunFolderError(

@@ -17,7 +17,7 @@ from paramdiff.run.terminal import Terminal, bold
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.tasks import make_task
 from paramdiff.tasks.base import Task
-from paramdiff.tasks.described import Refusal, described_task
+from paramdiff.tasks.described import UntrustedError, described_task
 from paramdiff.zoo.aligning import align_zoo
 from paramdiff.zoo.facts import Inspection
 from paramdiff.zoo.groups import MixedCheckpointsError
@@ -160,7 +160,7 @@ def _own_task(zoo: Zoo) -> Task | None:
         return None
     try:
         return described_task(settings, zoo.base)
-    except Refusal as refused:
+    except UntrustedError as refused:
         say(f"the zoo names {refused.names}, which is not used on the word of a file; midpoints are not scored; "
             f"if you trust it, type it: {refused.typed}")  # fmt: skip
     except ParamdiffError as error:

@@ -338,10 +338,8 @@ class Pipeline:
             samples = self._draw(entry, self.config.n, now)
             if self.recalibrating:
                 save_tensors(self.folder.path / entry.drawn, self.recalibration.drawn(samples))
-            save_tensors(
-                self.folder.path / entry.samples, {"samples": self.recalibrated(samples)},
-                self._about("samples: one row a network, its parameters in the order of spec", entry.name, len(samples)),
-            )  # fmt: skip
+            header = self._about("samples: one row a network, in the order of spec", entry.name, len(samples))
+            save_tensors(self.folder.path / entry.samples, {"samples": self.recalibrated(samples)}, header)
 
         asked = ["zoo"] if entry.generator.asks or self.recalibrating else []  # it knows which task it is of
         settings = [self.config.n, self.config.seed, now, *self.recalibrating]

@@ -20,7 +20,7 @@ IMPORTANT = ("n", "mean", "mean [95%]", "selected [95%]", "within")
 
 def print_summary(folder: Path) -> None:
     """Print the table of ``results.json`` to standard output."""
-    results = read_results(folder)
+    results = read_results(folder, printed=True)
     console = Terminal()
     summary_sheet(results).print(console)
     if note := recalibrated_on(results):
@@ -91,7 +91,7 @@ def recalibrated_on(results: dict[str, Any]) -> str:
 
 def print_sweep(folder: Path) -> None:
     """Print the curves of ``sweep.json`` to standard output."""
-    results, sweep = read_results(folder), read_file(folder, "sweep.json")
+    results, sweep = read_results(folder, printed=True), read_file(folder, "sweep.json")
     console = Terminal()
     sweep_sheet(results, sweep).print(console)
     for name, file in (("curves", "sweep.json"), ("report", "report.html")):

@@ -45,7 +45,7 @@ LIBRARY_NAME = re.compile(r"\w[\w.-]*")
 
 
 @dataclass
-class Refusal(Exception):
+class UntrustedError(Exception):
     """What a description asks for that is not done on its word, and what to type to have it.
 
     Attributes:
@@ -61,14 +61,14 @@ def described_task(settings: Any, state: Mapping[str, Tensor]) -> Task:
     """The task of a zoo with the complete state dict ``state``, as its manifest describes it.
 
     Raises:
-        Refusal: the description names code, or data that is not at hand.
+        UntrustedError: the description names code, or data that is not at hand.
         TaskError: it is no task of this version, or its network is not the zoo's.
         ConfigError: a value is out of range.
     """
     kind = settings.get("kind") if isinstance(settings, dict) else None
     if kind == "OwnTask":
         name = shown(settings.get("name"))
-        raise Refusal(f"code of its own ({name})", f"task=own task.name={name}")
+        raise UntrustedError(f"code of its own ({name})", f"task=own task.name={name}")
     if not isinstance(kind, str) or kind not in DESCRIBED:
         raise TaskError(f"a task of the kind {shown(kind)}", expected=f"one of {', '.join(DESCRIBED)}")
     _require_plain_data(settings.get("data", ImageTask.data))
@@ -79,7 +79,9 @@ def described_task(settings: Any, state: Mapping[str, Tensor]) -> Task:
     )
     source = wanted.source()
     if isinstance(source, HubImages) and not source.at_hand:
-        raise Refusal(f"the data set {source.name}, which is not on this machine", f"task={source.name}")
+        raise UntrustedError(
+            f"the data set {source.name}, which is not on this machine", f"task={source.name}"
+        )
     task = wanted.make()
     _require_same_network(task, state)
     return task
@@ -87,7 +89,7 @@ def described_task(settings: Any, state: Mapping[str, Tensor]) -> Task:
 
 def _require_plain_data(data: Any) -> None:
     if not isinstance(data, str) or not (data in SOURCES or ready_name(data)):
-        raise Refusal(f"data of its own ({shown(data)})", f"task=images task.data={shown(data)}")
+        raise UntrustedError(f"data of its own ({shown(data)})", f"task=images task.data={shown(data)}")
 
 
 def _require_plain_model(model: Any, options: Any) -> None:
@@ -95,7 +97,7 @@ def _require_plain_model(model: Any, options: Any) -> None:
     library, slash, name = model.partition("/") if isinstance(model, str) else ("", "", "")
     in_library = bool(slash) and library in LIBRARIES and LIBRARY_NAME.fullmatch(name) is not None
     if model is not None and model not in list(NETWORKS) and not in_library:
-        raise Refusal(f"a network of its own ({shown(model)})", f"task=... task.model={shown(model)}")
+        raise UntrustedError(f"a network of its own ({shown(model)})", f"task=... task.model={shown(model)}")
     arguments = options.get("arguments") or {} if isinstance(options, dict) else None
     if not isinstance(options, dict) or not isinstance(arguments, dict):
         raise TaskError("model_options that are no settings", expected="names and values")
@@ -106,7 +108,7 @@ def _require_plain_model(model: Any, options: Any) -> None:
         key for key, value in _leaves(options) if in_library and isinstance(value, str) and key != "weights"
     ]
     if strange:
-        raise Refusal(f"settings of {shown(model)} that may lead elsewhere ({shown(strange[0])})",
+        raise UntrustedError(f"settings of {shown(model)} that may lead elsewhere ({shown(strange[0])})",
                       f"task=... task.model={shown(model)} task.model_options.{shown(strange[0])}=...")  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from paramdiff.errors import CheckpointError
 from paramdiff.files import read_json
+from paramdiff.typed import LARGEST
 from paramdiff.zoo.zoo import Record
 
 TABLES = ("index.tsv", "index.json", "scores.json")
@@ -72,13 +73,18 @@ def _number(words: str, name: str) -> int | None:
     pattern = re.compile(rf"(?<![a-z])(?:{words})[=_-]?(\d+)(?![a-z\d])", re.IGNORECASE)
     folders, _, own = name.rpartition("/")
     numbers = {int(digits) for digits in pattern.findall(own) or pattern.findall(folders)}
-    return numbers.pop() if len(numbers) == 1 else None
+    return _index(numbers.pop()) if len(numbers) == 1 else None
+
+
+def _index(number: float) -> int | None:
+    """A seed or a step; what is beyond 64 bits is neither."""
+    return int(number) if abs(number) < LARGEST else None
 
 
 def _record(name: str, seed: int | None, step: int | None, numbers: Mapping[str, float]) -> Record:
     """A table's ``seed`` and ``step`` go before those in the file name; its other columns are scores."""
-    seed = int(numbers["seed"]) if "seed" in numbers else seed
-    step = int(numbers["step"]) if "step" in numbers else step
+    seed = _index(numbers["seed"]) if "seed" in numbers else seed
+    step = _index(numbers["step"]) if "step" in numbers else step
     scores = {key: value for key, value in numbers.items() if key not in ("seed", "step")}
     return Record(seed=seed, step=step, source=name, scores=scores)
 

@@ -73,7 +73,7 @@ class Facts(TypedDict, total=False):
     """What is in ``Zoo.about`` under names of ours."""
 
     way: str | None
-    trajectory: bool
+    trajectory: bool | int | None
     notes: list[str]
     source: str | None
     aligned: "Alignment | None"
@@ -330,7 +330,7 @@ class Zoo:
             hashes = {name: sha256(partial / f"{name}.safetensors") for name in FILES}
             manifest = {
                 "schema": SCHEMA, "k": self.k, "dim": self.dim, "spec": self.spec.to_json(),
-                "about": self.about, "records": [_to_json(r) for r in self.records],
+                "about": _sayable(self.about), "records": [_to_json(r) for r in self.records],
             }  # fmt: skip
             hashes["manifest"] = _digest(manifest)
             write_json(partial / "manifest.json", manifest | {"sha256": hashes})
@@ -352,7 +352,7 @@ class Zoo:
             load_tensors(folder / "base.safetensors"),
         )
         vectors = tensors.get("vectors")
-        if vectors is None or vectors.dtype not in (torch.float32, torch.float64):
+        if vectors is None or not vectors.is_floating_point():
             raise _damaged(folder, "vectors.safetensors holds no matrix of parameters")
         if vectors.ndim != 2 or vectors.shape[1] != spec.dim:
             raise _damaged(folder, f"a matrix of shape {list(vectors.shape)} for D = {spec.dim} parameters")
@@ -425,7 +425,14 @@ def _read_manifest(folder: Path) -> Manifest:
 def _to_json(record: Record) -> dict[str, Any]:
     """A record with its finite scores: a diverged member must not make the zoo unsaveable."""
     finite = {name: value for name, value in record.scores.items() if math.isfinite(value)}
-    return asdict(record) | {"scores": finite}
+    return _sayable(asdict(record) | {"scores": finite})
+
+
+def _sayable(facts: dict[str, Any]) -> dict[str, Any]:
+    """With a ``source`` that is text: names of files need not be."""
+    source = facts.get("source")
+    known = isinstance(source, str)
+    return facts | {"source": source.encode("utf-8", "replace").decode()} if known else facts
 
 
 def _values(record: Record) -> dict[str, float]:
