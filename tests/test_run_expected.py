@@ -73,4 +73,4 @@ def test_the_outlook_is_measured_here():
     assert (
         text.startswith("the whole run: 900 networks to score, about ") and "on 1,297 training items" in text
     )
-    assert "2 MB on disk, 3 MB at most; V takes 1 MB of memory" in text
+    assert "2 MB on disk, 3 MB at most; members take 1 MB of memory" in text

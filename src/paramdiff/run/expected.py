@@ -94,9 +94,9 @@ class Needs:
         items = scorer.items("train")
         scoring = lasting(self.networks * items * scorer.seconds_an_item())
         return (
-            f"the whole run: {self.networks:,} networks to score, about {scoring} on {items:,} training items (and "
-            f"as long an item on the test data); {room(self.kept)} on disk, {room(self.disk)} at most; V takes "
-            f"{room(self.zoo)} of memory; how long a fit takes is said when it has begun"
+            f"the whole run: {self.networks:,} networks to score, about {scoring} on {items:,} training items and as "
+            f"much per item on the test data; {room(self.kept)} on disk, {room(self.disk)} at most; members take "
+            f"{room(self.zoo)} of memory; how long fitting takes is said when it has begun"
         )
 
 
