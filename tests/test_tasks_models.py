@@ -362,7 +362,6 @@ def test_what_the_library_takes_is_passed_on():
         ),
         ({"img_size": "abc"}, rf"^{MIXER} with {{'img_size': 'abc'}} failed \(.*; set task.model_options"),
         ({"img_size": 64, "arguments": {"img_size": 32}}, "img_size: it is among the arguments as well"),
-        ({"arguments": 3}, "model_options.arguments: 3 is no dictionary"),
         ({"checkpoint_path": "x.pth"}, "model_options.checkpoint_path: .* give it as weights=FILE"),
     ],
 )
