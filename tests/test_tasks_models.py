@@ -294,14 +294,14 @@ def test_mistakes_in_the_configuration(name: str, options: dict, text: str):
         (
             TINY,
             {"arguments": {"foo": 1}},
-            rf"^{TINY} with {{'foo': 1}} failed \(TypeError: .*; set task.model_",
+            f"^model_options.foo: {TINY} has no such option; ",
         ),
         ("timm/vit_tiny_patch16_224", {}, r"cannot take images of 3x32x32 \(.*224.*\); set task.image_size"),
         ("torchvision/alexnet", {}, r"^torchvision/alexnet cannot take images of 3x32x32 \(RuntimeError: "),
     ],
 )
 def test_misfits_of_library_networks(name: str, options: dict, text: str):
-    with pytest.raises(TaskError, match=text):
+    with pytest.raises((ConfigError, TaskError), match=text):
         on_meta(name, options)
 
 
@@ -339,3 +339,33 @@ def test_mistakes_in_a_users_network(name: str, options: dict, text: str):
 def test_images_that_a_users_network_cannot_take():
     with pytest.raises(TaskError, match=r"narrow cannot take images of 1x28x28 \(RuntimeError: "):
         make_network(f"{__name__}:narrow", {}, GREY, 10)
+
+
+MIXER = "timm/gmixer_12_224"
+
+
+def test_what_the_library_takes_is_passed_on():
+    """Without a list of its arguments: what it refuses, it refuses itself."""
+    grid = on_meta(MIXER, {"img_size": 64}, (3, 64, 64))
+    assert grid.state_dict()["blocks.0.mlp_tokens.fc2.weight"].shape[0] == 16, "(64 / 16)^2 patches"
+    narrow = on_meta("torchvision/mobilenet_v3_small", {"width_mult": 0.25, "dropout": 0.0}, (3, 64, 64))
+    assert size(narrow) < 500_000
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"img_sise": 64}, f"^model_options.img_sise: {MIXER} has no such option; did you mean img_size"),
+        (
+            {"pretraned": True},
+            f"^model_options.pretraned: {MIXER} has no such option; did you mean pretrained",
+        ),
+        ({"img_size": "abc"}, rf"^{MIXER} with {{'img_size': 'abc'}} failed \(.*; set task.model_options"),
+        ({"img_size": 64, "arguments": {"img_size": 32}}, "img_size: it is among the arguments as well"),
+        ({"checkpoint_path": "x.pth"}, "model_options.checkpoint_path: .* give it as weights=FILE"),
+    ],
+)
+def test_what_the_library_refuses_is_one_line(options: dict, text: str):
+    with pytest.raises((ConfigError, TaskError), match=text) as caught:
+        on_meta(MIXER, options, (3, 64, 64))
+    assert "\n" not in str(caught.value)

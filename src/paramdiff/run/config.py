@@ -161,6 +161,12 @@ def built(node: DictConfig) -> RunConfig:
     for key in map(str, compare) if isinstance(compare, DictConfig) else ():
         _require_kind(f"compare.{key}", compare._get_node(key), "fit")
     found: RunConfig = build(node)
+    check = getattr(found.task, "check", None)
+    if check is not None:
+        try:
+            check()
+        except ConfigError as error:
+            raise error.under("task") from None
     return found
 
 

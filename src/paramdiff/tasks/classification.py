@@ -22,6 +22,7 @@ from paramdiff.tasks.base import Batch, Outcomes, Split, Task
 from paramdiff.tasks.hub import Reading, locate
 from paramdiff.tasks.images import ImageData
 from paramdiff.tasks.models import make_network
+from paramdiff.tasks.models.named import check_options
 from paramdiff.tasks.sources import SOURCES, HubImages, Source
 
 
@@ -78,6 +79,8 @@ class ImageTask:
         check_ranges(self)
         if not self.data.strip():
             raise ConfigError("data", "empty", expected="a ready data set, a folder, or an id on the Hub")
+        if self.model is not None:
+            check_options(self.model, self.model_options)
         if self.channels not in (None, 1, 3):
             raise ConfigError("channels", f"{self.channels} is not known", expected="1 (grey) or 3 (colour)")
         if self.data in SOURCES:
@@ -91,6 +94,15 @@ class ImageTask:
         for key, value in plain.items():
             if getattr(self, key) != value:
                 raise ConfigError(key, f"{self.data} cannot be read in another way", remedy="leave it away")
+
+    def check(self) -> None:
+        """Check what follows from the data set too, without reading it: options of its default network.
+
+        Raises:
+            ConfigError: as on construction.
+        """
+        ready = SOURCES.get(self.data)
+        check_options(self.model or (ready.model if ready else HubImages.model), self.model_options)
 
     def source(self) -> Source:
         """The images; not read yet.

@@ -17,6 +17,7 @@ from paramdiff.errors import ConfigError, TaskError, near
 from paramdiff.progress import quiet
 from paramdiff.ranges import SHARE, Ranges, check_ranges
 from paramdiff.regular import require_file
+from paramdiff.tasks.folders import split_folders
 from paramdiff.tasks.sets import NAMES, READY, ready_name
 
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
@@ -31,7 +32,7 @@ class Reading:
     Attributes:
         config: configuration of the data set, where it has several.
         revision: git revision on the Hub; by default the newest when the set is first read.
-        train: split of the training data; by default ``train``.
+        train: split of the training data, or a folder of images; by default ``train``, ``Train_png`` and the like.
         test: split of the test data; by default the first of ``test``, ``validation``, ``valid``, ``val``.
         holdout: share of each class of the training split that is set aside as the test data instead.
         image: column of the images; by default the one of that type.
@@ -177,7 +178,11 @@ def _quietly(datasets: Any) -> Iterator[None]:
 
 def _read_folder(datasets: Any, place: Place, reading: Reading, cache: Path) -> Any:
     config = reading.config
+    splits = None if config or place.ready else split_folders(Path(place.path), reading.train, reading.test)
     try:
+        if splits:
+            found = datasets.load_dataset("imagefolder", data_files=splits, cache_dir=str(cache))
+            return _named_as_asked(found, reading)
         if config is None and place.ready and READY[place.ready].config:
             names = datasets.get_dataset_config_names(place.path)
             config = READY[place.ready].config if READY[place.ready].config in names else None
@@ -188,6 +193,14 @@ def _read_folder(datasets: Any, place: Place, reading: Reading, cache: Path) -> 
             f"the folder {place.path} cannot be read as a data set ({_reason(error)})",
             expected="parquet files, or an image folder such as train/CLASS/1.png and test/CLASS/2.png",
         ) from error
+
+
+def _named_as_asked(found: Any, reading: Reading) -> Any:
+    """Splits under the names of the folders that the user gave for them."""
+    for use, asked in (("train", reading.train), ("test", reading.test)):
+        if asked is not None and asked not in found and use in found:
+            found[asked] = found.pop(use)
+    return found
 
 
 def _find_damaged(folder: Path) -> None:

@@ -4,15 +4,17 @@ The number of classes goes to the library's constructor. Weights that were made 
 but for the head; one line says which tensors start afresh.
 """
 
+import inspect
+import re
 from abc import abstractmethod
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from paramdiff.errors import ConfigError, TaskError, near
+from paramdiff.errors import ConfigError, TaskError, near, short
 from paramdiff.progress import say
 from paramdiff.ranges import Range, Ranges, check_ranges
 from paramdiff.tasks.lookup import load_library
@@ -36,7 +38,8 @@ class LibraryNetwork(Network):
         weights: start from this state dict, e.g. the library's, fetched by hand.
         small_stem: first convolution 3 x 3 and no maximum after it: for images of about 32 x 32.
         stem_stride: of that convolution.
-        arguments: further arguments of the library's constructor, e.g. ``{img_size: 32}``.
+        arguments: further arguments of the library's constructor, e.g. ``{img_size: 32}``; they may also stand
+            beside the settings here.
     """
 
     library: ClassVar[str]
@@ -51,6 +54,14 @@ class LibraryNetwork(Network):
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if not isinstance(self.arguments, Mapping):
+            raise ConfigError(
+                "arguments", f"{short(self.arguments)} is no dictionary", expected="NAME: VALUE pairs"
+            )
+        if "checkpoint_path" in self.arguments:  # some versions of timm unpickle whatever is there
+            raise ConfigError(
+                "checkpoint_path", "the library would read the file", remedy="give it as weights=FILE"
+            )
         if self.pretrained and self.weights is not None:
             raise ConfigError("weights", "pretrained is set as well", expected="one of the two")
 
@@ -88,10 +99,18 @@ class LibraryNetwork(Network):
     def _make(self, channels: int, classes: int) -> Built:
         """The network, with the library's weights if they are wanted."""
 
-    def _refused(self, error: Exception) -> TaskError:
+    def _refused(self, error: Exception) -> Exception:
+        unknown = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+        if unknown and unknown[2] in self.arguments:
+            takes = [*(item.name for item in fields(self)), *_parameters(unknown[1], error)]
+            return ConfigError(
+                f"model_options.{unknown[2]}",
+                f"{self.title} has no such option",
+                remedy=near(unknown[2], takes),
+            )
         return TaskError(
-            f"{self.title} with {self.arguments} failed ({_one_line(error)})",
-            remedy="set task.model_options.arguments to what it takes",
+            f"{self.title} with {short(dict(self.arguments))} failed ({_one_line(error)})",
+            remedy="set task.model_options to what it takes",
         )
 
     def _unreachable(self, error: Exception, place: str) -> TaskError:
@@ -221,6 +240,15 @@ def require_on_hub(repository: str | None) -> None:
     ]
     if not any(isinstance(file, str) for file in cached):
         hub.get_hf_file_metadata(hub.hf_hub_url(repository, "config.json"), timeout=10)
+
+
+def _parameters(name: str, error: Exception) -> list[str]:
+    """What the class of this name takes, which refused an argument; found in modules that the error went through."""
+    trace, found = error.__traceback__, None
+    while trace is not None:
+        found = trace.tb_frame.f_globals.get(name, found)
+        trace = trace.tb_next
+    return list(inspect.signature(found).parameters) if isinstance(found, type) else []
 
 
 def _place(config: Any) -> str:

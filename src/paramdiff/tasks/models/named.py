@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -29,9 +30,8 @@ def make_network(name: str, options: Mapping[str, Any], shape: Shape, classes: i
         ConfigError: no such network or option; keys ``model`` and ``model_options``.
         TaskError: it cannot be imported or made, or does not take such images or tell such classes apart.
     """
-    library, slash, rest = name.partition("/")
-    if slash and library in LIBRARIES:
-        network = _settings(name, LIBRARIES[library], options, name=rest).build(shape, classes)
+    if _in_library(name):
+        network = _of_library(name, options).build(shape, classes)
     elif ":" in name:
         network = _own(name, options)
     else:
@@ -39,6 +39,47 @@ def make_network(name: str, options: Mapping[str, Any], shape: Shape, classes: i
         network = made_if_fits("model_options", lambda: settings.build(shape, classes))
     _require_fit(name, network, shape, classes)
     return network
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """What can be said about a network's options without its library, its code or its images.
+
+    Raises:
+        ConfigError: as :func:`make_network`.
+    """
+    if _in_library(name):
+        _of_library(name, options)
+    elif ":" not in name:
+        _settings(name, _known(name), options)
+
+
+def _in_library(name: str) -> bool:
+    library, slash, _ = name.partition("/")
+    return bool(slash) and library in LIBRARIES
+
+
+def _of_library(name: str, options: Mapping[str, Any]) -> LibraryNetwork:
+    """A library's network; what is no setting of ours is an argument of the library's constructor.
+
+    Unless it is spelt so like one of ours that this was meant.
+    """
+    library, _, rest = name.partition("/")
+    kind = LIBRARIES[library]
+    known = [item.name for item in fields(kind) if item.name != "name"]
+    own = {
+        key: value for key, value in options.items() if key in known or get_close_matches(key, known, 1, 0.8)
+    }
+    passed = {key: value for key, value in options.items() if key not in own}
+    given = own.get("arguments", {})
+    if passed and isinstance(given, Mapping):
+        if twice := next((key for key in passed if key in given), None):
+            raise ConfigError(
+                f"model_options.{twice}", "it is among the arguments as well", expected="one of the two"
+            )
+        own["arguments"] = {**given, **passed}
+    found = _settings(name, kind, own, name=rest)
+    assert isinstance(found, LibraryNetwork)
+    return found
 
 
 def _known(name: str) -> type[Network]:
