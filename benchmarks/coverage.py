@@ -1,7 +1,7 @@
 """How often intervals cover the truth, simulated: the tables of ``docs/decisions.md``.
 
-    python -m benchmarks.coverage                # accuracies (computed, not simulated) and paired differences
-    python -m benchmarks.coverage --tests 500    # fewer simulated test sets for each cell
+python -m benchmarks.coverage                # accuracies (computed, not simulated) and paired differences
+python -m benchmarks.coverage --tests 500    # fewer simulated test sets for each cell
 """
 
 import argparse
@@ -31,7 +31,9 @@ def accuracy(items: int, wrong: float) -> float:
     """Probability that the interval of an accuracy covers it."""
     least, most = binom.ppf([1e-6, 1 - 1e-6], items, wrong)
     counts = np.arange(least, most + 1)
-    inside = [low <= wrong <= high for low, high in (limits(count, items, EXACT) for count in counts.tolist())]
+    inside = [
+        low <= wrong <= high for low, high in (limits(count, items, EXACT) for count in counts.tolist())
+    ]
     return float(binom.pmf(counts, items, wrong)[inside].sum())
 
 
@@ -65,7 +67,10 @@ def main() -> None:
         for place, (only_a, only_b) in enumerate(DIFFERING):
             part = items if place >= len(DIFFERING) - PARTS else 1
             covered, width = difference(items, part * only_a, part * only_b, words.tests)
-            print(f"| {items:,} | {part * only_a:g} | {part * only_b:g} | {covered:.3f} | {width:.2f} |", flush=True)
+            print(
+                f"| {items:,} | {part * only_a:g} | {part * only_b:g} | {covered:.3f} | {width:.2f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

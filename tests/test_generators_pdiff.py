@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from paramdiff import ParameterDiffusion
-from paramdiff.errors import NumericalError
+from paramdiff.errors import ConfigError, NumericalError
+from paramdiff.files import read_json, write_json
 from paramdiff.generators import Generator, learning, make
 from paramdiff.generators.diffusion import LatentDiffusion
 from paramdiff.training import Training
@@ -166,3 +167,28 @@ def test_spread_adds_independent_noise_on_every_coordinate():
     assert torch.allclose(added.std(0), torch.tensor(0.5), rtol=0.25)
     assert torch.corrcoef(added.T).fill_diagonal_(0).abs().max() < 0.35
     assert torch.equal(generator.sample(3, seed=3), generator.sample(200, seed=3)[:3])
+
+
+def test_a_generator_saved_when_contraction_was_called_temperature_draws_what_it_drew(tmp_path: Path):
+    generator = quick(contraction=0.4).fit(toy_zoo(curve(14, 33)))
+    generator.save(tmp_path / "g")
+    about = read_json(tmp_path / "g" / "generator.json")
+    about["settings"]["temperature"] = about["settings"].pop("contraction")
+    write_json(tmp_path / "g" / "generator.json", about)
+    again = Generator.load(tmp_path / "g")
+    assert isinstance(again, ParameterDiffusion) and (again.contraction, again.temperature) == (0.4, 1.0)
+    assert torch.equal(again.sample(3), generator.sample(3))
+
+
+def test_temperature_is_a_setting_of_sampling():
+    zoo = toy_zoo(curve(30, 12))
+    generator = make("p-diff-linear", components=3, steps=100, width=32).fit(zoo)
+    whole = generator.sample(60)
+    generator.temperature = 0.5
+    assert float(generator.sample(60).var(0).sum()) < 0.9 * float(whole.var(0).sum())
+    assert torch.equal(generator.sample(3), generator.sample(60)[:3])
+    generator.temperature = 1.0
+    assert torch.equal(generator.sample(60), whole)
+    for name in ("autoencoder-kde", "latent-noise", "gaussian"):
+        with pytest.raises(ConfigError, match=f"temperature: {name} has no such setting"):
+            make(name, temperature=0.5)
