@@ -25,7 +25,7 @@ D is streamed over once; no D x D matrix exists, and memory is that of one block
 
 A member of a *trajectory* is nearly its neighbour of one step earlier, which says nothing about how far
 an independent network would lie. There a member is compared with those at least a tenth of the
-trajectory away (:func:`neighbours`), and the second neighbour of a network is the nearest member that is as
+trajectory away (:func:`paramdiff.study.distinct.neighbours`), and the second neighbour of a network is the nearest member that is as
 far in time from its first one.
 
 Being near a member is not yet being a copy of it. With z the nearest member, a copy with whatever
@@ -44,6 +44,8 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from paramdiff.parameters.normalise import Normaliser
+from paramdiff.study.distinct import count
+from paramdiff.study.distinct import neighbours as neighbours  # its old place
 
 ELEMENTS_AT_ONCE = 1 << 22
 """Numbers converted to float64 at once (32 MiB)."""
@@ -54,16 +56,14 @@ RANK_TOLERANCE = 1e-10
 AT_CENTRE = 1e-2
 """Deviation from the mean, in units of a member's, below which only rounding is left of a direction."""
 
+PRINCIPAL = 0.95
+"""Share of the zoo's variance that its principal directions hold."""
 
-def neighbours(k: int, trajectory: bool = False) -> Bool[Tensor, "K K"]:
-    """Pairs of members that are not compared.
+FEW_DIRECTIONS = 0.25
+"""Principal directions over members, up to which they are few: a member then hardly bends them towards itself."""
 
-    Each with itself; in a trajectory also those up to K // 10 steps away (at least one). A tenth forgets most
-    of what consecutive checkpoints share and leaves four fifths of the zoo. At least one member stays.
-    """
-    window = max(0, min(max(1, k // 10), (k - 2) // 2)) if trajectory else 0
-    step = torch.arange(k)
-    return (step[:, None] - step).abs() <= window
+ANCHORS = 48
+"""Nearest members from which lines to all others are tried."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,16 @@ class Gram:
         cross: C [N, K].
         squares: n [N].
         dim: number of coordinates that vary in the zoo, at least 1.
+        among: inner products of the samples [N, N]; None if they were not asked for.
+        rounding: squared rounding of a coordinate, relative to its variation in the zoo.
     """
 
     members: Float64[Tensor, "K K"]
     cross: Float64[Tensor, "N K"]
     squares: Float64[Tensor, "N"]
     dim: int
+    among: Float64[Tensor, "N N"] | None = None
+    rounding: float = 0.0
 
     @classmethod
     def of(
@@ -90,7 +94,7 @@ class Gram:
         """From raw vectors; ``normaliser`` was fitted on the zoo. ``members`` saves computing G again."""
         n, k = len(samples), len(zoo)
         g = torch.zeros(k, k, dtype=torch.float64)
-        cross, squares = torch.zeros(n, k, dtype=torch.float64), torch.zeros(n, dtype=torch.float64)
+        cross, among = torch.zeros(n, k, dtype=torch.float64), torch.zeros(n, n, dtype=torch.float64)
         columns = max(1, ELEMENTS_AT_ONCE // (n + k))
         for start in range(0, zoo.shape[1], columns):
             block = slice(start, start + columns)
@@ -100,16 +104,23 @@ class Gram:
             if members is None:
                 g += z @ z.T
             cross += x @ z.T
-            squares += x.square().sum(1)
-        return cls(
-            g if members is None else members, cross, squares, max(1, int((~normaliser.constant).sum()))
-        )
+            among += x @ x.T
+        dim = max(1, int((~normaliser.constant).sum()))
+        squares, known = among.diagonal().clone(), g if members is None else members
+        return cls(known, cross, squares, dim, among, _rounding(zoo, normaliser))
 
     @property
     def distances(self) -> Float64[Tensor, "N K"]:
         """RMS distance of every sample to every member."""
         squared = self.squares[:, None] + self.members.diagonal() - 2 * self.cross
         return (squared.clamp_min(0) / self.dim).sqrt()
+
+    @property
+    def sample_distances(self) -> Float64[Tensor, "N N"]:
+        """RMS distance between samples."""
+        assert self.among is not None
+        squared = self.squares[:, None] + self.squares - 2 * self.among
+        return (squared.clamp_min(0) / self.dim).sqrt().fill_diagonal_(0)
 
     @property
     def member_distances(self) -> Float64[Tensor, "K K"]:
@@ -170,22 +181,56 @@ class Gram:
         return (outside[place, place] / deviation).nan_to_num(0.0).clamp(0, 1)
 
 
+    def principal(self, distinct: int) -> "Gram | None":
+        """The same in the few directions in which the zoo varies; None where these are not few.
+
+        Noise in all coordinates hides what a sample was made of only as far as it lies in these. With nearly as many
+        directions as distinct members each of these has one to itself, and new networks have none.
+        """
+        values, vectors = torch.linalg.eigh(self.members)
+        values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
+        share = values.cumsum(0) / values.sum().clamp_min(torch.finfo(torch.float64).tiny)
+        rank = int((share < PRINCIPAL).sum()) + 1
+        if rank > distinct * FEW_DIRECTIONS or 2 * rank > self.dim or not float(values.sum()) > 0:
+            return None
+        axes = vectors[:, :rank] / values[:rank].sqrt()
+        z, x = self.members @ axes, self.cross @ axes
+        return Gram(z @ z.T, x @ z.T, x.square().sum(1), self.dim, x @ x.T, self.rounding)
+
+
+def _rounding(zoo: Tensor, normaliser: Normaliser) -> float:
+    """Mean squared rounding of a coordinate in units of its variation; weights are of the zoo's number type."""
+    if not zoo.dtype.is_floating_point or len(zoo) == 0:
+        return 0.0
+    size = (normaliser.mean / normaliser.scale)[~normaliser.constant]
+    return float((size.square() + 1).mean()) * torch.finfo(zoo.dtype).eps ** 2 if len(size) else 0.0
+
+
 @dataclass(frozen=True)
 class Distances:
     """Where N networks lie relative to a zoo.
 
     Attributes:
         nearest: [N], RMS distance to the nearest member.
-        ratio: [N], that distance over the distance to the second nearest that is no temporal neighbour of
+        ratio: [N], that distance over the distance to the second nearest that is not alike to
             the first: near 0 for a copy; NaN where there is no second member to compare with.
         centre: [N], RMS distance to the zoo's mean.
         residual: [N], share of the squared deviation from the mean that lies outside the zoo's span.
         outside: [N], the same for a zoo that lacks as many members as are left out with a member, so that
-            1 to 1 is what independent networks would have; differs from ``residual`` in trajectories only.
+            1 to 1 is what independent networks would have; differs from ``residual`` where members are alike.
         kept: [N], share of the nearest member's deviation from the mean that the network has in that
             direction: 1 for a copy with whatever noise, w for a mixture of w of it with the mean.
         offset: [N], distance along the trajectory to the nearest member, in steps: near 0 for a copy, 0.25 in
             the median for points anywhere on the path; NaN if the zoo is no trajectory.
+        line: [N], RMS distance to the nearest line through two members that are not alike; NaN without two.
+        among: [N], RMS distance to the nearest other network of the set, for members that of their zoo; NaN for one.
+        spread: [N], mean RMS distance to all others of the set, for members those that are not alike; NaN for one.
+        pairs: [pairs], RMS distances of any two of the set in the order of ``triu_indices``; for members of those
+            that are not alike.
+        principal: the same in the few directions in which the zoo varies, if these are few.
+        unmatched: the same for vectors as they are, where ``self`` is of networks matched by their symmetries.
+        rounding: share of a deviation that may be rounding.
+        distinct: members no two of which are alike.
     """
 
     nearest: Float64[Tensor, "N"]
@@ -195,39 +240,87 @@ class Distances:
     outside: Float64[Tensor, "N"]
     kept: Float64[Tensor, "N"]
     offset: Float64[Tensor, "N"]
+    line: Float64[Tensor, "N"] | None = None
+    among: Float64[Tensor, "N"] | None = None
+    spread: Float64[Tensor, "N"] | None = None
+    pairs: Float64[Tensor, "pairs"] | None = None
+    principal: "Distances | None" = None
+    unmatched: "Distances | None" = None
+    rounding: float = 0.0
+    distinct: int | None = None
 
     @classmethod
-    def of(cls, gram: Gram, leave_out: Bool[Tensor, "K K"] | None = None) -> "Distances":
-        """The samples of a Gram matrix; ``leave_out`` says which members are temporal neighbours."""
+    def of(
+        cls, gram: Gram, leave_out: Bool[Tensor, "K K"] | None = None, inside: bool = True
+    ) -> "Distances":
+        """The samples of a Gram matrix; ``leave_out`` says which members are alike.
+
+        ``inside``: with their place in the principal directions.
+        """
         k = len(gram.members)
         alike = torch.eye(k, dtype=torch.bool) if leave_out is None else leave_out
         centre = (gram.squares / gram.dim).sqrt()
-        nearest, ratio, first = _nearest_two(gram.distances, alike)
-        # any other part of the trajectory than the nearest: what a sample is made of may be there or not
+        apart = gram.distances
+        nearest, ratio, first = _nearest_two(apart, alike)
+        # any other part of the zoo than the nearest: what a sample is made of may be there or not
         elsewhere = (
             gram.residuals_without(alike[(first + k // 2) % k]) if _trajectory(alike) else gram.residuals
         )
         kept, offset = _kept(gram.cross, gram.members, first), _offset(gram, first, alike)
-        return cls(nearest, ratio, centre, gram.residuals, elsewhere, kept, offset)
+        among, spread, pairs = _of_the_set(gram)
+        directions = gram.principal(count(alike)) if inside else None
+        principal = None if directions is None else cls.of(directions, alike, inside=False)
+        line = _line(gram, gram.cross, apart, alike)
+        return cls(
+            nearest, ratio, centre, gram.residuals, elsewhere, kept, offset, line, among, spread,
+            pairs, principal,
+            rounding=gram.rounding,
+        )  # fmt: skip
 
     @classmethod
-    def of_members(cls, gram: Gram, leave_out: Bool[Tensor, "K K"]) -> "Distances":
+    def of_members(
+        cls, gram: Gram, leave_out: Bool[Tensor, "K K"], rows: Tensor | None = None, again: Gram | None = None,
+        inside: bool = True,
+    ) -> "Distances":  # fmt: skip
         """Each member relative to the others, as if it had been left out of the zoo.
 
-        Temporal neighbours are left out of the nearest and of the span; the mean is that of all others. They
-        have no offset: the nearest is another part of the trajectory.
+        Members alike to it are left out of the nearest and of the span; the mean is that of all others. They
+        have no offset: the nearest is another part of the trajectory. ``rows``: of these members only, and
+        ``again`` they as samples, where samples are matched to members in a way in which members are not.
         """
         k = len(gram.members)
-        centre = (gram.members.diagonal() / gram.dim).sqrt() * k / (k - 1)
-        apart = gram.member_distances.masked_fill(leave_out, torch.inf)
+        rows = torch.arange(k) if rows is None else rows
+        without = leave_out[rows]
+        apart = (gram.member_distances[rows] if again is None else again.distances).masked_fill(without, torch.inf)
+        cross = gram.members[rows] if again is None else again.cross
         nearest, ratio, first = _nearest_two(apart, leave_out)
-        kept, none = _kept(gram.members, gram.members, first), torch.full_like(nearest, torch.nan)
-        residuals = gram.left_out_residuals(leave_out)
-        return cls(nearest, ratio, centre, residuals, residuals, kept, none)
+        residuals = gram.left_out_residuals(leave_out)[rows]
+        directions = gram.principal(count(leave_out)) if inside else None
+        others = (~without).double()
+        return cls(
+            nearest, ratio, centre=(gram.members.diagonal() / gram.dim).sqrt()[rows] * k / (k - 1),
+            residual=residuals, outside=residuals, kept=_kept(cross, gram.members, first),
+            offset=torch.full_like(nearest, torch.nan), line=_line(gram, cross, apart, leave_out), among=nearest,
+            spread=(gram.member_distances[rows] * others).sum(1) / others.sum(1),
+            pairs=gram.member_distances[torch.triu(~leave_out, 1)],
+            principal=directions and cls.of_members(directions, leave_out, rows, inside=False),
+            rounding=gram.rounding, distinct=count(leave_out),
+        )  # fmt: skip
+
+
+def _of_the_set(gram: Gram) -> tuple[Tensor, Tensor, Tensor]:
+    """Of every sample: the nearest other one, the mean distance to the others; and of every pair."""
+    n = len(gram.squares)
+    if gram.among is None or n < 2:
+        none = gram.squares.new_full((n,), torch.nan)
+        return none, none, none[:0]
+    own = gram.sample_distances
+    nearest = own.masked_fill(torch.eye(n, dtype=torch.bool), torch.inf).min(1).values
+    return nearest, own.sum(1) / (n - 1), own[tuple(torch.triu_indices(n, n, 1))]
 
 
 def _trajectory(alike: Tensor) -> bool:
-    """Whether members have temporal neighbours."""
+    """Whether members are left out with others."""
     return int(alike.sum()) > len(alike)
 
 
@@ -239,6 +332,26 @@ def _nearest_two(distances: Tensor, alike: Tensor) -> tuple[Tensor, Tensor, Tens
     return nearest, ratio.masked_fill(second.isinf(), torch.nan), first
 
 
+def _line(gram: Gram, cross: Tensor, apart: Tensor, alike: Tensor) -> Tensor:
+    """Distance to the nearest line through two members; the first is one of the nearest ANCHORS.
+
+    With u = x - a and v = b - a it is |u|^2 - <u, v>^2 / |v|^2. Members at infinite distance are left out.
+    """
+    g, usable = gram.members, apart.isfinite()
+    norms = g.diagonal()
+    way = norms[:, None] + norms - 2 * g
+    way = way.masked_fill(alike | (way <= 0), torch.inf)
+    found = []
+    for near, c, ok in zip(apart, cross, usable):
+        anchors = near.argsort()[:ANCHORS]
+        anchors = anchors[ok[anchors]]
+        along = c - c[anchors, None] - g[anchors] + norms[anchors, None]
+        gain = (along.square() / way[anchors]).masked_fill(~ok, 0.0)
+        squared = (near[anchors, None].square() - gain / gram.dim).clamp_min(0)
+        found.append(squared.min().sqrt() if gain.any() else near.new_tensor(torch.nan))
+    return torch.stack(found) if found else apart.new_zeros(0)
+
+
 def _kept(cross: Tensor, members: Tensor, first: Tensor) -> Tensor:
     """Projection onto the nearest member's deviation; a member at the mean has none to keep."""
     inner, squared = cross.gather(1, first[:, None])[:, 0], members.diagonal()[first]
@@ -246,11 +359,18 @@ def _kept(cross: Tensor, members: Tensor, first: Tensor) -> Tensor:
 
 
 def _offset(gram: Gram, first: Tensor, alike: Tensor) -> Tensor:
-    """Steps from the nearest member towards the member before or after it, whichever is more."""
-    if not _trajectory(alike):
+    """Steps from the nearest member towards the member before or after it, whichever is more.
+
+    Only where these are alike to it: in a trajectory.
+    """
+    k = len(gram.members)
+    if not bool(alike.diagonal(1).any()):
         return torch.full(first.shape, torch.nan, dtype=torch.float64)
-    last = len(gram.members) - 1
-    return torch.maximum(*(_steps(gram, first, (first + by).clamp(0, last)) for by in (-1, 1)))
+    sides = []
+    for by in (-1, 1):
+        other = (first + by).clamp(0, k - 1)
+        sides.append(_steps(gram, first, other).where(alike[first, other], 0.0))
+    return torch.maximum(*sides)
 
 
 def _steps(gram: Gram, first: Tensor, other: Tensor) -> Tensor:
