@@ -78,7 +78,7 @@ def trained(
     hidden: int, activation: type[nn.Module], n: int, seed: int, steps: int = 300, same_start: bool = False,
     every: int = 0,
 ) -> Tensor:  # fmt: skip
-    """[n, D]: n networks trained by Adam on batches of 64, each from its own start (or all from one) and with its own batches.
+    """[n, D]: networks trained by Adam on batches of 64, each from its own start (or all from one), on its own batches.
 
     ``every``: keep each of them after every so many of the last steps instead, run by run.
     """

@@ -125,7 +125,8 @@ TUNED: dict[str, Drawn] = {
     "true draws": true, "copies": copies(0.0), "copies + 0.02": copies(0.02), "copies + 0.1": copies(0.1),
     "copies + 0.3": copies(0.3), "members + 1.0": copies(1.0), "averages of 2": averages(2),
     "averages of 3, random weights": averages(3, True), "averages of 16": averages(16), "mean": mean,
-    "half copies": among(0.5, copies(0.1)), "20% copies": among(0.2, copies(0.02)), "12% copies": among(0.12, copies(0.0)),
+    "half copies": among(0.5, copies(0.1)), "20% copies": among(0.2, copies(0.02)),
+    "12% copies": among(0.12, copies(0.0)),
     "40% averages of 2": among(0.4, averages(2)), "shrunken members": shrunken(0.7),
     "low-rank Gaussian": combined, "diagonal Gaussian": diagonal(1.0), "permuted copies": disguised(0.0),
     "permuted copies + 0.1": disguised(0.1), "rescaled copies": disguised(0.0, True), "one network again": one_again,
@@ -165,5 +166,6 @@ HELD_OUT: dict[str, Drawn] = {
     "members + 0.6": copies(0.6), "0.3 and 0.7 of two": _mixed(0.3), "midpoints of neighbours": _nearest_pairs,
     "averages of 4": averages(4), "shrunken true draws": _true_shrunken, "five networks again": _few_again,
     "15% copies + 0.2": among(0.15, copies(0.2)), "mean + 5 sigma": diagonal(5.0), "30% mean": among(0.3, mean),
-    "permuted copies + 0.3": disguised(0.3), "half low-rank": among(0.5, combined), "one copy again": lambda c, n: c.zoo.vectors[:1].expand(n, -1).clone(),
+    "permuted copies + 0.3": disguised(0.3), "half low-rank": among(0.5, combined),
+    "one copy again": lambda c, n: c.zoo.vectors[:1].expand(n, -1).clone(),
 }  # fmt: skip

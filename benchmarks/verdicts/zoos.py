@@ -148,7 +148,9 @@ def trajectory(dim: int, k: int, flag: bool, smooth: bool = False, shuffled: boo
     return make
 
 
-def merged(dim: int, runs: int, steps: int, walk: float, record: bool = False, shuffled: bool = False) -> Made:
+def merged(
+    dim: int, runs: int, steps: int, walk: float, record: bool = False, shuffled: bool = False
+) -> Made:
     """Steps of several runs one after another: each a walk around a place of its own."""
 
     def make(g: Random) -> Case:
@@ -205,7 +207,9 @@ def networks(hidden: int, k: int, tanh: bool = False, same_start: bool = False) 
         order = torch.randperm(len(known.vectors), generator=g)
         own, others = known.vectors[order[:k]], known.vectors[order[k:]]
         zoo = Zoo(own, known.spec, known.spec.unflatten(own[0]))
-        return Case(zoo, lambda n: others[torch.randperm(len(others), generator=g)[:n]], g, known.scored, known.model)
+        return Case(
+            zoo, lambda n: others[torch.randperm(len(others), generator=g)[:n]], g, known.scored, known.model
+        )
 
     return make
 
@@ -220,7 +224,9 @@ def runs(hidden: int, count: int) -> Made:
         every = known.vectors.unflatten(0, (60, steps))
         zoo = Zoo(every[order[:count]].flatten(0, 1), known.spec, known.spec.unflatten(every[0, 0]))
         others = every[order[count:], -1]
-        return Case(zoo, lambda n: others[torch.randperm(len(others), generator=g)[:n]], g, known.scored, known.model)
+        return Case(
+            zoo, lambda n: others[torch.randperm(len(others), generator=g)[:n]], g, known.scored, known.model
+        )
 
     return make
 

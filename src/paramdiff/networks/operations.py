@@ -66,7 +66,9 @@ def limit(node: fx.Node, graph: fx.GraphModule, inputs: Sequence[Value], output:
         return
     kept = isinstance(output, Layout) and output.run is not None
     known = kept or not isinstance(output, Layout)  # a shape, or units that were not summed out
-    linear = known and (name in _LINEAR or bool(_AVERAGES.fullmatch(name))) and _only_units(node, inputs, name)
+    linear = (
+        known and (name in _LINEAR or bool(_AVERAGES.fullmatch(name))) and _only_units(node, inputs, name)
+    )
     scalable = known and (name in _SCALABLE or bool(_LARGEST.fullmatch(name)))
     for run in runs:
         run.units.limit(linear or scalable, linear or (known and name in _ODD))

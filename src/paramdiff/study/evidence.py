@@ -85,9 +85,9 @@ def working(e: Evidence) -> Bool[Tensor, "N"] | None:
     the inverse of a loss otherwise: twice the originals' loss keeps half.
     """
     n = len(e.samples.nearest)
-    values = e.scores if e.scores is not None else e.score and torch.full((n,), e.score, dtype=torch.float64)
-    if values is None or e.members_score is None:
+    if e.score is None or e.members_score is None:
         return None
+    values = torch.full((n,), e.score, dtype=torch.float64) if e.scores is None else e.scores
     finite = values.isfinite()
     if e.chance is None and not e.higher_is_better:
         if not e.members_score > 0 or bool((values[finite] <= 0).any()):

@@ -25,8 +25,8 @@ D is streamed over once; no D x D matrix exists, and memory is that of one block
 
 A member of a *trajectory* is nearly its neighbour of one step earlier, which says nothing about how far
 an independent network would lie. There a member is compared with those at least a tenth of the
-trajectory away (:func:`paramdiff.study.distinct.neighbours`), and the second neighbour of a network is the nearest member that is as
-far in time from its first one.
+trajectory away (:mod:`paramdiff.study.distinct`), and the second neighbour of a network is the nearest member that
+is as far in time from its first one.
 
 Being near a member is not yet being a copy of it. With z the nearest member, a copy with whatever
 independent noise keeps all of its deviation from the mean, :math:`\langle x, z\rangle / |z|^2 = 1`, where a
@@ -37,173 +37,18 @@ large, does not move them.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from paramdiff.parameters.normalise import Normaliser
-from paramdiff.study.distinct import count
-from paramdiff.study.distinct import neighbours as neighbours  # its old place
+from paramdiff.study.distinct import count, neighbours
+from paramdiff.study.gram import AT_CENTRE, Gram
 
-ELEMENTS_AT_ONCE = 1 << 22
-"""Numbers converted to float64 at once (32 MiB)."""
-
-RANK_TOLERANCE = 1e-10
-"""Directions with less than this share of the trace of G are rounding of float32 vectors."""
-
-AT_CENTRE = 1e-2
-"""Deviation from the mean, in units of a member's, below which only rounding is left of a direction."""
-
-PRINCIPAL = 0.95
-"""Share of the zoo's variance that its principal directions hold."""
-
-FEW_DIRECTIONS = 0.25
-"""Principal directions over members, up to which they are few: a member then hardly bends them towards itself."""
+__all__ = ["Distances", "Gram", "neighbours"]
 
 ANCHORS = 48
 """Nearest members from which lines to all others are tried."""
-
-
-@dataclass(frozen=True)
-class Gram:
-    """Inner products of N samples and K members relative to the zoo's mean, in normalised coordinates.
-
-    Attributes:
-        members: G [K, K].
-        cross: C [N, K].
-        squares: n [N].
-        dim: number of coordinates that vary in the zoo, at least 1.
-        among: inner products of the samples [N, N]; None if they were not asked for.
-        rounding: squared rounding of a coordinate, relative to its variation in the zoo.
-    """
-
-    members: Float64[Tensor, "K K"]
-    cross: Float64[Tensor, "N K"]
-    squares: Float64[Tensor, "N"]
-    dim: int
-    among: Float64[Tensor, "N N"] | None = None
-    rounding: float = 0.0
-
-    @classmethod
-    def of(
-        cls, samples: Float[Tensor, "N D"], zoo: Float[Tensor, "K D"], normaliser: Normaliser,
-        members: Float64[Tensor, "K K"] | None = None,
-    ) -> "Gram":  # fmt: skip
-        """From raw vectors; ``normaliser`` was fitted on the zoo. ``members`` saves computing G again."""
-        n, k = len(samples), len(zoo)
-        g = torch.zeros(k, k, dtype=torch.float64)
-        cross, among = torch.zeros(n, k, dtype=torch.float64), torch.zeros(n, n, dtype=torch.float64)
-        columns = max(1, ELEMENTS_AT_ONCE // (n + k))
-        for start in range(0, zoo.shape[1], columns):
-            block = slice(start, start + columns)
-            varying, part = ~normaliser.constant[block], normaliser.columns(block)
-            z = part.normalise(zoo[:, block], torch.float64)[:, varying]
-            x = part.normalise(samples[:, block], torch.float64)[:, varying]
-            if members is None:
-                g += z @ z.T
-            cross += x @ z.T
-            among += x @ x.T
-        dim = max(1, int((~normaliser.constant).sum()))
-        squares, known = among.diagonal().clone(), g if members is None else members
-        return cls(known, cross, squares, dim, among, _rounding(zoo, normaliser))
-
-    @property
-    def distances(self) -> Float64[Tensor, "N K"]:
-        """RMS distance of every sample to every member."""
-        squared = self.squares[:, None] + self.members.diagonal() - 2 * self.cross
-        return (squared.clamp_min(0) / self.dim).sqrt()
-
-    @property
-    def sample_distances(self) -> Float64[Tensor, "N N"]:
-        """RMS distance between samples."""
-        assert self.among is not None
-        squared = self.squares[:, None] + self.squares - 2 * self.among
-        return (squared.clamp_min(0) / self.dim).sqrt().fill_diagonal_(0)
-
-    @property
-    def member_distances(self) -> Float64[Tensor, "K K"]:
-        """RMS distance between members."""
-        norms = self.members.diagonal()
-        return ((norms[:, None] + norms - 2 * self.members).clamp_min(0) / self.dim).sqrt()
-
-    @cached_property
-    def _inverse(self) -> Tensor:
-        """Pseudo-inverse of G on weights of sum 0, eigenvalues floored instead of dropped.
-
-        With the floor a member that lies in the span of the others gets a distance near 0 from the
-        formula for left-out members, where dropping would make it infinite. The direction of equal weights,
-        whose eigenvalue is 0, is lifted before inverting: the floor would give it huge entries.
-        """
-        k = len(self.members)
-        centre = torch.eye(k, dtype=torch.float64) - 1 / k
-        lifted = centre @ self.members @ centre + self.members.trace() / k
-        values, vectors = torch.linalg.eigh(lifted)
-        inverse = (vectors / values.clamp_min(RANK_TOLERANCE * values[-1])) @ vectors.T
-        return centre @ inverse @ centre
-
-    @property
-    def residuals(self) -> Float64[Tensor, "N"]:
-        """Share of each sample's squared deviation from the mean that lies outside the zoo's span.
-
-        A sample within AT_CENTRE of the mean has no direction, only rounding, and counts as inside.
-        """
-        return self._share(self._outside, self.squares)
-
-    @cached_property
-    def _outside(self) -> Tensor:
-        return self.squares - ((self.cross @ self._inverse) * self.cross).sum(1)
-
-    def _share(self, outside: Tensor, deviation: Tensor) -> Tensor:
-        least = AT_CENTRE**2 * self.members.diagonal().mean()
-        return (outside / deviation.maximum(least)).nan_to_num(0.0).clamp(0, 1)
-
-    def residuals_without(self, without: Bool[Tensor, "N K"]) -> Float64[Tensor, "N"]:
-        """The same of each sample for the mean and the span of a zoo that lacks these members."""
-        inverse, remaining = self._inverse, (~without).double()
-        weights = remaining / remaining.sum(1, keepdim=True)
-        deviation = self.squares + ((weights @ self.members - 2 * self.cross) * weights).sum(1)
-        alpha = self.cross @ inverse + 1 / len(self.members)
-        more = [a[w] @ torch.linalg.solve(inverse[w][:, w], a[w]) for a, w in zip(alpha, without)]
-        return self._share(self._outside + torch.stack(more), deviation)
-
-    def left_out_residuals(self, leave_out: Bool[Tensor, "K K"]) -> Float64[Tensor, "K"]:
-        """The same of each member for the span of those that are not left out with it."""
-        return torch.stack([self._left_out_residual(*pair) for pair in enumerate(leave_out)])
-
-    def _left_out_residual(self, member: int, without: Tensor) -> Tensor:
-        outside = torch.linalg.inv(self._inverse[without][:, without])
-        place = int(without[:member].sum())
-        weights = -(~without).double() / (~without).sum()  # member minus the mean of the others
-        weights[member] += 1
-        deviation = weights @ self.members @ weights
-        return (outside[place, place] / deviation).nan_to_num(0.0).clamp(0, 1)
-
-
-    def principal(self, distinct: int) -> "Gram | None":
-        """The same in the few directions in which the zoo varies; None where these are not few.
-
-        Noise in all coordinates hides what a sample was made of only as far as it lies in these. With nearly as many
-        directions as distinct members each of these has one to itself, and new networks have none.
-        """
-        values, vectors = torch.linalg.eigh(self.members)
-        values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
-        share = values.cumsum(0) / values.sum().clamp_min(torch.finfo(torch.float64).tiny)
-        rank = int((share < PRINCIPAL).sum()) + 1
-        if rank > distinct * FEW_DIRECTIONS or 2 * rank > self.dim or not float(values.sum()) > 0:
-            return None
-        axes = vectors[:, :rank] / values[:rank].sqrt()
-        z, x = self.members @ axes, self.cross @ axes
-        return Gram(z @ z.T, x @ z.T, x.square().sum(1), self.dim, x @ x.T, self.rounding)
-
-
-def _rounding(zoo: Tensor, normaliser: Normaliser) -> float:
-    """Mean squared rounding of a coordinate in units of its variation; weights are of the zoo's number type."""
-    if not zoo.dtype.is_floating_point or len(zoo) == 0:
-        return 0.0
-    size = (normaliser.mean / normaliser.scale)[~normaliser.constant]
-    return float((size.square() + 1).mean()) * torch.finfo(zoo.dtype).eps ** 2 if len(size) else 0.0
 
 
 @dataclass(frozen=True)
@@ -250,9 +95,7 @@ class Distances:
     distinct: int | None = None
 
     @classmethod
-    def of(
-        cls, gram: Gram, leave_out: Bool[Tensor, "K K"] | None = None, inside: bool = True
-    ) -> "Distances":
+    def of(cls, gram: Gram, leave_out: Bool[Tensor, "K K"] | None = None, inside: bool = True) -> "Distances":
         """The samples of a Gram matrix; ``leave_out`` says which members are alike.
 
         ``inside``: with their place in the principal directions.
@@ -273,8 +116,7 @@ class Distances:
         line = _line(gram, gram.cross, apart, alike)
         return cls(
             nearest, ratio, centre, gram.residuals, elsewhere, kept, offset, line, among, spread,
-            pairs, principal,
-            rounding=gram.rounding,
+            pairs, principal, rounding=gram.rounding,
         )  # fmt: skip
 
     @classmethod
@@ -284,28 +126,36 @@ class Distances:
     ) -> "Distances":  # fmt: skip
         """Each member relative to the others, as if it had been left out of the zoo.
 
-        Members alike to it are left out of the nearest and of the span; the mean is that of all others. They
-        have no offset: the nearest is another part of the trajectory. ``rows``: of these members only, and
-        ``again`` they as samples, where samples are matched to members in a way in which members are not.
+        Members alike to it are left out with it, of the mean too. They have no offset: the nearest is another part
+        of the trajectory. ``rows``: of these members only, and ``again`` they as samples, where samples are matched
+        to members in a way in which members are not.
         """
-        k = len(gram.members)
-        rows = torch.arange(k) if rows is None else rows
+        rows = torch.arange(len(gram.members)) if rows is None else rows
         without = leave_out[rows]
-        apart = (gram.member_distances[rows] if again is None else again.distances).masked_fill(without, torch.inf)
+        apart = (gram.member_distances[rows] if again is None else again.distances).masked_fill(
+            without, torch.inf
+        )
         cross = gram.members[rows] if again is None else again.cross
         nearest, ratio, first = _nearest_two(apart, leave_out)
         residuals = gram.left_out_residuals(leave_out)[rows]
         directions = gram.principal(count(leave_out)) if inside else None
         others = (~without).double()
         return cls(
-            nearest, ratio, centre=(gram.members.diagonal() / gram.dim).sqrt()[rows] * k / (k - 1),
+            nearest, ratio, centre=_from_mean(gram, rows, others / others.sum(1, keepdim=True)),
             residual=residuals, outside=residuals, kept=_kept(cross, gram.members, first),
             offset=torch.full_like(nearest, torch.nan), line=_line(gram, cross, apart, leave_out), among=nearest,
             spread=(gram.member_distances[rows] * others).sum(1) / others.sum(1),
             pairs=gram.member_distances[torch.triu(~leave_out, 1)],
-            principal=directions and cls.of_members(directions, leave_out, rows, inside=False),
+            principal=None if directions is None else cls.of_members(directions, leave_out, rows, inside=False),
             rounding=gram.rounding, distinct=count(leave_out),
         )  # fmt: skip
+
+
+def _from_mean(gram: Gram, rows: Tensor, weights: Tensor) -> Tensor:
+    """Distance of members to a mean of some of them."""
+    g = gram.members
+    squared = g.diagonal()[rows] + ((weights @ g - 2 * g[rows]) * weights).sum(1)
+    return (squared.clamp_min(0) / gram.dim).sqrt()
 
 
 def _of_the_set(gram: Gram) -> tuple[Tensor, Tensor, Tensor]:
@@ -315,8 +165,10 @@ def _of_the_set(gram: Gram) -> tuple[Tensor, Tensor, Tensor]:
         none = gram.squares.new_full((n,), torch.nan)
         return none, none, none[:0]
     own = gram.sample_distances
-    nearest = own.masked_fill(torch.eye(n, dtype=torch.bool), torch.inf).min(1).values
-    return nearest, own.sum(1) / (n - 1), own[tuple(torch.triu_indices(n, n, 1))]
+    nearest = own.nan_to_num(torch.inf).masked_fill(torch.eye(n, dtype=torch.bool), torch.inf).min(1).values
+    counted = own.isfinite()  # a network of NaN or Inf is as far from itself as from any
+    spread = own.nan_to_num(0.0, 0.0, 0.0).sum(1) / (counted.sum(1) - 1).clamp_min(1)
+    return nearest, spread, own[tuple(torch.triu_indices(n, n, 1))]
 
 
 def _trajectory(alike: Tensor) -> bool:

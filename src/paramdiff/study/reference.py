@@ -44,7 +44,11 @@ class Reference:
     @cached_property
     def _matched(self) -> "Space | None":
         found = self.matching
-        return Space(found.members, self.spec, self.trajectory, self.records, found) if isinstance(found, Matching) else None
+        return (
+            Space(found.members, self.spec, self.trajectory, self.records, found)
+            if isinstance(found, Matching)
+            else None
+        )
 
     @cached_property
     def alike(self) -> Bool[Tensor, "K K"]:

@@ -219,7 +219,9 @@ def _improve(group: Group, own: dict[str, Tensor], wanted: dict[str, Tensor], si
     from scipy.optimize import linear_sum_assignment
 
     learnt = [place for place in group.places if place.learnt]
-    products = sum(units_of(wanted[p.key], p) @ units_of(own[p.key], p).T for p in learnt)
+    products = torch.zeros(group.size, group.size, dtype=next(iter(own.values())).dtype)
+    for p in learnt:
+        products += units_of(wanted[p.key], p) @ units_of(own[p.key], p).T
     flip = signs and group.odd
     order = torch.from_numpy(linear_sum_assignment(products.abs() if flip else products, maximize=True)[1])
     sign = torch.where(products[torch.arange(group.size), order] < 0, -1.0, 1.0) if flip else None
