@@ -190,7 +190,10 @@ class Pipeline:
     @cached_property
     def originals(self) -> Originals:
         """The zoo with its scores: the reference of every comparison."""
-        return Originals(self.zoo, self._scored(ORIGINALS), self.task.higher_is_better)
+        return self._reference_of(self._scored(ORIGINALS))
+
+    def _reference_of(self, scored: Scored) -> Originals:
+        return Originals(self.zoo, scored, self.task.higher_is_better, self.task.model())
 
     def _scored(self, file: str) -> Scored:
         return Scored.from_tensors(load_tensors(self.folder.path / file))
@@ -307,7 +310,7 @@ class Pipeline:
     def _score_originals(self) -> Stage:
         def work(scratch: Path) -> None:
             scored = self._measure(self.zoo.vectors, ORIGINAL)
-            own = lambda: arrays(Originals(self.zoo, scored, self.task.higher_is_better).own)
+            own = lambda: arrays(self._reference_of(scored).own)
             self._keep_scores(ORIGINALS, scored, own)
 
         return Stage(f"score:{ORIGINAL}", self.settings["task"], ["zoo"], [ORIGINALS], work, shared=True)
