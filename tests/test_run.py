@@ -57,7 +57,13 @@ def test_results_follow_the_schema(finished: Path):
             assert row[split]["worst"] <= row[split]["median"] <= row[split]["best"]
         assert row["selected"]["test_ci95"][0] <= row["selected"]["test"] <= row["selected"]["test_ci95"][1]
         assert set(row["similarity"]) == {"within", "to_zoo_mean", "to_zoo_max_mean"}
-        assert set(row["distance"]) == {"nearest", "ratio", "residual_to_span", "nearest_ratio", "pairwise_ratio"}
+        assert set(row["distance"]) == {
+            "nearest",
+            "ratio",
+            "residual_to_span",
+            "nearest_ratio",
+            "pairwise_ratio",
+        }
         groups = {entry["m"]: entry["groups"] for entry in row["ensembles"]}
         assert groups == ({1: 24, 5: 4, 10: 2} if row["name"] == "original" else {1: 12, 5: 2, 10: 1})
         assert row["ensembles"][0]["accuracy"] == pytest.approx(row["test"]["mean"])

@@ -12,7 +12,7 @@ keep their order, and so do units that meet an operation that is not understood.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -41,7 +41,7 @@ class Place:
     axis: int
     block: int = 1
     learnt: bool = True
-    role: str | None = None
+    role: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Group:
 
     size: int
     places: tuple[Place, ...]
-    scalable: bool = False
-    odd: bool = False
+    scalable: bool = field(default=False, compare=False)
+    odd: bool = field(default=False, compare=False)
 
     @property
     def keys(self) -> list[str]:

@@ -176,10 +176,15 @@ def copies(samples: Distances, members: Distances) -> Bool[Tensor, "N"]:
     for a single sample the place between two steps is a matter of chance.
     """
     near = samples.nearest < limit(members.nearest, REPLICA)
-    shared = samples.ratio >= limit(members.ratio, ALONE)  # never where there is no second member
-    alone = near & ~shared
+    alone = near & ~_shared(samples, members)
     between_steps = bool(alone.any()) and _median(samples.offset[alone]) > AT_STEP
     return torch.zeros_like(alone) if between_steps else alone & (samples.kept >= KEPT)
+
+
+def _shared(samples: Distances, members: Distances) -> Bool[Tensor, "N"]:
+    """Samples with a second member as near; never where there is no second one."""
+    known = bool(members.ratio.isfinite().any())  # not among two members
+    return samples.ratio >= (limit(members.ratio, ALONE) if known else ALONE)
 
 
 def _copies(e: Evidence) -> list[Sign]:
@@ -210,7 +215,7 @@ def _mixtures(e: Evidence) -> list[Sign]:
     """Samples made of members, sign by sign."""
     found: list[Sign] = []
     x, m = e.samples, e.members
-    near = _any(e, "nearest", REPLICA) & ~(x.ratio >= limit(m.ratio, ALONE))
+    near = _any(e, "nearest", REPLICA) & ~_shared(x, m)
     found.append(_path(e, near))
     found.append(_pulled(e, near & (x.kept < KEPT)))
     for name, factor, words in WEIGHTS:

@@ -53,7 +53,7 @@ class Verdict:
 
 
 def judge(
-    samples: Float[Tensor, "N D"], zoo: Zoo | Float[Tensor, "K D"], model: nn.Module | None = None,
+    samples: Float[Tensor, "N _"], zoo: Zoo | Float[Tensor, "K D"], model: nn.Module | None = None,
     scores: Float[Tensor, "N"] | None = None, zoo_scores: Float[Tensor, "K"] | None = None,
     wrong: Bool[Tensor, "N items"] | None = None, zoo_wrong: Bool[Tensor, "K items"] | None = None,
     metric: str = "score", higher_is_better: bool = True, chance: float | None = None,
