@@ -10,7 +10,7 @@ from benchmarks.verdicts import sets, zoos
 from paramdiff.errors import ZooError
 from paramdiff.networks.symmetry import find_symmetries
 from paramdiff.parameters.spec import ParameterSpec
-from paramdiff.study import limits, signs
+from paramdiff.study import distinct, limits, signs
 from paramdiff.study import verdict as module
 from paramdiff.study.evidence import WORKING, Average, Evidence
 from paramdiff.study.novelty import Distances
@@ -315,6 +315,14 @@ def test_the_constants_are_the_documented_ones():
     assert (signs.ALIKE, signs.ALIKE_TO_ZOO, signs.ALIKE_TO_ONE, signs.DIFFERING) == (0.85, 0.9, 0.8, 5)
     assert (signs.OUTWARD, signs.UNSURE, signs.APART, signs.CLEARLY) == (0.05, 3.0, 4.0, 2.0)
     assert (limits.TAIL, limits.EXCESS, limits.OUTLYING, limits.STANDARD_ERRORS) == (8.0, 0.9, 1.5, 5.0)
+    assert (distinct.COINCIDE, distinct.ISOLATED, distinct.FEW, distinct.ORDERED) == (0.05, 1 / 3, 5, 0.8)
+    assert (distinct.APART, distinct.RUNS, signs.ROUNDED, signs.COMPUTED, limits.OUTER) == (
+        4,
+        3,
+        100,
+        1e-6,
+        0.98,
+    )
     assert (module.TENTH, module.TOLD, module.FARTHER, signs.GAP) == (0.1, 3, 1.25, 2.0)
 
 

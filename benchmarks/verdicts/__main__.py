@@ -19,6 +19,16 @@ from paramdiff.study.verdict import CLASSES, Verdict, verdict
 
 SCORES = ", scored"
 TRUE = "true draws"
+COPIES = (
+    "copies",
+    "permuted",
+    "rescaled",
+    "half copies",
+    "20% copies",
+    "12% copies",
+    "15% copies",
+    "one copy",
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 table.setdefault(what, Counter())[given.kind] += 1
         found[name] = table
         asked.out.write_text(json.dumps(found, indent=1))
+        asked.out.with_suffix(".md").write_text(markdown(found))
         say(f"{name}: {time.process_time() - start:.0f} s")
         for line in wrong(table):
             say(f"  {line}")
@@ -70,6 +81,25 @@ def verdicts(case: zoos.Case, drawn: dict[str, sets.Drawn], n: int) -> list[tupl
             samples = reference.distances(vectors)
         found.append((what, verdict(Evidence(samples, reference.members))))
     return found
+
+
+def markdown(found: dict[str, dict[str, dict[str, int]]]) -> str:
+    """One row a zoo: true draws, copies, all other sets, and the kinds of sets that were called novel."""
+    lines = ["| zoo | true draws novel | copies novel | others novel | which |", "|---|---|---|---|---|"]
+    for zoo, table in found.items():
+        groups: dict[str, list[dict[str, int]]] = {"true": [], "copies": [], "others": []}
+        for what, given in table.items():
+            name = "true" if what.startswith(TRUE) else "copies" if what.startswith(COPIES) else "others"
+            groups[name].append(given)
+        numbers = [
+            f"{sum(g.get('novel', 0) for g in group)} of {sum(sum(g.values()) for g in group)}"
+            for group in groups.values()
+        ]
+        novel = [
+            (what, g["novel"]) for what, g in table.items() if g.get("novel") and not what.startswith(TRUE)
+        ]
+        lines.append(f"| {zoo} | {' | '.join(numbers)} | {', '.join(f'{what} {n}' for what, n in novel)} |")
+    return "\n".join(lines) + "\n"
 
 
 def wrong(table: dict[str, Counter[str]]) -> list[str]:
