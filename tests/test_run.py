@@ -57,12 +57,19 @@ def test_results_follow_the_schema(finished: Path):
             assert row[split]["worst"] <= row[split]["median"] <= row[split]["best"]
         assert row["selected"]["test_ci95"][0] <= row["selected"]["test"] <= row["selected"]["test_ci95"][1]
         assert set(row["similarity"]) == {"within", "to_zoo_mean", "to_zoo_max_mean"}
-        assert set(row["distance"]) == {"nearest", "ratio", "residual_to_span"}
+        assert set(row["distance"]) == {
+            "nearest",
+            "ratio",
+            "residual_to_span",
+            "nearest_ratio",
+            "pairwise_ratio",
+        }
         groups = {entry["m"]: entry["groups"] for entry in row["ensembles"]}
         assert groups == ({1: 24, 5: 4, 10: 2} if row["name"] == "original" else {1: 12, 5: 2, 10: 1})
         assert row["ensembles"][0]["accuracy"] == pytest.approx(row["test"]["mean"])
         assert all(0 <= entry["ece"] <= 1 and entry["nll"] > 0 for entry in row["ensembles"])
-    assert results["verdict"]["class"] in ("replica", "interpolation", "novel") and results["verdict"]["why"]
+    assert results["verdict"]["class"] in results["verdict"]["shares"] and results["verdict"]["why"]
+    assert sum(results["verdict"]["shares"].values()) == pytest.approx(1)
     assert set(results["denoising"]) == {"members", "held_out", "gap"} and results["denoising"]["members"] > 0
     assert set(results["timings_s"]) == {"collect", "fit", "sample", "score", "compare", "total"}
     assert results["peak_rss_bytes"] > 1e7

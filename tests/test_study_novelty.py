@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from paramdiff.parameters.normalise import Normaliser
-from paramdiff.study import novelty as module
+from paramdiff.study import gram as module
 from paramdiff.study.novelty import Distances, Gram, neighbours
 
 

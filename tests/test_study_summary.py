@@ -50,7 +50,13 @@ def test_a_row_has_the_schema():
     assert list(row["train"]) == list(row["test"]) == ["best", "mean", "median", "worst", "std"]
     assert list(row["selected"]) == ["index", "train", "test", "test_ci95", "vs_original"]
     assert list(row["similarity"]) == ["within", "to_zoo_mean", "to_zoo_max_mean"]
-    assert list(row["distance"]) == ["nearest", "ratio", "residual_to_span"]
+    assert list(row["distance"]) == [
+        "nearest",
+        "ratio",
+        "residual_to_span",
+        "nearest_ratio",
+        "pairwise_ratio",
+    ]
     assert row["n"] == row["best_of"] == 5
     assert row["name"] == row["label"] == "p-diff"
 

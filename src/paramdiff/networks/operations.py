@@ -7,7 +7,7 @@ it sums them out, or it joins them with others (a residual sum). A rule returns 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -52,6 +52,36 @@ def _function_name(node: fx.Node) -> str:
     return getattr(node.target, "__name__", "") if known else ""
 
 
+def limit(node: fx.Node, graph: fx.GraphModule, inputs: Sequence[Value], output: Value) -> None:
+    """Whether multiples of units stay multiples through a node, positive or negative ones.
+
+    Only what is known to let them is let; layers that read units and start new ones do.
+    """
+    runs = [value.run for value in inputs if isinstance(value, Layout) and value.run]
+    if not runs or node.op == "output":
+        return
+    kind = type(graph.get_submodule(str(node.target))) if node.op == "call_module" else None
+    name = kind.__name__ if kind else _function_name(node).rstrip("_")
+    if kind in _READERS or name == "linear":
+        return
+    kept = isinstance(output, Layout) and output.run is not None
+    known = kept or not isinstance(output, Layout)  # a shape, or units that were not summed out
+    linear = (
+        known and (name in _LINEAR or bool(_AVERAGES.fullmatch(name))) and _only_units(node, inputs, name)
+    )
+    scalable = known and (name in _SCALABLE or bool(_LARGEST.fullmatch(name)))
+    for run in runs:
+        run.units.limit(linear or scalable, linear or (known and name in _ODD))
+
+
+def _only_units(node: fx.Node, inputs: Sequence[Value], name: str) -> bool:
+    """Whether a sum is one of units: with anything else added, multiples of them are no multiples of it."""
+    if name not in _SUMS:
+        return True
+    layouts = [value for value in inputs if isinstance(value, Layout)]
+    return len(layouts) == len(node.args) and all(value.run for value in layouts) and not node.kwargs
+
+
 # Layers that read units and start new ones
 
 
@@ -73,7 +103,14 @@ def _read(call: Call, x: Layout, weight: str, bias: str) -> Layout:
     out = Run(Units(width))
     call.places.use(weight, {0: out, 1: x.along(-1, length)})
     call.places.use(bias, {0: out})
+    _roles(call, weight, 0, 1, bias)
     return Layout(x.rows, x.ndim, out)
+
+
+def _roles(call: Call, weight: str, makes: int, reads: int, bias: str) -> None:
+    call.places.role(weight, makes, "makes")
+    call.places.role(weight, reads, "reads")
+    call.places.role(bias, 0, "makes")
 
 
 def _convolution(call: Call, module: Any, x: Layout) -> Layout:
@@ -82,6 +119,7 @@ def _convolution(call: Call, module: Any, x: Layout) -> Layout:
     if module.groups == 1:
         out: Run | None = Run(Units(module.out_channels))
         call.use("weight", {into: read, 1 - into: out})
+        _roles(call, f"{call.node.target}.weight", 1 - into, into, f"{call.node.target}.bias")
     elif module.groups == module.in_channels and read and read.block:  # depthwise
         out = replace(read, block=read.block * module.out_channels // module.in_channels)
         call.use("weight", {0: read if module.transposed else out})
@@ -233,6 +271,24 @@ _ACTIVATIONS = (nn.CELU, nn.ELU, nn.GELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hard
                 nn.Threshold)  # fmt: skip
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+_READERS = (nn.Linear, *_CONVOLUTIONS)
+_SUMS = ("add", "sub", "iadd", "isub")
+_LINEAR = {
+    *_SUMS, "neg", "contiguous", "clone", "detach", "float", "double", "half", "bfloat16", "to", "mean", "sum",
+    "flatten", "reshape", "view", "permute", "transpose", "size", "getattr", "Flatten", "Identity",
+    *(kind.__name__ for kind in _DROPOUTS[:4]), "dropout", "dropout1d", "dropout2d", "dropout3d",
+}  # fmt: skip
+"""Operations that give multiples for multiples, whatever their sign."""
+
+_AVERAGES = re.compile(r"(?:Adaptive)?AvgPool[123]d|(?:adaptive_)?avg_pool[123]d")
+_LARGEST = re.compile(r"(?:Adaptive)?MaxPool[123]d|(?:adaptive_)?max_pool[123]d")
+_SCALABLE = {"ReLU", "LeakyReLU", "relu", "leaky_relu", "amax", "amin", "abs"}
+"""Operations that give multiples for positive multiples."""
+
+_ODD = {"Tanh", "Softsign", "Tanhshrink", "Softshrink", "Hardshrink", "tanh", "softsign", "tanhshrink",
+        "softshrink", "hardshrink", "sin"}  # fmt: skip
+"""Operations that give the negative for the negative, in every use: not ``hardtanh``, whose bounds may differ."""
 
 _MODULES: dict[type[nn.Module], Callable[[Call, Any, Layout], Layout | None]] = {
     **dict.fromkeys((nn.Identity, *_ACTIVATIONS, *_DROPOUTS), _same),

@@ -12,16 +12,16 @@ keep their order, and so do units that meet an operation that is not understood.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, fx, nn
 
-from paramdiff.networks.operations import apply_function, apply_module
+from paramdiff.networks.operations import apply_function, apply_module, limit
 from paramdiff.networks.trace import Untraceable, trace
-from paramdiff.networks.units import Call, Layout, Number, Own, Places, Value
+from paramdiff.networks.units import Call, Layout, Number, Own, Places, Slot, Units, Value
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,32 @@ class Place:
         block: entries of a unit, one after the other; more than 1 behind a flatten, where each channel
             is a run of features.
         learnt: it is of a parameter, not of a buffer such as a running mean.
+        role: the tensor ``makes`` the units, ``reads`` them, or neither (a norm between).
     """
 
     key: str
     axis: int
     block: int = 1
     learnt: bool = True
+    role: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class Group:
-    """P units that may be reordered, and every place that must be reordered with them."""
+    """P units that may be reordered, and every place that must be reordered with them.
+
+    Attributes:
+        size: P.
+        places: where they lie.
+        scalable: a unit may also be multiplied by any positive number where it is made and divided by it where
+            it is read: with ReLU between.
+        odd: by -1 in both: with tanh between.
+    """
 
     size: int
     places: tuple[Place, ...]
+    scalable: bool = field(default=False, compare=False)
+    odd: bool = field(default=False, compare=False)
 
     @property
     def keys(self) -> list[str]:
@@ -86,13 +98,20 @@ def find_symmetries(model: nn.Module) -> Symmetries | str:
     graph = trace(model)
     if isinstance(graph, Untraceable):
         return f"they cannot be followed through the network, as {graph.reason}"
-    found = _follow(model, graph).groups()
+    places = _follow(model, graph)
+    found = places.groups()
     buffers = {name for name, _ in model.named_buffers(remove_duplicate=False)}
-    groups = (
-        Group(size, tuple(Place(*slot, block, slot[0] not in buffers) for slot, block in places.items()))
-        for size, places in found
+    groups = tuple(_group(units, slots, places, buffers) for units, slots in found)
+    return Symmetries(groups) if found else "none of its hidden units can be reordered"
+
+
+def _group(units: Units, slots: Mapping[Slot, int], places: Places, buffers: Collection[str]) -> Group:
+    at = tuple(
+        Place(*slot, block, slot[0] not in buffers, places.role_of(slot)) for slot, block in slots.items()
     )
-    return Symmetries(tuple(groups)) if found else "none of its hidden units can be reordered"
+    roles = {place.role for place in at}
+    both = roles == {"makes", "reads"}  # no third, which might not follow
+    return Group(units.size, at, both and units.scalable, both and units.odd)
 
 
 def permute(
@@ -128,6 +147,7 @@ def _follow(model: nn.Module, graph: fx.GraphModule) -> Places:
             inputs = [values[source] for source in node.all_input_nodes]
             known = None if node.op == "output" else _apply(node, graph, places, values)
             values[node] = _fixed(node, inputs, places) if known is None else known
+            limit(node, graph, inputs, values[node])
     return places
 
 

@@ -22,6 +22,7 @@ class Units:
     def __init__(self, size: int) -> None:
         self._size, self._fixed = size, False
         self._joined: Units | None = None
+        self._scalable = self._odd = True
 
     @property
     def root(self) -> "Units":
@@ -39,6 +40,21 @@ class Units:
         """They cannot be reordered."""
         self.root._fixed = True
 
+    @property
+    def scalable(self) -> bool:
+        """All they go through gives a multiple of its result for a positive multiple of its input."""
+        return self.root._scalable
+
+    @property
+    def odd(self) -> bool:
+        """All they go through gives the negative result for the negative input."""
+        return self.root._odd
+
+    def limit(self, scalable: bool, odd: bool) -> None:
+        """They go through an operation that has these properties or lacks them."""
+        self.root._scalable &= scalable
+        self.root._odd &= odd
+
     def join(self, other: "Units") -> None:
         """Both are reordered alike from now on; units of different number cannot be, and are fixed."""
         mine, theirs = self.root, other.root
@@ -48,6 +64,7 @@ class Units:
         elif mine is not theirs:
             theirs._joined = mine
             mine._fixed |= theirs._fixed
+            mine.limit(theirs._scalable, theirs._odd)
 
 
 @dataclass(frozen=True)
@@ -131,6 +148,16 @@ class Places:
         }
         self._tied = {key for keys in tied_keys(state) if len(keys) > 1 for key in keys}
         self._runs: dict[Slot, Run | None] = {}
+        self._roles: dict[Slot, set[str]] = {}
+
+    def role(self, key: str, axis: int, role: str) -> None:
+        """A tensor ``makes`` the units along an axis, as the rows of a matrix, or ``reads`` them, as its columns."""
+        self._roles.setdefault((key, axis), set()).add(role)
+
+    def role_of(self, slot: Slot) -> str | None:
+        """If it has one, and one only."""
+        roles = self._roles.get(slot, set())
+        return next(iter(roles)) if len(roles) == 1 else None
 
     def use(self, key: str, runs: Mapping[int, Run | None]) -> None:
         """A tensor, if there is one of that key, meets units along some of its axes, by axis.
@@ -157,13 +184,13 @@ class Places:
             if other is not None:
                 other.units.fix()
 
-    def groups(self) -> list[tuple[int, dict[Slot, int]]]:
-        """(number of units, {place: entries of a unit}) for all units that can be reordered."""
+    def groups(self) -> list[tuple[Units, dict[Slot, int]]]:
+        """(units, {place: entries of a unit}) for all units that can be reordered."""
         found: dict[Units, dict[Slot, int]] = {}
         for slot, run in self._runs.items():
             if run is not None and not run.units.fixed and run.units.size > 1:
                 found.setdefault(run.units.root, {})[slot] = run.block or 1
-        return [(units.size, places) for units, places in found.items()]
+        return list(found.items())
 
 
 @dataclass(frozen=True)

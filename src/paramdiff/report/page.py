@@ -120,7 +120,7 @@ def view(run: FinishedRun) -> dict[str, Any]:
     return {
         "run": run, "metric": metric, "experiment": run.results.get("experiment") or run.folder.name,
         "headline": words.headline(run), "cards": words.cards(run), "broken": words.broken(run),
-        "verdict": run.part("verdict", "class", "why"),
+        "verdict": run.part("verdict", "class", "why", "shares"), "shares": words.shares(run),
         "gate": run.part("gate", "passed", "void", "why") if run.results.get("gate") else None,
         "gate_sentence": words.gate_sentence(run), "denoising": words.denoising_sentence(run),
         "notes": list(run.results.get("notes") or []),

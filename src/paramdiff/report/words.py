@@ -163,6 +163,15 @@ def broken(run: FinishedRun) -> bool:
     return (new - metric.chance) / (old - metric.chance) < WORKING
 
 
+def shares(run: FinishedRun) -> str:
+    """Share of samples in each class of the verdict; empty where all are in one, or an older run does not say."""
+    known = run.part("verdict", "shares")["shares"] or {}
+    some = [
+        (name, share) for name, share in known.items() if isinstance(share, int | float) and 0 < share < 1
+    ]
+    return f"Samples: {', '.join(f'{percent(share)} {name}' for name, share in some)}." if some else ""
+
+
 @dataclass(frozen=True)
 class Card:
     """A number worth knowing before the table, and what it says."""

@@ -140,4 +140,4 @@ def _recalibrated(run: "Pipeline") -> Zoo:
 
 
 def _originals(run: "Pipeline", zoo: Zoo, scored: Scored) -> Originals:
-    return Originals(zoo, scored, run.task.higher_is_better)
+    return Originals(zoo, scored, run.task.higher_is_better, run.task.model())

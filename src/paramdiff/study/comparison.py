@@ -10,12 +10,12 @@ from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Float64, Real, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
-from paramdiff.parameters.normalise import Normaliser
 from paramdiff.scoring.scorer import Scores
 from paramdiff.study.ensembles import Ensembles, ensembles_of, from_tensors, to_tensors
-from paramdiff.study.novelty import Distances, Gram, neighbours
+from paramdiff.study.novelty import Distances
+from paramdiff.study.reference import Reference
 from paramdiff.study.similarity import Behaviour
 from paramdiff.study.value import select_on_train
 from paramdiff.zoo.zoo import Zoo
@@ -116,31 +116,34 @@ class Originals:
         zoo: K members.
         scored: their scores.
         higher_is_better: direction of the task's first metric.
+        model: the network; without it its symmetries are not known.
     """
 
-    def __init__(self, zoo: Zoo, scored: Scored, higher_is_better: bool = True) -> None:
-        self.vectors, self.scored, self.higher_is_better = zoo.vectors, scored, higher_is_better
-        self.normaliser = Normaliser.fit(zoo.vectors, zoo.spec.positive)
-        self.neighbours = neighbours(zoo.k, zoo.trajectory)
+    def __init__(
+        self, zoo: Zoo, scored: Scored, higher_is_better: bool = True, model: nn.Module | None = None
+    ) -> None:
+        self.scored, self.higher_is_better = scored, higher_is_better
+        self.reference = Reference(zoo, model)
 
-    @cached_property
-    def _gram(self) -> Gram:
-        return Gram.of(self.vectors[:0], self.vectors, self.normaliser)
+    @property
+    def neighbours(self) -> Bool[Tensor, "K K"]:
+        """Members that are not compared with one another (:mod:`paramdiff.study.distinct`)."""
+        return self.reference.alike
 
     @cached_property
     def own(self) -> Comparison:
         """The members against each other, each as if it had been left out of the zoo."""
         wrong = self.scored.wrong_test
         behaviour = None if wrong is None else Behaviour.of_members(wrong, self.neighbours)
-        distances = Distances.of_members(self._gram, self.neighbours)
-        return Comparison(self.scored, distances, behaviour, self._select(self.scored))
+        return Comparison(self.scored, self.reference.members, behaviour, self._select(self.scored))
 
     def compare(self, vectors: Float[Tensor, "N D"], scored: Scored) -> Comparison:
         """New networks against the members."""
-        gram = Gram.of(vectors, self.vectors, self.normaliser, self._gram.members)
         wrong, originals = scored.wrong_test, self.scored.wrong_test
-        behaviour = None if wrong is None or originals is None else Behaviour.of(wrong, originals)
-        return Comparison(scored, Distances.of(gram, self.neighbours), behaviour, self._select(scored))
+        behaviour = (
+            None if wrong is None or originals is None else Behaviour.of(wrong, originals, self.neighbours)
+        )
+        return Comparison(scored, self.reference.distances(vectors), behaviour, self._select(scored))
 
     def _select(self, scored: Scored) -> int:
         return select_on_train(scored.train, scored.train_nll, self.higher_is_better)

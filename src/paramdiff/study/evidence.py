@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
 from paramdiff.chance import Chance, near_chance
 from paramdiff.study.comparison import Comparison, Originals
 from paramdiff.study.novelty import Distances
@@ -11,7 +15,7 @@ from paramdiff.study.similarity import Behaviour
 from paramdiff.study.value import paired_difference_ci
 
 WORKING = 0.5
-"""Share of the originals' lead over chance that the mean sample must keep to count as a working network."""
+"""Share of the originals' lead over chance that a sample must keep to count as a working network."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Evidence:
         averages: plain averages to compare with.
         metric, higher_is_better, chance: what the scores are.
         gap: denoising loss on held-out members over that on members, if the generator has a denoiser.
+        scores: test score of each sample, if known.
+        matched: what was done about the network's symmetries, in words; empty if nothing had to be said.
     """
 
     samples: Distances
@@ -55,6 +61,8 @@ class Evidence:
     higher_is_better: bool = True
     chance: float | None = None
     gap: float | None = None
+    scores: Float64[Tensor, "N"] | None = None
+    matched: str = ""
 
     @classmethod
     def of(
@@ -67,7 +75,7 @@ class Evidence:
             comparison.distances, own.distances, comparison.behaviour, own.behaviour,
             float(scored.test.mean()), float(own.scored.test.mean()), float(scored.test[comparison.selected]),
             [_average(what, other, comparison) for what, other in (averages or {}).items()],
-            metric, originals.higher_is_better, chance, gap,
+            metric, originals.higher_is_better, chance, gap, scored.test.double(), originals.reference.note,
         )  # fmt: skip
 
 
@@ -76,32 +84,26 @@ def barely_trained(originals: Originals, chance: Chance | None, metric: str) -> 
     return near_chance(float(originals.scored.test.mean()), chance, "the test data", metric)
 
 
-def broken(e: Evidence) -> str:
-    """Says that the samples do not work, if so."""
-    kept = _kept(e)
-    if kept is None or kept >= WORKING:
-        return ""
-    chance = "" if e.chance is None else f", chance {e.chance:.3g}"
-    scores = f"mean test {e.metric} {e.score:.3g}, originals {e.members_score:.3g}{chance}"
-    return f"the samples do not work ({scores}), so being new would mean nothing"
-
-
-def _kept(e: Evidence) -> float | None:
-    """Share of the originals' lead that the mean sample keeps; None if it cannot be told.
+def working(e: Evidence) -> Bool[Tensor, "N"] | None:
+    """Which samples keep at least half of the originals' lead; None if it cannot be told.
 
     The lead is that over chance. Without a chance level it is the score itself if higher is better, and
     the inverse of a loss otherwise: twice the originals' loss keeps half.
     """
+    n = len(e.samples.nearest)
     if e.score is None or e.members_score is None:
         return None
-    if not abs(e.score) < float("inf"):
-        return 0.0
+    values = torch.full((n,), e.score, dtype=torch.float64) if e.scores is None else e.scores
+    finite = values.isfinite()
     if e.chance is None and not e.higher_is_better:
-        return e.members_score / e.score if e.score > 0 and e.members_score > 0 else None
+        if not e.members_score > 0 or bool((values[finite] <= 0).any()):
+            return None
+        return finite & (e.members_score / values >= WORKING)
     start = e.chance or 0.0
     lead = e.members_score - start
-    works = lead > 0 if e.higher_is_better else lead < 0
-    return (e.score - start) / lead if works else None
+    if not (lead > 0 if e.higher_is_better else lead < 0):
+        return None
+    return finite & ((values - start) / lead >= WORKING)
 
 
 def matched(e: Evidence) -> str:

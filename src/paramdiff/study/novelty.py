@@ -25,8 +25,8 @@ D is streamed over once; no D x D matrix exists, and memory is that of one block
 
 A member of a *trajectory* is nearly its neighbour of one step earlier, which says nothing about how far
 an independent network would lie. There a member is compared with those at least a tenth of the
-trajectory away (:func:`neighbours`), and the second neighbour of a network is the nearest member that is as
-far in time from its first one.
+trajectory away (:mod:`paramdiff.study.distinct`), and the second neighbour of a network is the nearest member that
+is as far in time from its first one.
 
 Being near a member is not yet being a copy of it. With z the nearest member, a copy with whatever
 independent noise keeps all of its deviation from the mean, :math:`\langle x, z\rangle / |z|^2 = 1`, where a
@@ -37,137 +37,18 @@ large, does not move them.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from paramdiff.parameters.normalise import Normaliser
+from paramdiff.study.distinct import count, neighbours
+from paramdiff.study.gram import AT_CENTRE, Gram
 
-ELEMENTS_AT_ONCE = 1 << 22
-"""Numbers converted to float64 at once (32 MiB)."""
+__all__ = ["Distances", "Gram", "neighbours"]
 
-RANK_TOLERANCE = 1e-10
-"""Directions with less than this share of the trace of G are rounding of float32 vectors."""
-
-AT_CENTRE = 1e-2
-"""Deviation from the mean, in units of a member's, below which only rounding is left of a direction."""
-
-
-def neighbours(k: int, trajectory: bool = False) -> Bool[Tensor, "K K"]:
-    """Pairs of members that are not compared.
-
-    Each with itself; in a trajectory also those up to K // 10 steps away (at least one). A tenth forgets most
-    of what consecutive checkpoints share and leaves four fifths of the zoo. At least one member stays.
-    """
-    window = max(0, min(max(1, k // 10), (k - 2) // 2)) if trajectory else 0
-    step = torch.arange(k)
-    return (step[:, None] - step).abs() <= window
-
-
-@dataclass(frozen=True)
-class Gram:
-    """Inner products of N samples and K members relative to the zoo's mean, in normalised coordinates.
-
-    Attributes:
-        members: G [K, K].
-        cross: C [N, K].
-        squares: n [N].
-        dim: number of coordinates that vary in the zoo, at least 1.
-    """
-
-    members: Float64[Tensor, "K K"]
-    cross: Float64[Tensor, "N K"]
-    squares: Float64[Tensor, "N"]
-    dim: int
-
-    @classmethod
-    def of(
-        cls, samples: Float[Tensor, "N D"], zoo: Float[Tensor, "K D"], normaliser: Normaliser,
-        members: Float64[Tensor, "K K"] | None = None,
-    ) -> "Gram":  # fmt: skip
-        """From raw vectors; ``normaliser`` was fitted on the zoo. ``members`` saves computing G again."""
-        n, k = len(samples), len(zoo)
-        g = torch.zeros(k, k, dtype=torch.float64)
-        cross, squares = torch.zeros(n, k, dtype=torch.float64), torch.zeros(n, dtype=torch.float64)
-        columns = max(1, ELEMENTS_AT_ONCE // (n + k))
-        for start in range(0, zoo.shape[1], columns):
-            block = slice(start, start + columns)
-            varying, part = ~normaliser.constant[block], normaliser.columns(block)
-            z = part.normalise(zoo[:, block], torch.float64)[:, varying]
-            x = part.normalise(samples[:, block], torch.float64)[:, varying]
-            if members is None:
-                g += z @ z.T
-            cross += x @ z.T
-            squares += x.square().sum(1)
-        return cls(
-            g if members is None else members, cross, squares, max(1, int((~normaliser.constant).sum()))
-        )
-
-    @property
-    def distances(self) -> Float64[Tensor, "N K"]:
-        """RMS distance of every sample to every member."""
-        squared = self.squares[:, None] + self.members.diagonal() - 2 * self.cross
-        return (squared.clamp_min(0) / self.dim).sqrt()
-
-    @property
-    def member_distances(self) -> Float64[Tensor, "K K"]:
-        """RMS distance between members."""
-        norms = self.members.diagonal()
-        return ((norms[:, None] + norms - 2 * self.members).clamp_min(0) / self.dim).sqrt()
-
-    @cached_property
-    def _inverse(self) -> Tensor:
-        """Pseudo-inverse of G on weights of sum 0, eigenvalues floored instead of dropped.
-
-        With the floor a member that lies in the span of the others gets a distance near 0 from the
-        formula for left-out members, where dropping would make it infinite. The direction of equal weights,
-        whose eigenvalue is 0, is lifted before inverting: the floor would give it huge entries.
-        """
-        k = len(self.members)
-        centre = torch.eye(k, dtype=torch.float64) - 1 / k
-        lifted = centre @ self.members @ centre + self.members.trace() / k
-        values, vectors = torch.linalg.eigh(lifted)
-        inverse = (vectors / values.clamp_min(RANK_TOLERANCE * values[-1])) @ vectors.T
-        return centre @ inverse @ centre
-
-    @property
-    def residuals(self) -> Float64[Tensor, "N"]:
-        """Share of each sample's squared deviation from the mean that lies outside the zoo's span.
-
-        A sample within AT_CENTRE of the mean has no direction, only rounding, and counts as inside.
-        """
-        return self._share(self._outside, self.squares)
-
-    @cached_property
-    def _outside(self) -> Tensor:
-        return self.squares - ((self.cross @ self._inverse) * self.cross).sum(1)
-
-    def _share(self, outside: Tensor, deviation: Tensor) -> Tensor:
-        least = AT_CENTRE**2 * self.members.diagonal().mean()
-        return (outside / deviation.maximum(least)).nan_to_num(0.0).clamp(0, 1)
-
-    def residuals_without(self, without: Bool[Tensor, "N K"]) -> Float64[Tensor, "N"]:
-        """The same of each sample for the mean and the span of a zoo that lacks these members."""
-        inverse, remaining = self._inverse, (~without).double()
-        weights = remaining / remaining.sum(1, keepdim=True)
-        deviation = self.squares + ((weights @ self.members - 2 * self.cross) * weights).sum(1)
-        alpha = self.cross @ inverse + 1 / len(self.members)
-        more = [a[w] @ torch.linalg.solve(inverse[w][:, w], a[w]) for a, w in zip(alpha, without)]
-        return self._share(self._outside + torch.stack(more), deviation)
-
-    def left_out_residuals(self, leave_out: Bool[Tensor, "K K"]) -> Float64[Tensor, "K"]:
-        """The same of each member for the span of those that are not left out with it."""
-        return torch.stack([self._left_out_residual(*pair) for pair in enumerate(leave_out)])
-
-    def _left_out_residual(self, member: int, without: Tensor) -> Tensor:
-        outside = torch.linalg.inv(self._inverse[without][:, without])
-        place = int(without[:member].sum())
-        weights = -(~without).double() / (~without).sum()  # member minus the mean of the others
-        weights[member] += 1
-        deviation = weights @ self.members @ weights
-        return (outside[place, place] / deviation).nan_to_num(0.0).clamp(0, 1)
+ANCHORS = 48
+"""Nearest members from which lines to all others are tried."""
 
 
 @dataclass(frozen=True)
@@ -176,16 +57,25 @@ class Distances:
 
     Attributes:
         nearest: [N], RMS distance to the nearest member.
-        ratio: [N], that distance over the distance to the second nearest that is no temporal neighbour of
+        ratio: [N], that distance over the distance to the second nearest that is not alike to
             the first: near 0 for a copy; NaN where there is no second member to compare with.
         centre: [N], RMS distance to the zoo's mean.
         residual: [N], share of the squared deviation from the mean that lies outside the zoo's span.
         outside: [N], the same for a zoo that lacks as many members as are left out with a member, so that
-            1 to 1 is what independent networks would have; differs from ``residual`` in trajectories only.
+            1 to 1 is what independent networks would have; differs from ``residual`` where members are alike.
         kept: [N], share of the nearest member's deviation from the mean that the network has in that
             direction: 1 for a copy with whatever noise, w for a mixture of w of it with the mean.
         offset: [N], distance along the trajectory to the nearest member, in steps: near 0 for a copy, 0.25 in
             the median for points anywhere on the path; NaN if the zoo is no trajectory.
+        line: [N], RMS distance to the nearest line through two members that are not alike; NaN without two.
+        among: [N], RMS distance to the nearest other network of the set, for members that of their zoo; NaN for one.
+        spread: [N], mean RMS distance to all others of the set, for members those that are not alike; NaN for one.
+        pairs: [pairs], RMS distances of any two of the set in the order of ``triu_indices``; for members of those
+            that are not alike.
+        principal: the same in the few directions in which the zoo varies, if these are few.
+        unmatched: the same for vectors as they are, where ``self`` is of networks matched by their symmetries.
+        rounding: share of a deviation that may be rounding.
+        distinct: members no two of which are alike.
     """
 
     nearest: Float64[Tensor, "N"]
@@ -195,39 +85,94 @@ class Distances:
     outside: Float64[Tensor, "N"]
     kept: Float64[Tensor, "N"]
     offset: Float64[Tensor, "N"]
+    line: Float64[Tensor, "N"] | None = None
+    among: Float64[Tensor, "N"] | None = None
+    spread: Float64[Tensor, "N"] | None = None
+    pairs: Float64[Tensor, "pairs"] | None = None
+    principal: "Distances | None" = None
+    unmatched: "Distances | None" = None
+    rounding: float = 0.0
+    distinct: int | None = None
 
     @classmethod
-    def of(cls, gram: Gram, leave_out: Bool[Tensor, "K K"] | None = None) -> "Distances":
-        """The samples of a Gram matrix; ``leave_out`` says which members are temporal neighbours."""
+    def of(cls, gram: Gram, leave_out: Bool[Tensor, "K K"] | None = None, inside: bool = True) -> "Distances":
+        """The samples of a Gram matrix; ``leave_out`` says which members are alike.
+
+        ``inside``: with their place in the principal directions.
+        """
         k = len(gram.members)
         alike = torch.eye(k, dtype=torch.bool) if leave_out is None else leave_out
         centre = (gram.squares / gram.dim).sqrt()
-        nearest, ratio, first = _nearest_two(gram.distances, alike)
-        # any other part of the trajectory than the nearest: what a sample is made of may be there or not
+        apart = gram.distances
+        nearest, ratio, first = _nearest_two(apart, alike)
+        # any other part of the zoo than the nearest: what a sample is made of may be there or not
         elsewhere = (
             gram.residuals_without(alike[(first + k // 2) % k]) if _trajectory(alike) else gram.residuals
         )
         kept, offset = _kept(gram.cross, gram.members, first), _offset(gram, first, alike)
-        return cls(nearest, ratio, centre, gram.residuals, elsewhere, kept, offset)
+        among, spread, pairs = _of_the_set(gram)
+        directions = gram.principal(count(alike)) if inside else None
+        principal = None if directions is None else cls.of(directions, alike, inside=False)
+        line = _line(gram, gram.cross, apart, alike)
+        return cls(
+            nearest, ratio, centre, gram.residuals, elsewhere, kept, offset, line, among, spread,
+            pairs, principal, rounding=gram.rounding,
+        )  # fmt: skip
 
     @classmethod
-    def of_members(cls, gram: Gram, leave_out: Bool[Tensor, "K K"]) -> "Distances":
+    def of_members(
+        cls, gram: Gram, leave_out: Bool[Tensor, "K K"], rows: Tensor | None = None, again: Gram | None = None,
+        inside: bool = True,
+    ) -> "Distances":  # fmt: skip
         """Each member relative to the others, as if it had been left out of the zoo.
 
-        Temporal neighbours are left out of the nearest and of the span; the mean is that of all others. They
-        have no offset: the nearest is another part of the trajectory.
+        Members alike to it are left out with it, of the mean too. They have no offset: the nearest is another part
+        of the trajectory. ``rows``: of these members only, and ``again`` they as samples, where samples are matched
+        to members in a way in which members are not.
         """
-        k = len(gram.members)
-        centre = (gram.members.diagonal() / gram.dim).sqrt() * k / (k - 1)
-        apart = gram.member_distances.masked_fill(leave_out, torch.inf)
+        rows = torch.arange(len(gram.members)) if rows is None else rows
+        without = leave_out[rows]
+        apart = (gram.member_distances[rows] if again is None else again.distances).masked_fill(
+            without, torch.inf
+        )
+        cross = gram.members[rows] if again is None else again.cross
         nearest, ratio, first = _nearest_two(apart, leave_out)
-        kept, none = _kept(gram.members, gram.members, first), torch.full_like(nearest, torch.nan)
-        residuals = gram.left_out_residuals(leave_out)
-        return cls(nearest, ratio, centre, residuals, residuals, kept, none)
+        residuals = gram.left_out_residuals(leave_out)[rows]
+        directions = gram.principal(count(leave_out)) if inside else None
+        others = (~without).double()
+        return cls(
+            nearest, ratio, centre=_from_mean(gram, rows, others / others.sum(1, keepdim=True)),
+            residual=residuals, outside=residuals, kept=_kept(cross, gram.members, first),
+            offset=torch.full_like(nearest, torch.nan), line=_line(gram, cross, apart, leave_out), among=nearest,
+            spread=(gram.member_distances[rows] * others).sum(1) / others.sum(1),
+            pairs=gram.member_distances[torch.triu(~leave_out, 1)],
+            principal=None if directions is None else cls.of_members(directions, leave_out, rows, inside=False),
+            rounding=gram.rounding, distinct=count(leave_out),
+        )  # fmt: skip
+
+
+def _from_mean(gram: Gram, rows: Tensor, weights: Tensor) -> Tensor:
+    """Distance of members to a mean of some of them."""
+    g = gram.members
+    squared = g.diagonal()[rows] + ((weights @ g - 2 * g[rows]) * weights).sum(1)
+    return (squared.clamp_min(0) / gram.dim).sqrt()
+
+
+def _of_the_set(gram: Gram) -> tuple[Tensor, Tensor, Tensor]:
+    """Of every sample: the nearest other one, the mean distance to the others; and of every pair."""
+    n = len(gram.squares)
+    if gram.among is None or n < 2:
+        none = gram.squares.new_full((n,), torch.nan)
+        return none, none, none[:0]
+    own = gram.sample_distances
+    nearest = own.nan_to_num(torch.inf).masked_fill(torch.eye(n, dtype=torch.bool), torch.inf).min(1).values
+    counted = own.isfinite()  # a network of NaN or Inf is as far from itself as from any
+    spread = own.nan_to_num(0.0, 0.0, 0.0).sum(1) / (counted.sum(1) - 1).clamp_min(1)
+    return nearest, spread, own[tuple(torch.triu_indices(n, n, 1))]
 
 
 def _trajectory(alike: Tensor) -> bool:
-    """Whether members have temporal neighbours."""
+    """Whether members are left out with others."""
     return int(alike.sum()) > len(alike)
 
 
@@ -239,6 +184,26 @@ def _nearest_two(distances: Tensor, alike: Tensor) -> tuple[Tensor, Tensor, Tens
     return nearest, ratio.masked_fill(second.isinf(), torch.nan), first
 
 
+def _line(gram: Gram, cross: Tensor, apart: Tensor, alike: Tensor) -> Tensor:
+    """Distance to the nearest line through two members; the first is one of the nearest ANCHORS.
+
+    With u = x - a and v = b - a it is |u|^2 - <u, v>^2 / |v|^2. Members at infinite distance are left out.
+    """
+    g, usable = gram.members, apart.isfinite()
+    norms = g.diagonal()
+    way = norms[:, None] + norms - 2 * g
+    way = way.masked_fill(alike | (way <= 0), torch.inf)
+    found = []
+    for near, c, ok in zip(apart, cross, usable):
+        anchors = near.argsort()[:ANCHORS]
+        anchors = anchors[ok[anchors]]
+        along = c - c[anchors, None] - g[anchors] + norms[anchors, None]
+        gain = (along.square() / way[anchors]).masked_fill(~ok, 0.0)
+        squared = (near[anchors, None].square() - gain / gram.dim).clamp_min(0)
+        found.append(squared.min().sqrt() if gain.any() else near.new_tensor(torch.nan))
+    return torch.stack(found) if found else apart.new_zeros(0)
+
+
 def _kept(cross: Tensor, members: Tensor, first: Tensor) -> Tensor:
     """Projection onto the nearest member's deviation; a member at the mean has none to keep."""
     inner, squared = cross.gather(1, first[:, None])[:, 0], members.diagonal()[first]
@@ -246,11 +211,18 @@ def _kept(cross: Tensor, members: Tensor, first: Tensor) -> Tensor:
 
 
 def _offset(gram: Gram, first: Tensor, alike: Tensor) -> Tensor:
-    """Steps from the nearest member towards the member before or after it, whichever is more."""
-    if not _trajectory(alike):
+    """Steps from the nearest member towards the member before or after it, whichever is more.
+
+    Only where these are alike to it: in a trajectory.
+    """
+    k = len(gram.members)
+    if not bool(alike.diagonal(1).any()):
         return torch.full(first.shape, torch.nan, dtype=torch.float64)
-    last = len(gram.members) - 1
-    return torch.maximum(*(_steps(gram, first, (first + by).clamp(0, last)) for by in (-1, 1)))
+    sides = []
+    for by in (-1, 1):
+        other = (first + by).clamp(0, k - 1)
+        sides.append(_steps(gram, first, other).where(alike[first, other], 0.0))
+    return torch.maximum(*sides)
 
 
 def _steps(gram: Gram, first: Tensor, other: Tensor) -> Tensor:

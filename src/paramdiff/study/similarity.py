@@ -4,6 +4,7 @@ The similarity of two networks is the error-IoU of :mod:`paramdiff.mistakes` (p-
 numbers that a comparison takes from its matrices: among a set, to a zoo, to the nearest member.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -53,6 +54,10 @@ class Behaviour:
         within: mean similarity of different networks of the set; None for N = 1.
         mean: [N], mean similarity of each to the zoo.
         max: [N], similarity of each to the member it resembles most.
+        second: [N], to the next one that is not alike to the first; NaN where there is none.
+        differing: median number of items on which one of the two is wrong, for a network and the member it
+            resembles most.
+        among, others: for members, ``within`` and ``mean`` over those that are not alike.
         pairs: of some of the networks, to be drawn: ``iou_within`` to each other, ``iou_between`` to members
             (:func:`kept_pairs`); without the latter for the zoo itself.
     """
@@ -61,19 +66,54 @@ class Behaviour:
     mean: Float64[Tensor, "N"]
     max: Float64[Tensor, "N"]
     pairs: dict[str, Float16[Tensor, "_ _"]] = field(default_factory=dict)
+    second: Float64[Tensor, "N"] | None = None
+    differing: float = math.inf
+    among: float | None = None
+    others: Float64[Tensor, "N"] | None = None
 
     @classmethod
-    def of(cls, wrong: Bool[Tensor, "N items"], wrong_zoo: Bool[Tensor, "K items"]) -> "Behaviour":
-        """New networks against a zoo."""
+    def of(
+        cls, wrong: Bool[Tensor, "N items"], wrong_zoo: Bool[Tensor, "K items"],
+        alike: Bool[Tensor, "K K"] | None = None,
+    ) -> "Behaviour":  # fmt: skip
+        """New networks against a zoo, of whose members some are alike."""
         among, between = error_iou(wrong, wrong), error_iou(wrong, wrong_zoo)
         pairs = {"iou_within": kept_pairs(among), "iou_between": kept_pairs(between)}
-        return cls(within(among), *mean_and_max(between), pairs)
+        apart = itself(len(wrong_zoo)) if alike is None else alike
+        second, first = _second(between, apart)
+        differing = _differing(wrong, wrong_zoo[first])
+        return cls(within(among), *mean_and_max(between), pairs, second, differing)
 
     @classmethod
     def of_members(cls, wrong: Bool[Tensor, "K items"], neighbours: Bool[Tensor, "K K"]) -> "Behaviour":
-        """The zoo against itself: each member's mean leaves out the member itself, its maximum also its
-        temporal neighbours (:func:`paramdiff.study.novelty.neighbours`)."""
+        """The zoo against itself: each member is compared with those not alike to it
+        (:mod:`paramdiff.study.distinct`)."""
         iou = error_iou(wrong, wrong)
         mean, _ = mean_and_max(iou, itself(len(iou)))
-        _, most = mean_and_max(iou, neighbours)
-        return cls(within(iou), mean, most, {"iou_within": kept_pairs(iou)})
+        others, most = mean_and_max(iou, neighbours)
+        second, first = _second(iou.masked_fill(neighbours, -torch.inf), neighbours)
+        pairs = {"iou_within": kept_pairs(iou)}
+        differing = _differing(wrong, wrong[first])
+        return cls(within(iou), mean, most, pairs, second, differing, _among(iou, neighbours), others)
+
+    @property
+    def apart(self) -> tuple[float | None, Float64[Tensor, "N"]]:
+        """``within`` and ``mean`` over pairs that are not alike."""
+        return (self.within, self.mean) if self.others is None else (self.among, self.others)
+
+
+def _among(iou: Tensor, alike: Tensor) -> float | None:
+    """Mean similarity of members that are not alike."""
+    pairs = iou[torch.triu(~alike, 1)]
+    return float(pairs.mean()) if len(pairs) else None
+
+
+def _second(iou: Tensor, alike: Tensor) -> tuple[Tensor, Tensor]:
+    """Similarity to the second member, and which one is the first."""
+    first = iou.argmax(1)
+    second = iou.masked_fill(alike[first], -torch.inf).max(1).values
+    return second.masked_fill(second.isinf(), torch.nan), first
+
+
+def _differing(wrong: Tensor, closest: Tensor) -> float:
+    return float((wrong != closest).sum(1).double().quantile(0.5)) if len(wrong) else 0.0

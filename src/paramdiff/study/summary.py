@@ -1,8 +1,8 @@
 """One row of ``results.json`` per set of networks, and the arrays behind it.
 
 Distances and similarities of the originals are those of a member left out of the zoo: ``to_zoo`` never
-counts a member itself, and ``nearest``, ``ratio``, ``to_zoo_max`` and ``residual_to_span`` also leave out its temporal
-neighbours in a trajectory. What does not exist (similarity within one network, similarity without
+counts a member itself, and ``nearest``, ``ratio``, ``to_zoo_max`` and ``residual_to_span`` also leave out what is alike
+to it (:mod:`paramdiff.study.distinct`). What does not exist (similarity within one network, similarity without
 mistakes, the interval of a metric that is no mean over items) is None, never NaN.
 """
 
@@ -38,7 +38,8 @@ def summarise(name: str, comparison: Comparison, originals: Originals, label: st
         ``label``, ``selected.vs_original`` (``difference`` of test scores and its paired ``ci95``, None
         for the originals), ``distance.ratio`` (nearest over second nearest that is no temporal neighbour of it;
         near 0 for copies). Distances are medians over networks, similarities means. ``ensembles``, if
-        the task has any: one entry per size ``m``, 1 first.
+        the task has any: one entry per size ``m``, 1 first. ``distance.nearest_ratio`` and ``distance.pairwise_ratio``
+        are medians over those of distinct members, after the symmetries of the network.
     """
     scored, higher = comparison.scored, originals.higher_is_better
     versus = None if comparison is originals.own else _versus(comparison, originals.own)
@@ -46,7 +47,7 @@ def summarise(name: str, comparison: Comparison, originals: Originals, label: st
         "name": name, "label": label or name, "n": scored.n, "best_of": scored.n,
         "train": spread(scored.train, higher), "test": spread(scored.test, higher),
         "selected": {**_selected(comparison), "vs_original": versus},
-        "similarity": _similarity(comparison), "distance": _distance(comparison),
+        "similarity": _similarity(comparison), "distance": _distance(comparison, originals),
     }  # fmt: skip
     reference = () if comparison is originals.own else originals.own.scored.ensembles
     together = [_ensembles(one, reference) for one in scored.ensembles]
@@ -144,10 +145,20 @@ def _similarity(comparison: Comparison) -> Row:
     }
 
 
-def _distance(comparison: Comparison) -> Row:
-    distances = comparison.distances
+def _distance(comparison: Comparison, originals: Originals) -> Row:
+    distances, members = comparison.distances, originals.own.distances
     return {
         "nearest": finite(distances.nearest.quantile(0.5)),
         "ratio": finite(distances.ratio.quantile(0.5)),
         "residual_to_span": finite(distances.residual.quantile(0.5)),
+        "nearest_ratio": _over(distances.nearest, members.nearest),
+        "pairwise_ratio": _over(distances.pairs, members.pairs),
     }
+
+
+def _over(values: Tensor | None, members: Tensor | None) -> float | None:
+    """Ratio of medians; None where there is nothing to compare with."""
+    if values is None or members is None or not len(values) or not len(members):
+        return None
+    usual = float(members.quantile(0.5))
+    return finite(float(values.quantile(0.5)) / usual) if usual > 0 else None

@@ -82,8 +82,8 @@ def align(zoo: Zoo, symmetries: Symmetries, seed: int = 0, rounds: int = ROUNDS)
     within = symmetries.within(zoo.spec.names)
     broken = {row for row, _ in zoo.nonfinite()}
     rows = [row for row in range(zoo.k) if row not in broken]
-    vectors, matcher = zoo.vectors.clone(), _Matcher(zoo.spec, within.groups)
-    done = _match_all(vectors, rows, matcher, seed, rounds) if within.groups else 0
+    vectors, matcher = zoo.vectors.clone(), Matcher(zoo.spec, within.groups)
+    done = match_all(vectors, rows, matcher, seed, rounds) if within.groups else 0
     facts = Alignment(len(within.groups), len(symmetries.groups), done, seed)
     return Zoo(vectors, zoo.spec, zoo.base, zoo.records, zoo.about | {"aligned": asdict(facts)}), facts
 
@@ -156,14 +156,15 @@ def _noted(zoo: Zoo, note: str) -> Zoo:
     return Zoo(zoo.vectors, zoo.spec, zoo.base, zoo.records, about)
 
 
-def _match_all(
-    vectors: Float[Tensor, "K D"], rows: Sequence[int], matcher: "_Matcher", seed: int, rounds: int
-) -> int:
+def match_all(
+    vectors: Float[Tensor, "K D"], rows: Sequence[int], matcher: "Matcher", seed: int, rounds: int,
+    what: str = "aligning",
+) -> int:  # fmt: skip
     """Match each member to the sum of the others that are in place, round by round; returns the rounds."""
     total = torch.zeros(vectors.shape[1], dtype=torch.float64)
     for number in range(1 + rounds):
         moved = False
-        for i, row in enumerate(bar(rows, f"aligning, round {number + 1}", unit="member")):
+        for i, row in enumerate(bar(rows, f"{what}, round {number + 1}", unit="member")):
             if number:
                 total -= vectors[row]
             if number or i:
@@ -175,28 +176,28 @@ def _match_all(
     return number + 1
 
 
-class _Matcher:
+class Matcher:
     """Reorders the units of one member."""
 
-    def __init__(self, spec: ParameterSpec, groups: Sequence[Group]) -> None:
-        self.groups = groups
+    def __init__(self, spec: ParameterSpec, groups: Sequence[Group], signs: bool = False) -> None:
+        self.groups, self._signs = groups, signs
         self._places = [(tensor.name, spec.slices[tensor.name], tensor.shape) for tensor in spec.tensors]
         self._neighbours = [_neighbours(group, groups) for group in groups]
 
     def match(self, v: Float[Tensor, "D"], reference: Float[Tensor, "D"], random: torch.Generator) -> bool:
         """Bring ``v`` as near to the reference as can be, in place; returns whether anything moved."""
-        own, wanted = self._views(v), self._views(reference)
+        own, wanted = self.views(v), self.views(reference)
         stale, anything = set(range(len(self.groups))), False
         while stale:
             for index in torch.randperm(len(self.groups), generator=random).tolist():
                 if index in stale:
                     stale.remove(index)
-                    if _improve(self.groups[index], own, wanted):
+                    if _improve(self.groups[index], own, wanted, self._signs):
                         stale |= self._neighbours[index]
                         anything = True
         return anything
 
-    def _views(self, v: Tensor) -> dict[str, Tensor]:
+    def views(self, v: Tensor) -> dict[str, Tensor]:
         return {name: v[part].view(shape) for name, part, shape in self._places}
 
 
@@ -210,16 +211,25 @@ def _neighbours(group: Group, groups: Sequence[Group]) -> set[int]:
     }
 
 
-def _improve(group: Group, own: dict[str, Tensor], wanted: dict[str, Tensor]) -> bool:
-    """Reorder one group for the largest inner product, in place, if that gains anything."""
+def _improve(group: Group, own: dict[str, Tensor], wanted: dict[str, Tensor], signs: bool = False) -> bool:
+    """Reorder one group for the largest inner product, in place, if that gains anything.
+
+    With ``signs`` units also change theirs, where the network lets them.
+    """
     from scipy.optimize import linear_sum_assignment
 
     learnt = [place for place in group.places if place.learnt]
-    products = sum(_units(wanted[p.key], p) @ _units(own[p.key], p).T for p in learnt)
-    order = torch.from_numpy(linear_sum_assignment(products, maximize=True)[1])
-    if torch.equal(order, torch.arange(group.size)):
+    products = torch.zeros(group.size, group.size, dtype=next(iter(own.values())).dtype)
+    for p in learnt:
+        products += units_of(wanted[p.key], p) @ units_of(own[p.key], p).T
+    flip = signs and group.odd
+    order = torch.from_numpy(linear_sum_assignment(products.abs() if flip else products, maximize=True)[1])
+    sign = torch.where(products[torch.arange(group.size), order] < 0, -1.0, 1.0) if flip else None
+    if torch.equal(order, torch.arange(group.size)) and (sign is None or bool((sign > 0).all())):
         return False
     moved = permute({key: own[key] for key in group.keys}, Symmetries((group,)), [order])
+    if sign is not None:
+        multiply(moved, group, sign, sign)
     gain = size = 0.0
     for key in dict.fromkeys(place.key for place in learnt):
         gain += float((wanted[key] * (moved[key] - own[key])).sum())
@@ -231,7 +241,17 @@ def _improve(group: Group, own: dict[str, Tensor], wanted: dict[str, Tensor]) ->
     return True
 
 
-def _units(tensor: Tensor, place: Place) -> Float[Tensor, "P n"]:
+def multiply(
+    state: dict[str, Tensor], group: Group, makes: Float[Tensor, "P"], reads: Float[Tensor, "P"]
+) -> None:
+    """Multiply each unit by a number where it is made and by another where it is read, in place."""
+    for place in group.places:
+        factor = (makes if place.role == "makes" else reads).repeat_interleave(place.block)
+        shape = [-1 if axis == place.axis else 1 for axis in range(state[place.key].ndim)]
+        state[place.key].mul_(factor.to(state[place.key].dtype).view(shape))
+
+
+def units_of(tensor: Tensor, place: Place) -> Float[Tensor, "P n"]:
     """All weights of each unit."""
     entries = tensor.movedim(place.axis, 0)
     return entries.reshape(len(entries) // place.block, -1)
