@@ -140,3 +140,15 @@ def test_copies_of_files_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyP
     copy(tmp_path / "a" / "b" / "c", tmp_path / "new" / "c")
     assert (tmp_path / "new" / "a" / "b" / "c").read_text() == "text"
     assert (tmp_path / "new" / "c").samefile(tmp_path / "a" / "b" / "c") == linked
+
+
+def test_the_filled_part_of_a_matrix_is_saved_without_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    whole = torch.arange(12.0).reshape(4, 3)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("copied: for K x D numbers that is as much memory again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.Tensor, "clone", refuse)
+        save_tensors(tmp_path / "a.safetensors", {"vectors": whole[:2]})
+    assert torch.equal(load_tensors(tmp_path / "a.safetensors")["vectors"], whole[:2])

@@ -215,8 +215,8 @@ def test_float64_samples_do_not_overflow_in_float32():
 
 
 def test_a_spec_of_many_tensors_is_used_in_linear_time():
-    state = {f"layer{i}.weight": torch.ones(2) for i in range(10_000)}
+    state = {f"layer{i}.weight": torch.ones(2) for i in range(4000)}
     began = time.process_time()
     spec = ParameterSpec.from_state_dict(state)
     assert spec.unflatten(spec.flatten(state)).keys() == state.keys()
-    assert time.process_time() - began < 3  # it was 59 s
+    assert time.process_time() - began < 2  # it was 9 s: quadratic

@@ -397,11 +397,10 @@ def test_what_does_not_fit_into_memory_is_said_before_it_is_read(tmp_path, monke
 
 
 def test_ten_thousand_tensors_a_file_take_seconds(tmp_path):
-    for i in range(2):
-        save_tensors(tmp_path / f"{i}.safetensors", {f"layer{j}.w": torch.randn(2) for j in range(10_000)})
+    save_tensors(tmp_path / "a.safetensors", {f"layer{j}.w": torch.ones(2) for j in range(10_000)})
     began = time.process_time()
     assert Zoo.from_checkpoints(tmp_path).dim == 20_000
-    assert time.process_time() - began < 6  # it was 59 s a file
+    assert time.process_time() - began < 3  # it was 59 s
 
 
 def test_a_stack_is_read_once(tmp_path, monkeypatch):
