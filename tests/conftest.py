@@ -10,5 +10,8 @@ from jaxtyping import install_import_hook
 install_import_hook("paramdiff", "shape_checker.check")
 
 import torch  # noqa: E402 (after the hook and the environment)
+from hypothesis import settings  # noqa: E402
 
 torch.set_num_threads(1)
+settings.register_profile("any machine", deadline=None)  # how busy it is says nothing about an example
+settings.load_profile("any machine")
