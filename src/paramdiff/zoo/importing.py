@@ -9,6 +9,7 @@ from.
 
 import glob
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from paramdiff.progress import bar
 from paramdiff.zoo.reading import SUFFIXES
 from paramdiff.zoo.records import is_trajectory, make_records, natural
 from paramdiff.zoo.stacked import Member, few, find_members
-from paramdiff.zoo.zoo import Record, Zoo, differing
+from paramdiff.zoo.zoo import FOLDER, Record, Zoo, differing
 
 Paths = str | Path | Sequence[str | Path]
 Select = str | Sequence[str]
@@ -60,9 +61,14 @@ def open_zoo(path: str | Path, model: nn.Module | None = None, select: Select | 
 
 
 def _is_zoo(folder: Path) -> bool:
-    manifest = folder / "manifest.json"
-    facts = read_json(manifest) if manifest.is_file() else None
-    return isinstance(facts, dict) and "spec" in facts
+    """Whether it is a saved zoo, be it one whose manifest is gone or damaged: loading it says what to do."""
+    if all((folder / part).is_file() for part in FOLDER.parts):
+        return True
+    with suppress(CheckpointError):
+        manifest = folder / FOLDER.marker
+        facts = read_json(manifest) if manifest.is_file() else None
+        return isinstance(facts, dict) and "spec" in facts
+    return any((folder / part).is_file() for part in FOLDER.parts)
 
 
 def read_checkpoints(paths: Paths, model: nn.Module | None = None, select: Select | None = None) -> Parts:
