@@ -7,6 +7,7 @@ many of every kind. A failure names its seed: ``PARAMDIFF_FUZZ_FROM=seed PARAMDI
 import json
 import os
 import random
+import re
 import shutil
 from collections.abc import Callable
 from functools import cache, partial
@@ -18,6 +19,7 @@ import torch
 
 from finished_runs import results, write_parameters, write_run
 from hostile import attempt, contents, mutated_file, refused
+from paramdiff.cli import main
 from paramdiff.errors import ParamdiffError
 from paramdiff.files import read_json, save_tensors, write_json, write_text
 from paramdiff.generators import make
@@ -242,6 +244,20 @@ def test_a_run_folder_with_a_damaged_manifest_says_how_to_go_on(run: Path, conte
     shutil.rmtree(run / "zoo")
     with pytest.raises(ParamdiffError, match=r"choose another run_dir$"):
         RunFolder(run, SETTINGS)
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "{}"])
+def test_a_zoo_without_a_sound_manifest_says_what_to_do(
+    run: Path, content: str | None, capsys: pytest.CaptureFixture[str]
+):
+    (run / "zoo" / "manifest.json").unlink()
+    if content is not None:
+        write_text(run / "zoo" / "manifest.json", content)
+    for path in (run, run / "zoo"):
+        assert main(["inspect", str(path)]) == 2
+        assert re.search(
+            r"paramdiff: error: .*zoo.*(copy the zoo again|version of paramdiff)", capsys.readouterr().err
+        )
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"items": 1}', '{"items": 1, "points": [[1]]}'])

@@ -10,6 +10,7 @@ so in ``about``, because its members then are not quite the networks they came f
 import glob
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from paramdiff.zoo.reading import INDEX, SUFFIXES, looks_like_one, shards
 from paramdiff.zoo.records import is_trajectory, make_records, natural
 from paramdiff.zoo.room import require_room
 from paramdiff.zoo.stacked import Member, few, find_members
-from paramdiff.zoo.zoo import Record, Zoo, differing
+from paramdiff.zoo.zoo import FOLDER, Record, Zoo, differing
 
 Paths = str | Path | Sequence[str | Path]
 Select = str | Sequence[str]
@@ -82,9 +83,14 @@ def open_zoo(
 
 
 def _is_zoo(folder: Path) -> bool:
-    manifest = folder / "manifest.json"
-    facts = read_json(manifest) if manifest.is_file() else None
-    return isinstance(facts, dict) and "spec" in facts
+    """Whether it is a saved zoo, be it one whose manifest is gone or damaged: loading it says what to do."""
+    if all((folder / part).is_file() for part in FOLDER.parts):
+        return True
+    with suppress(CheckpointError):
+        manifest = folder / FOLDER.marker
+        facts = read_json(manifest) if manifest.is_file() else None
+        return isinstance(facts, dict) and "spec" in facts
+    return any((folder / part).is_file() for part in FOLDER.parts)
 
 
 def read_checkpoints(
