@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from paramdiff import cli
 from paramdiff.cli import STAGES, main
 from paramdiff.files import save_tensors, write_json
 from paramdiff.parameters.spec import ParameterSpec
@@ -127,3 +129,109 @@ def test_report_of_an_unfinished_run_says_what_to_do(tmp_path: Path, capsys: pyt
     write_json(tmp_path / "r" / "manifest.json", {"stages": {}})
     assert main(["report", f"run_dir={tmp_path / 'r'}"]) == 2
     assert "run the earlier stages first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (ValueError("a\nb \x1b[31m"), 1, r"ValueError: a b \\x1b\[31m; PARAMDIFF_TRACEBACK=1 shows where"),
+        (MemoryError(), 1, "the memory does not suffice"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+            1,
+            "the memory does not suffice",
+        ),
+        (RecursionError("maximum recursion depth exceeded"), 1, "nested too deeply, or in itself"),
+        (OSError(errno.ENOSPC, "No space left on device", "x.json"), 1, "x.json: No space left on device"),
+        (AssertionError(), 1, "AssertionError: ;"),
+        (KeyboardInterrupt(), 130, "stopped"),
+        (SystemExit(77), 1, ""),
+        (SystemExit("bye"), 1, "bye"),
+        (SystemExit(2), 2, ""),
+        (SystemExit(None), 0, ""),
+    ],
+)
+def test_whatever_happens_is_one_line_and_one_of_four_codes(
+    error: BaseException,
+    code: int,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    def fail(command: str, rest: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "_dispatch", fail)
+    assert main(["run"]) == code
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == bool(text) and re.search(text, "".join(lines))
+
+
+def test_the_whole_traceback_is_there_for_who_asks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv(cli.TRACEBACK, "1")
+    monkeypatch.setattr(cli, "_dispatch", lambda command, rest: 1 // 0)
+    assert main(["run"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_gone_is_no_failure():
+    code = "import sys; from paramdiff.cli import main; sys.exit(main(['run', '--help']))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+        assert process.wait() == 0 and said == b""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--k", "10"], "--k: not a flag; expected key=value; did you mean zoo.k=10"),
+        (["--experiment=digits_full"], "did you mean experiment=digits_full"),
+        (["--lr=3"], "did you mean zoo.lr=3, generator.lr=3"),
+        (["--config-dir"], "--config-dir: no value; give --config-dir DIR"),
+        (["--cfg", "x"], "--cfg: 'x' is not known; expected one of job, hydra, all"),
+        (["--experimental-rerun", "x.pickle"], "--experimental-rerun: not a flag"),
+    ],
+)
+def test_a_flag_that_does_not_exist_is_one_line(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["run", *words]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "loading" not in line]
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["zoo.k=20,30", "run_dir=here"], "2 of the 2 runs of this sweep would be in"),
+        (["zoo.k=20,1"], "zoo.k: 1 is out of range"),
+    ],
+)
+def test_a_sweep_is_looked_at_as_a_whole_before_it_starts(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "-m", *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_completion_registers_this_program_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    assert main(["run", "-sc", "install=bash"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("-F hydra_bash_completion paramdiff")
+    for line, found in (("paramdiff sa", "sample\n"), ("paramdiff run zoo.pret", "zoo.pretrain.\n")):
+        monkeypatch.setenv("COMP_LINE", line)
+        assert main(["-sc", "query=bash"]) == 0
+        assert capsys.readouterr().out == found
+    assert main(["-sc", "install=tcsh"]) == 2

@@ -1,7 +1,7 @@
 """Every numeric key of every configuration, with values that cannot be meant: one line, exit code 2, nothing written.
 
 The classes of settings are found from the registries, so a new one, or a new field, is in this test without being
-written down, and red until it states its range. ``python -m tests.test_fuzz_settings`` goes through the command line
+written down, and red until it states its range. ``python tests/test_fuzz_settings.py`` goes through the command line
 with each of them (minutes; not part of ``make test``).
 """
 
@@ -162,7 +162,7 @@ def leaves(node: Any, before: str = "") -> Iterator[str]:
 
 def test_every_key_of_a_composed_run_refuses_the_absurd_by_its_full_name(composition: Any):
     keys = list(leaves(composition))
-    assert len(keys) > 80 and {"zoo.pretrain.lr", "compare.gaussian.scale", "sweep.n"} <= set(keys)
+    assert len(keys) > 50 and {"zoo.pretrain.lr", "compare.gaussian.scale", "sweep.n"} <= set(keys)
     for number, key in enumerate(keys):
         value = (math.nan, math.inf, 1e308, "abc", 10**18)[number % 5]
         with pytest.raises(ConfigError) as caught:

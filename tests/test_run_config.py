@@ -7,7 +7,8 @@ from yaml import YAMLError
 from paramdiff.collect import Subset
 from paramdiff.errors import ConfigError
 from paramdiff.generators.pdiff import ParameterDiffusion
-from paramdiff.run.config import build, explain, option_name, plain
+from paramdiff.run import launch
+from paramdiff.run.config import build, explain, option_name, plain, register
 from paramdiff.run.launch import arranged, composed
 from paramdiff.run.options import REGISTERED
 from paramdiff.run.pipeline import Pipeline, entries_of
@@ -131,3 +132,20 @@ def test_a_recipe_that_is_not_yaml(tmp_path: Path):
     assert (
         str(explain(caught.value)) == f"{path}, line 2: expected the node content, but found '?'; correct it"
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["task=own", "task.name=diabetes:Diabetes"], "Diabetes"),
+        (["task=own", "task.name=my_entry"], "my_entry"),
+        (["task=images", "task.data=data/trees/"], "trees"),
+        (["zoo.k=5"], "digits"),
+        (["name=mine"], "mine"),
+    ],
+)
+def test_a_run_is_called_what_its_task_is_called(words: list[str], name: str):
+    found: list[str | None] = []
+    register()
+    launch._with_hydra(lambda config: found.append(launch.compose(config)[0].name), arranged(words))
+    assert found == [name]

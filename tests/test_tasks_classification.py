@@ -234,3 +234,11 @@ def test_settings_are_structured_configurations():
 
 def test_a_network_is_a_module():
     assert isinstance(own_task(model_options={"hidden": [4]}).model(), nn.Module)
+
+
+def test_no_more_is_padded_than_there_is():
+    task = ImageTask(augment=Augment(crop=9)).make()
+    with pytest.raises(
+        ConfigError, match="task.augment.crop: 9 on images of 8x8; expected no more than a side"
+    ):
+        task.train_data()

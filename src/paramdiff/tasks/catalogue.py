@@ -46,7 +46,10 @@ class OwnTask:
         found = load_attribute(self.name) if own else load_entry_point(GROUP, self.name, [*CONFIGS])
         if isinstance(found, Task) and not self.options:
             return found
-        return _call(self.name, found, self.options)
+        task = _call(self.name, found, self.options)
+        if task.name == Task.name:  # it does not say how it is called
+            task.name = self.name.rpartition(":")[2]
+        return task
 
 
 def _call(name: str, build: Any, options: Mapping[str, Any]) -> Task:

@@ -168,7 +168,13 @@ class ImageClassification(Task):
         return network.to(memory_format=torch.channels_last) if self.settings.channels_last else network
 
     def train_data(self) -> ImageData:
-        return replace(self._data[0], augment=self.settings.augment)
+        train, crop = self._data[0], self.settings.augment.crop
+        if crop > max(train.shape[1:]):  # padding to many times the image would only fill the memory
+            size = "x".join(map(str, train.shape[1:]))
+            raise ConfigError(
+                "task.augment.crop", f"{crop} on images of {size}", expected="no more than a side"
+            )
+        return replace(train, augment=self.settings.augment)
 
     def test_data(self) -> ImageData:
         return self._data[1]
