@@ -165,10 +165,9 @@ def broken(run: FinishedRun) -> bool:
 
 def shares(run: FinishedRun) -> str:
     """Share of samples in each class of the verdict; empty where all are in one, or an older run does not say."""
-    known = run.part("verdict", "shares")["shares"] or {}
-    some = [
-        (name, share) for name, share in known.items() if isinstance(share, int | float) and 0 < share < 1
-    ]
+    known = run.part("verdict", "shares")["shares"]
+    told = known.items() if isinstance(known, dict) else ()
+    some = [(name, share) for name, share in told if isinstance(share, int | float) and 0 < share < 1]
     return f"Samples: {', '.join(f'{percent(share)} {name}' for name, share in some)}." if some else ""
 
 
