@@ -35,7 +35,9 @@ def test_a_prior_learns_four_modes_and_keeps_them_at_a_low_temperature():
 
 
 def test_a_whole_generator_learns_a_gaussian_of_low_rank():
-    warm, cold = climb("low rank", 200, (1.0, 0.4), "p-diff-linear", n=200, steps=50, components=16, sample_steps=20)
+    warm, cold = climb(
+        "low rank", 200, (1.0, 0.4), "p-diff-linear", n=200, steps=50, components=16, sample_steps=20
+    )
     assert 0.75 < warm.variance < 1.25
     assert 0.11 < cold.variance / warm.variance < 0.22, "the square of the temperature"
 

@@ -134,7 +134,8 @@ def test_between_modes_where_the_jacobian_exceeds_one_nothing_is_thrown_far():
     middle = CENTRES[:2].mean(0, keepdim=True)
     one = torch.ones(1, 1)
     cold = Tempering(lambda z, t: mixture(z, one, 0.3 * one), 0.4)
-    for point in (cold.moved(middle, one[0]), cold.expected(middle, one[0])):
+    at = torch.zeros(1, dtype=torch.long)
+    for point in (cold.moved(middle, at), cold.expected(middle, at)):
         assert float((point - middle).norm()) < 3
 
 
