@@ -431,8 +431,9 @@ def _to_json(record: Record) -> dict[str, Any]:
 def _sayable(facts: dict[str, Any]) -> dict[str, Any]:
     """With a ``source`` that is text: names of files need not be."""
     source = facts.get("source")
-    known = isinstance(source, str)
-    return facts | {"source": source.encode("utf-8", "replace").decode()} if known else facts
+    if not isinstance(source, str):
+        return facts
+    return facts | {"source": source.encode("utf-8", "replace").decode()}
 
 
 def _values(record: Record) -> dict[str, float]:
