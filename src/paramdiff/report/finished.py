@@ -196,11 +196,10 @@ class FinishedRun:
     def tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         """A safetensors file of the folder and its header; both empty if there is none, or it is damaged."""
         path = self.folder / name
-        return (
-            _if_sound(lambda: (load_tensors(path), load_metadata(path)), ({}, {}))
-            if path.is_file()
-            else ({}, {})
-        )
+        nothing: tuple[dict[str, Tensor], dict[str, str]] = {}, {}
+        if not path.is_file():
+            return nothing
+        return _if_sound(lambda: (load_tensors(path), load_metadata(path)), nothing)
 
     def part(self, name: str, *keys: str) -> dict[str, Any]:
         """A block of ``results.json``, empty where it is missing or null; with at least these keys."""
@@ -249,7 +248,8 @@ def _if_sound(read: Callable[[], T], otherwise: T) -> T:
 
 def _read_scores(path: Path) -> dict[str, Tensor]:
     """Scores of single networks; what has another shape than its name says is left out."""
-    found = _if_sound(lambda: load_tensors(path), {}) if path.is_file() else {}
+    nothing: dict[str, Tensor] = {}
+    found = _if_sound(lambda: load_tensors(path), nothing) if path.is_file() else nothing
     return {
         name: tensor
         for name, tensor in found.items()

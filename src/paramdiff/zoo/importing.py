@@ -152,9 +152,10 @@ def _read_files(
     else:
         whole, spec = first, ParameterSpec.from_state_dict(first, "all" if select in (None, HELD) else select)
     base = {name: tensor.clone() for name, tensor in whole.items()}  # no longer tied to the file
-    free = model is not None and select is None
-    vectors, spec, outside = _read_vectors(members, first, spec, base, notes, stop=free)
-    if free and outside:
+    vectors, spec, outside = _read_vectors(
+        members, first, spec, base, notes, stop=model is not None and select is None
+    )
+    if model is not None and select is None and outside:
         notes.append(
             f"the checkpoints differ outside {DEFAULT} (in {few(outside)}), so all tensors are generated; "
             f"select={DEFAULT} would give every member the frozen rest of {members[0].name}"
