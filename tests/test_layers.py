@@ -12,7 +12,7 @@ LAYERS = [
     {"errors"},
     {"ranks", "ranges"},
     {"replacing", "typed"},
-    {"progress", "seeds", "files", "devices", "mistakes", "chance", "thinning", "regular"},
+    {"progress", "seeds", "files", "devices", "memory", "mistakes", "chance", "thinning", "regular"},
     {"training"},
     {"networks"},
     {"parameters"},

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from paramdiff import memory
 from paramdiff.errors import CheckpointError
-from paramdiff.zoo import reading
 from paramdiff.zoo.importing import find_checkpoints
 from paramdiff.zoo.reading import load_file, read_state
 
@@ -111,8 +111,8 @@ def test_what_cannot_be_checked_is_not_read(tmp_path: Path):
 
 def test_what_would_unpack_to_more_than_there_is_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     file = rewritten(saved(tmp_path / "a.pt"), DEFLATED)
-    monkeypatch.setattr(reading, "host_bytes", lambda: 500)
-    with fails("a.pt unpacks to 0.0 GB; expected at most half of the 0.0 GB free"):
+    monkeypatch.setattr(memory, "host_bytes", lambda: 500)
+    with fails("a.pt take 1 kB of memory; expected no more than 50% of the 0 kB that are free"):
         read_state(file)
 
 

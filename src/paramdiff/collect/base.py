@@ -9,8 +9,8 @@ from torch import nn
 
 from paramdiff.chance import near_chance
 from paramdiff.collect.optimisation import TrainingConfig
-from paramdiff.devices import require_room
 from paramdiff.errors import TaskError, check_choice
+from paramdiff.memory import of, require_memory
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.progress import say
 from paramdiff.ranks import main_first
@@ -95,7 +95,10 @@ def learnable_spec(model: nn.Module, select: str, k: int) -> ParameterSpec:
     problem = too_small(spec)
     if problem is not None:
         raise problem
-    require_room("zoo.k", k * spec.dim * spec.dtype.itemsize, f"{k:,} members of {spec.dim:,} parameters")
+    size = k * spec.dim * spec.dtype.itemsize
+    require_memory(
+        f"{k:,} members of {spec.dim:,} parameters", size, of("zoo.k"), "lower it, or select fewer tensors"
+    )
     return spec
 
 

@@ -33,7 +33,6 @@ from paramdiff.tasks.base import Data, Task
 from paramdiff.training import Stateful, Training
 from paramdiff.zoo.classes import classify
 from paramdiff.zoo.reading import load_file
-from paramdiff.zoo.room import require_room
 from paramdiff.zoo.zoo import Record, Zoo
 
 
@@ -120,7 +119,6 @@ class Members:
     """
 
     def __init__(self, k: int, spec: ParameterSpec, model: nn.Module) -> None:
-        require_room(k, spec)
         state = model.state_dict(keep_vars=True)
         self.vectors, self.count, self.spec = torch.empty(k, spec.dim, dtype=spec.dtype), 0, spec
         self.tensors = {key: state[key] for key in spec.keys}

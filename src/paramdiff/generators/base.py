@@ -18,11 +18,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.devices import require_room, suitable_threads
+from paramdiff.devices import suitable_threads
 from paramdiff.errors import CheckpointError, ConfigError, GeneratorError, check_choice, near
 from paramdiff.files import Whole, load_metadata, load_state, read_json, save_state, settle, write_json
 from paramdiff.generators.members import Members
 from paramdiff.generators.probe import Probe, normalised
+from paramdiff.memory import of, require_memory
 from paramdiff.parameters.normalise import Normaliser
 from paramdiff.progress import say
 from paramdiff.ranges import check_ranges
@@ -169,7 +170,7 @@ class Generator(ABC):
         own_probe = normalised(probe, self.normaliser)
         dim = len(self.normaliser.mean)
         size = max(1, min(self.drawn_at_once, ELEMENTS // dim))
-        require_room("n", 4 * n * dim, f"{n:,} samples of {dim:,} parameters")
+        require_memory(f"{n:,} samples of {dim:,} parameters", 4 * n * dim, of("n"), "lower it")
         v = torch.empty(n, dim)
         for start in range(0, n, size):
             with suitable_threads(dim):

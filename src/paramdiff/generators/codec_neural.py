@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.devices import made_if_fits, size
+from paramdiff.devices import size
 from paramdiff.errors import ConfigError, check_choice
 from paramdiff.generators.base import CHUNK
 from paramdiff.generators.chunks import Chunks, Sequences, Whole, restored
@@ -32,6 +32,7 @@ from paramdiff.generators.members import Matrix
 from paramdiff.generators.nets.conv import NORMS, ConvAutoencoder
 from paramdiff.generators.nets.fc import DenseAutoencoder, matching_width
 from paramdiff.generators.settings import Settings
+from paramdiff.memory import made_if_fits
 from paramdiff.ranges import BATCH, COUNT, FACTOR, RATE, STEPS, Range, Ranges
 from paramdiff.seeds import generator, seeded
 

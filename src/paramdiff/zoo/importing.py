@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from paramdiff.errors import CheckpointError, ParamdiffWarning, ZooError, near
 from paramdiff.files import read_json
+from paramdiff.memory import require_memory
 from paramdiff.networks.ties import tied_keys
 from paramdiff.parameters.spec import ParameterSpec, must_be_positive
 from paramdiff.progress import bar
@@ -29,7 +30,6 @@ from paramdiff.zoo.as_saved import OUTSIDE, located, signed
 from paramdiff.zoo.groups import MixedCheckpointsError, choose, group_files
 from paramdiff.zoo.reading import INDEX, SUFFIXES, looks_like_one, shards
 from paramdiff.zoo.records import is_trajectory, make_records, natural
-from paramdiff.zoo.room import require_room
 from paramdiff.zoo.stacked import Member, few, find_members
 from paramdiff.zoo.zoo import FOLDER, Record, Zoo, differing
 
@@ -280,7 +280,11 @@ def _read_vectors(
     Args:
         stop: at the first member that differs; then rows are missing.
     """
-    require_room(len(members), spec)
+    k = len(members)
+    require_memory(
+        f"{k:,} checkpoints of {spec.dim:,} parameters", k * spec.dim * spec.dtype.itemsize, ZooError,
+        "take fewer checkpoints, or select fewer tensors",
+    )  # fmt: skip
     vectors = torch.empty(len(members), spec.dim, dtype=spec.dtype)
     generated = set(spec.keys)
     frozen = [name for name in base if name not in generated]

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from paramdiff.devices import host_bytes
 from paramdiff.errors import CheckpointError
+from paramdiff.memory import require_memory
 
 DTYPES = frozenset({
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.complex128, torch.bool,
@@ -53,14 +53,14 @@ def _plain(given: Tensor, where: str) -> Tensor:
     if tensor.is_conj() or tensor.is_neg():
         tensor = tensor.resolve_conj().resolve_neg()
     if tensor.nbytes > tensor.untyped_storage().nbytes():  # expanded: several of its numbers are one
-        _require_room(tensor, where)
+        _require_memory(tensor, where)
         tensor = tensor.contiguous()
     return tensor
 
 
 def _dense(tensor: Tensor, where: str) -> Tensor:
     """The dense tensor of a sparse one, after a check that its indices lie inside: torch itself does not look."""
-    _require_room(tensor, where)
+    _require_memory(tensor, where)
     try:
         if tensor.layout == torch.sparse_coo:
             parts = (tensor._indices(), tensor._values())
@@ -81,9 +81,7 @@ def _dense(tensor: Tensor, where: str) -> Tensor:
                               remedy="save tensor.to_dense()") from None  # fmt: skip
 
 
-def _require_room(tensor: Tensor, where: str) -> None:
+def _require_memory(tensor: Tensor, where: str) -> None:
     """Raise unless the numbers fit into memory: a few bytes in a file may stand for any number of them."""
-    needed = tensor.numel() * tensor.dtype.itemsize
-    if needed > host_bytes() / 2:
-        raise CheckpointError(f"{where} has shape {list(tensor.shape)}, {needed / 1e9:.1f} GB",
-                              expected="no more than half of the free memory")  # fmt: skip
+    what = f"the numbers of {where}, of shape {list(tensor.shape)},"
+    require_memory(what, tensor.numel() * tensor.dtype.itemsize, CheckpointError, share=0.5)

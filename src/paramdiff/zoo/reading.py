@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paramdiff.devices import host_bytes
 from paramdiff.errors import CheckpointError
 from paramdiff.files import load_tensors, read_json
+from paramdiff.memory import require_memory
 from paramdiff.networks.ties import tied_keys
 from paramdiff.regular import require_file, why_not
 from paramdiff.zoo.archives import (
@@ -168,17 +168,8 @@ def _checked_load(path: Path) -> Any:
         torch.load(path, map_location="meta", weights_only=True)
         raise BrokenArchiveError(_first_line(error)) from None
     if not mapped and archive:
-        _require_room(path)
+        require_memory(f"the unpacked contents of {path}", packed_bytes(path), CheckpointError, share=0.5)
     return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-
-
-def _require_room(path: Path) -> None:
-    needed, free = packed_bytes(path), host_bytes()
-    if needed > free / 2:
-        raise CheckpointError(
-            f"{path} unpacks to {needed / 1e9:.1f} GB",
-            expected=f"at most half of the {free / 1e9:.1f} GB free",
-        )
 
 
 def _refused(path: Path, reason: str) -> CheckpointError:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paramdiff.devices import made_if_fits
 from paramdiff.errors import ConfigError, TaskError, near
+from paramdiff.memory import made_if_fits
 from paramdiff.networks.trace import evaluating
 from paramdiff.tasks.lookup import load_attribute
 from paramdiff.tasks.models.base import Network, Shape
