@@ -68,7 +68,7 @@ def test_what_may_not_be_read_is_one_line(
     monkeypatch.setattr(Path, "is_file", refuse)
     assert main(["inspect", str(tmp_path)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("manifest.json: Permission denied; check the permissions")
+    assert line.endswith(": Permission denied; check the permissions")
 
 
 def checkpoints(folder: Path, k: int, dim: int = 6, same: bool = False) -> Path:
@@ -134,7 +134,7 @@ def test_report_of_an_unfinished_run_says_what_to_do(tmp_path: Path, capsys: pyt
 @pytest.mark.parametrize(
     ("error", "code", "text"),
     [
-        (ValueError("a\nb \x1b[31m"), 1, r"ValueError: a b \\x1b\[31m; PARAMDIFF_TRACEBACK=1 shows where"),
+        (ValueError("a\nb \x1b[31m"), 1, "ValueError: a b ; PARAMDIFF_TRACEBACK=1 shows where"),
         (MemoryError(), 1, "the memory does not suffice"),
         (
             RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"),

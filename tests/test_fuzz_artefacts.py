@@ -118,7 +118,7 @@ def load_baseline(run: Path) -> None:
 
 
 def open_run(run: Path) -> None:
-    with RunFolder(run, SETTINGS, force=True).opened() as folder:
+    with RunFolder(run, SETTINGS).opened() as folder:
         for name, made in (("collect", ["a.json"]), ("fit", ["b.json"])):
             folder.run(
                 Stage(name, {"a": 1}, [], made, lambda scratch, made=made: write_json(run / made[0], 1))

@@ -25,7 +25,7 @@ from paramdiff.ranges import check_ranges, numeric, range_of
 from paramdiff.run.config import RunConfig, built, explain
 from paramdiff.run.launch import composed
 from paramdiff.run.yaml_files import require_recipe
-from paramdiff.tasks import KINDS
+from paramdiff.tasks import CONFIGS
 from paramdiff.tasks.models import NETWORKS
 from paramdiff.tasks.models.named import LIBRARIES
 
@@ -39,7 +39,7 @@ def settings() -> dict[str, type]:
     """Every class of settings, those inside others included."""
     starts = [
         RunConfig,
-        *KINDS.values(),
+        *(made if isinstance(made, type) else type(made) for made in CONFIGS.values()),
         *WAYS.values(),
         *registry().values(),
         *NETWORKS.values(),

@@ -19,8 +19,9 @@ from paramdiff import ranks
 from paramdiff.cli import main
 from paramdiff.collect.workers import can_fork
 from paramdiff.devices import choose_device
-from paramdiff.errors import ParamdiffError
+from paramdiff.errors import ConfigError, ParamdiffError
 from paramdiff.files import load_tensors, read_json
+from paramdiff.generators.gaussian import Gaussian
 from paramdiff.progress import quiet
 from paramdiff.scoring.cache import Cache
 from processes import Forked
@@ -211,24 +212,23 @@ def test_two_processes_meet_and_hear_of_each_others_failures(tmp_path: Path):
 
 
 @pytest.mark.skipif(not can_fork(), reason="processes are forked on Linux only")
-def test_a_users_mistake_is_one_line_and_the_same_exit_code(tmp_path: Path):
+def test_a_users_mistake_is_one_line_and_the_same_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Rank 1 finds it, alone: the second of two baselines is its own to fit."""
+
+    def refuse(*_: object) -> None:
+        raise ConfigError("scale", "too much", remedy="lower it")
+
+    monkeypatch.setattr(Gaussian, "_fit", refuse)
     words = [
-        "run_dir=r",
-        "zoo.k=6",
-        "zoo.pretrain.epochs=1",
-        "compare=none",
-        "+generator@compare.one=average",
-    ]
-    words += ["+generator@compare.two=average_of_k"]
-    assert main(["collect", f"run_dir={tmp_path / 'r'}", *words[1:]]) == 0
+        "zoo.k=6", "zoo.pretrain.epochs=1", "n=2", "generator.autoencoder_steps=2", "generator.steps=2", "compare=none",
+    ]  # fmt: skip
+    for command in ("collect", "fit", "sample", "score"):
+        assert main([command, f"run_dir={tmp_path / 'r'}", *words]) == 0
+    words += ["run_dir=r", "+generator@compare.one=average", "+generator@compare.two=gaussian"]
     first, second = pair(lambda: main(["compare", *words]), tmp_path)
     assert (first.wait(), second.wait()) == (2, 2)
     complaints = [line for line in first.stderr.splitlines() if "error" in line]
-    assert complaints == [
-        "paramdiff: error: compare.two.k: a mean of 16 members; expected at most K = 6; "
-        "lower k or collect more checkpoints"
-    ]
+    assert complaints == ["paramdiff: error: compare.two.scale: too much; lower it"]
     assert "Traceback" not in first.stderr and second.stderr == first.stdout == second.stdout == ""
 
 

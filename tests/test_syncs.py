@@ -87,7 +87,8 @@ def test_a_flow_is_read_once(solver: str):
 def test_a_training_step_of_the_diffusion_never_waits(process: str, prediction: str):
     with Watched() as watched:
         prior = LatentDiffusion(Elsewhere(process=process, prediction=prediction, width=8, timesteps=10))
-        net = prior._build(3)
+        prior.latent = 3
+        net = prior._build()
         before = len(watched.waits)
         prior.loss(net, *prior._draw(noise(20), 8, 0)).backward()
     assert watched.waits[before:] == []

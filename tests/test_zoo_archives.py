@@ -39,10 +39,16 @@ def rewritten(
     return file
 
 
+def bits(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
 def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
     return found.keys() == expected.keys() and all(
-        found[name].dtype == expected[name].dtype and torch.equal(found[name], expected[name])
-        for name in found
+        found[name].dtype == expected[name].dtype
+        and found[name].shape == expected[name].shape
+        and torch.equal(bits(found[name]), bits(expected[name]))
+        for name in found  # NaN included
     )
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from paramdiff.collect.base import Way, add_train_scores, alignment, fresh_network
-from paramdiff.ranges import MEMBERS, Ranges, check_ranges
+from paramdiff.ranges import COUNT, MEMBERS, Ranges, check_ranges
 from paramdiff.tasks.base import Task
 from paramdiff.zoo.classes import classify
 from paramdiff.zoo.importing import open_zoo
@@ -33,7 +33,7 @@ class Import(Way):
     """
 
     way: ClassVar[str] = "import"
-    RANGES: ClassVar[Ranges] = {"k": MEMBERS}
+    RANGES: ClassVar[Ranges] = {"k": MEMBERS, "group": COUNT}
 
     path: str
     select: str | None = None

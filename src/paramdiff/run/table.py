@@ -1,5 +1,6 @@
 """What a run ends with on the terminal: one row a generator, the verdict, where things lie; or a sweep's curves."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def _cells(row: dict[str, Any], metric: str, recalibrated: bool) -> list[str]:
     ]  # fmt: skip
 
 
-def _with_interval(value: float | None, interval: list[float] | None, metric: str) -> str:
+def _with_interval(value: float | None, interval: Sequence[float | None] | None, metric: str) -> str:
     ends = "" if interval is None else f" [{', '.join(score(end, metric, 1) for end in interval)}]"
     return score(value, metric) + ends
 
