@@ -33,6 +33,9 @@ CLASSES: tuple[Class, ...] = ("replica", "interpolation", "novel", "broken")
 TENTH = 0.1
 """Share of lesser samples from which a set is not novel."""
 
+SHOWN = 0.005
+"""Share from which a class is named in the sentence: 1% when rounded."""
+
 FARTHER = 1.25
 """Nearest member, above which novel samples are said to lie farther out than the zoo's own distribution."""
 
@@ -132,7 +135,8 @@ def _why(e: Evidence, kind: Class, signs: list[Sign], shares: dict[Class, float]
     else:
         best = max((sign for sign in signs if sign.kind == kind), key=lambda sign: sign.share)
         first = _counted(best, n)
-    rest = ", ".join(f"{share:.0%} {name}" for name, share in shares.items() if 0 < share < 1)
+    shown = {name: share for name, share in shares.items() if share >= SHOWN}
+    rest = ", ".join(f"{share:.0%} {name}" for name, share in shown.items()) if len(shown) > 1 else ""
     parts = [
         first,
         f"in all {rest}" if rest else "",
