@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from paramdiff.errors import ConfigError
 from paramdiff.generators.diffusion import DiffusionSettings, LatentDiffusion
 
-QUICK = DiffusionSettings(steps=600, width=64, device="cpu")
+QUICK = DiffusionSettings(steps=300, width=64, device="cpu")
 
 
 def fitted(z: Tensor, **settings: object) -> LatentDiffusion:

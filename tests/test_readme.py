@@ -7,22 +7,21 @@ import re
 import shlex
 import shutil
 from contextlib import nullcontext
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from finished_runs import undrawn
+from finished_runs import QUICK_FIT, undrawn
+from paramdiff import ParameterDiffusion
 from paramdiff.cli import main
 from paramdiff.files import save_tensors
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
-SMALL = [
-    "zoo.k=12", "n=6", "compare=none", "generator.autoencoder_steps=20", "generator.steps=30",
-]  # fmt: skip
-
+SMALL = ["zoo.k=8", "n=4", "compare=none", *QUICK_FIT]
 
 DRAWN = ["run", "experiment=digits_full"]
 """The command whose figures are drawn."""
@@ -31,7 +30,7 @@ DRAWN = ["run", "experiment=digits_full"]
 def shorter(words: list[str]) -> list[str]:
     """What else makes this command's run small."""
     trainings = "zoo.train.epochs=1" if "experiment=digits_seeds" in words else "zoo.pretrain.epochs=1"
-    return [trainings, *(["sweep.n=6"] if words[0] == "sweep-temperature" else [])]
+    return [trainings, *(["sweep.n=4"] if words[0] == "sweep-temperature" else [])]
 
 
 def blocks(language: str) -> list[str]:
@@ -70,6 +69,8 @@ def write_checkpoints(model: nn.Module, folder: Path, k: int = 12) -> None:
 def test_the_five_lines_of_python(my_model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_checkpoints(my_model, tmp_path / "checkpoints")
     monkeypatch.chdir(tmp_path)
+    quick = partialmethod(ParameterDiffusion.__init__, autoencoder_steps=20, steps=30)
+    monkeypatch.setattr(ParameterDiffusion, "__init__", quick)
     (block,) = blocks("python")
     assert len(block.strip().splitlines()) <= 5
     names: dict = {"my_model": my_model}
