@@ -311,7 +311,7 @@ def test_the_constants_are_the_documented_ones():
     """A threshold that moves must be meant: boundaries above follow the names."""
     assert (signs.REPLICA, signs.ALONE, signs.KEPT, signs.AT_STEP) == (1 / 3, 0.5, 0.85, 0.1)
     assert (signs.SINGLE, signs.NEAREST, signs.LINE, signs.CENTRE, signs.SPAN) == (0.8, 0.8, 0.5, 0.85, 0.5)
-    assert (signs.SPREAD, signs.UNPROVEN, signs.BEYOND, signs.SAME) == (0.75, 1.5, 4.0, 1 / 3)
+    assert (signs.SPREAD, signs.UNPROVEN, signs.BEYOND, signs.SAME) == (0.75, 1.5, 2.5, 1 / 3)
     assert (signs.ALIKE, signs.ALIKE_TO_ZOO, signs.ALIKE_TO_ONE, signs.DIFFERING) == (0.85, 0.9, 0.8, 5)
     assert (signs.OUTWARD, signs.UNSURE, signs.APART, signs.CLEARLY) == (0.05, 3.0, 4.0, 2.0)
     assert (limits.TAIL, limits.EXCESS, limits.OUTLYING, limits.STANDARD_ERRORS) == (8.0, 0.9, 1.5, 5.0)
