@@ -73,8 +73,8 @@ UNPROVEN = 1.5
 way with another seed or for longer are at 1 to 1.8."""
 
 BEYOND = 2.5
-"""Nearest member, above which no score makes a sample a network like the originals: the farthest working networks that were
-seen, trained without looking at the zoo, are at 1.8, the zoo's mean with noise of five deviations is at 3.6."""
+"""Nearest member, above which no score makes a sample a network like the originals: the farthest working networks
+that were seen, trained without looking at the zoo, are at 1.8, the mean with noise of five deviations is at 3.6."""
 
 OUTWARD = 0.05
 """Part by which samples without scores may lie farther out than quantiles of the members, as a set."""
