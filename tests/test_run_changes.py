@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from finished_runs import QUICK_FIT
 from paramdiff.cli import main
 from paramdiff.errors import ConfigError, RunFolderError
 from paramdiff.files import read_json
@@ -15,8 +16,8 @@ from paramdiff.run.launch import composed
 from paramdiff.run.pipeline import ORDER, Pipeline
 
 TINY = [
-    "zoo.k=6", "zoo.pretrain.epochs=1", "n=5", "generator.autoencoder_steps=5", "generator.steps=5",
-    "compare=none", "+generator@compare.average=average", "+generator@compare.noise=noised",
+    "zoo.k=6", "zoo.pretrain.epochs=1", "n=5", *QUICK_FIT, "compare=none",
+    "+generator@compare.average=average", "+generator@compare.noise=noised",
 ]  # fmt: skip
 ZOO, MAIN = ["zoo/vectors.safetensors"], ["generator/state.safetensors"]
 SAMPLES, SCORES = ["samples/samples.safetensors"], ["scores/p-diff.safetensors"]

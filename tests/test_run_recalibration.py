@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from finished_runs import undrawn
+from finished_runs import QUICK_FIT, undrawn
 from paramdiff.cli import main
 from paramdiff.errors import ConfigError
 from paramdiff.files import load_tensors, read_json
@@ -26,7 +26,7 @@ from paramdiff.zoo.zoo import Zoo
 
 TINY = [
     "task.model_options={channels: [8, 8]}", "zoo.select=all", "zoo.lr=3e-3", "zoo.k=10", "zoo.pretrain.epochs=3",
-    "n=5", "generator.autoencoder_steps=20", "generator.steps=30", "generator.contraction=0.7", "compare=none",
+    "n=5", *QUICK_FIT, "generator.contraction=0.7", "compare=none",
     "+generator@compare.average=average", "+generator@compare.copies=noised", "compare.copies.amplitude=0",
 ]  # fmt: skip
 ON = [*TINY, "recalibrate=300"]
@@ -210,7 +210,7 @@ def test_without_it_stages_are_what_they_were(tmp_path: Path):
 def test_a_selection_without_statistics_is_refused_before_anything_is_fitted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    words = [f"run_dir={tmp_path / 'r'}", *ON, "zoo.select=last_norms:2"]
+    words = [f"run_dir={tmp_path / 'r'}", *ON, "zoo.k=4", "zoo.pretrain.epochs=1", "zoo.select=last_norms:2"]
     assert main(["collect", *words]) == 0
     assert main(["fit", *words]) == 2
     said = capsys.readouterr().err
