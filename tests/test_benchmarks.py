@@ -40,7 +40,7 @@ from paramdiff.generators.gaussian import Gaussian
 from paramdiff.mistakes import error_iou
 from toy_zoos import QUICK, SMALL
 
-FAST = ("generator.steps=2",)
+FAST = ("generator.steps=2", "generator.width=16", "generator.sample_steps=4")
 BOTH = (*FAST, "generator.autoencoder_steps=2", "generator.latent=8")
 TINY = {
     "rounds": 2, "k": 12, "images": 40, "train": 256, "model": "convnet", "options": {"channels": [4, 8, 8]},
@@ -93,7 +93,10 @@ def rows():
             made[name] = list(load_case(name).run(SIZES[name]))
         return made[name]
 
-    return of
+    with pytest.MonkeyPatch.context() as patch:
+        for name, words in growth.GENERATORS.items():
+            patch.setitem(growth.GENERATORS, name, (*words, *FAST))
+        yield of
 
 
 # Every case ------------------------------------------------------------------------------------------

@@ -141,7 +141,7 @@ READERS: dict[str, tuple[list[str], list[Callable[[Path], None]]]] = {
                 "scores/p-diff.safetensors", "scores/original.safetensors"], [read_page]),
 }  # fmt: skip
 FIGURE = Plot("front", "A figure", "without a drawing")
-USUAL = {"results": 120, "manifest": 100, "zoo": 140, "generator": 60, "baseline": 50, "extras": 90}
+USUAL = {"results": 80, "manifest": 100, "zoo": 140, "generator": 60, "baseline": 50, "extras": 60}
 """Inputs of each kind in ``make test``."""
 
 

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finished_runs import undrawn
+from finished_runs import QUICK_FIT, undrawn
 from paramdiff import ranks
 from paramdiff.cli import main
 from paramdiff.collect.workers import can_fork
@@ -233,8 +233,8 @@ def test_a_users_mistake_is_one_line_and_the_same_exit_code(tmp_path: Path, monk
 
 
 TINY = [
-    "experiment=digits_seeds", "zoo.k=5", "zoo.train.epochs=2", "n=4", "generator.autoencoder_steps=10",
-    "generator.steps=20", "compare=none", "+generator@compare.tuned=fine_tuned", "compare.tuned.steps=2",
+    "experiment=digits_seeds", "zoo.k=4", "zoo.train.epochs=1", "n=3", *QUICK_FIT,
+    "compare=none", "+generator@compare.tuned=fine_tuned", "compare.tuned.steps=2",
     "+generator@compare.gaussian=gaussian", "+generator@compare.matched=matched_noise",
 ]  # fmt: skip
 
@@ -270,7 +270,7 @@ def test_two_processes_give_the_bits_of_one(tmp_path: Path):
     process = launched(two)
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
-    assert said.count("test accuracy, K = 5") == 1 and said.count("results:") == 1, "one of them speaks"
+    assert said.count("test accuracy, K = 4") == 1 and said.count("results:") == 1, "one of them speaks"
     files = {path.relative_to(one) for path in one.rglob("*.safetensors")}
     assert files == {path.relative_to(two) for path in two.rglob("*.safetensors")}
     assert {"zoo/vectors.safetensors", "baselines/matched-noise/samples/samples.safetensors"} <= {

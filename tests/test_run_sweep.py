@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from finished_runs import undrawn
+from finished_runs import QUICK_FIT, undrawn
 from paramdiff.cli import main
 from paramdiff.files import load_tensors, read_json
 from paramdiff.generators.base import Generator, registry
@@ -16,7 +16,7 @@ from paramdiff.run.sweep import curves_of
 from paramdiff.study.comparison import Scored
 
 SMALL = [
-    "zoo.k=8", "zoo.pretrain.epochs=1", "n=6", "generator.autoencoder_steps=20", "generator.steps=30",
+    "zoo.k=8", "zoo.pretrain.epochs=1", "n=6", *QUICK_FIT,
     "generator.contraction=0.7", "compare=none", "+generator@compare.gaussian=gaussian",
     "+generator@compare.mean=average_of_k", "compare.mean.k=4",
 ]  # fmt: skip
