@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -89,10 +90,7 @@ def made_if_fits(key: str, build: Callable[[], Module]) -> Module:
             wanted = sum(tensor.nbytes for tensor in build().state_dict().values())
     except Exception:  # whatever a constructor minds about tensors without values; if it was something else,
         wanted = 0  # it is raised again below
-    require_memory("a network of this size and its training", TO_TRAIN * wanted, of(key), "lower it")
+    require_memory(
+        "a network of this size and its training", TO_TRAIN * wanted, partial(ConfigError, key), "lower it"
+    )
     return build()
-
-
-def of(key: str) -> Callable[..., ConfigError]:
-    """The error of a setting that asks for too much."""
-    return lambda came, **rest: ConfigError(key, came, **rest)

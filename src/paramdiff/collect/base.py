@@ -1,6 +1,7 @@
 """The one protocol of every way to make a zoo from a task, and what the ways share."""
 
 from abc import ABC, abstractmethod
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,8 +10,8 @@ from torch import nn
 
 from paramdiff.chance import near_chance
 from paramdiff.collect.optimisation import TrainingConfig
-from paramdiff.errors import TaskError, check_choice
-from paramdiff.memory import of, require_memory
+from paramdiff.errors import ConfigError, TaskError, check_choice
+from paramdiff.memory import require_memory
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.progress import say
 from paramdiff.ranks import main_first
@@ -97,7 +98,10 @@ def learnable_spec(model: nn.Module, select: str, k: int) -> ParameterSpec:
         raise problem
     size = k * spec.dim * spec.dtype.itemsize
     require_memory(
-        f"{k:,} members of {spec.dim:,} parameters", size, of("zoo.k"), "lower it, or select fewer tensors"
+        f"{k:,} members of {spec.dim:,} parameters",
+        size,
+        partial(ConfigError, "zoo.k"),
+        "lower it, or select fewer tensors",
     )
     return spec
 

@@ -9,6 +9,7 @@ coordinates in the same way.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
+from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -23,7 +24,7 @@ from paramdiff.errors import CheckpointError, ConfigError, GeneratorError, check
 from paramdiff.files import Whole, load_metadata, load_state, read_json, save_state, settle, write_json
 from paramdiff.generators.members import Members
 from paramdiff.generators.probe import Probe, normalised
-from paramdiff.memory import of, require_memory
+from paramdiff.memory import require_memory
 from paramdiff.parameters.normalise import Normaliser
 from paramdiff.progress import say
 from paramdiff.ranges import check_ranges
@@ -170,7 +171,9 @@ class Generator(ABC):
         own_probe = normalised(probe, self.normaliser)
         dim = len(self.normaliser.mean)
         size = max(1, min(self.drawn_at_once, ELEMENTS // dim))
-        require_memory(f"{n:,} samples of {dim:,} parameters", 4 * n * dim, of("n"), "lower it")
+        require_memory(
+            f"{n:,} samples of {dim:,} parameters", 4 * n * dim, partial(ConfigError, "n"), "lower it"
+        )
         v = torch.empty(n, dim)
         for start in range(0, n, size):
             with suitable_threads(dim):

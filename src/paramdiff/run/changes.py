@@ -12,6 +12,7 @@ from pathlib import Path
 
 from paramdiff.errors import RunFolderError
 from paramdiff.run.folder import RunFolder, Stage
+from paramdiff.zoo.stacked import few
 
 MAIN = ""
 """Owner of the stages that belong to no baseline."""
@@ -61,7 +62,7 @@ class Outlook:
 
     def __str__(self) -> str:
         said = {"redone": _listed(self.redone), "kept": _listed(self.kept)}
-        said |= {"new": _few(self.new), "left out": _few(self.gone)}
+        said |= {"new": few(self.new, NAMED), "left out": few(self.gone, NAMED)}
         return "; ".join(f"{what}: {text}" for what, text in said.items() if text)
 
 
@@ -69,14 +70,14 @@ def refusal(folder: Path, keys: Sequence[str], outlook: Outlook) -> RunFolderErr
     """What to say about settings that make it another run."""
     what = f"redoes {_listed(outlook.redone) or 'nothing'} and keeps {_listed(outlook.kept) or 'nothing'}"
     return RunFolderError(
-        f"{folder} was made by another configuration (it differs in {_few(keys)})",
+        f"{folder} was made by another configuration (it differs in {few(keys, NAMED)})",
         remedy=f"choose another run_dir; or add force=true, which {what}",
     )
 
 
 def announcement(keys: Sequence[str], outlook: Outlook) -> str:
     """What to say about settings that may change."""
-    return f"  other settings than before ({_few(keys)}); {outlook}"
+    return f"  other settings than before ({few(keys, NAMED)}); {outlook}"
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -90,7 +91,9 @@ def _listed(names: Iterable[str]) -> str:
     alike: dict[str, list[str]] = {}
     for owner, each in steps.items():
         alike.setdefault(", ".join(each), []).append(owner)
-    return "; ".join([*([own] if own else []), *(f"of {_few(who)}: {what}" for what, who in alike.items())])
+    return "; ".join(
+        [*([own] if own else []), *(f"of {few(who, NAMED)}: {what}" for what, who in alike.items())]
+    )
 
 
 def _owners(names: Iterable[str]) -> list[str]:
@@ -106,8 +109,3 @@ def _place(name: str) -> tuple[str, str]:
     if rest.startswith("original"):
         return MAIN, "score of the originals"
     return MAIN, "map of latents" if group == "compare" else group
-
-
-def _few(names: Sequence[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

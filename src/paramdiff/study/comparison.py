@@ -140,9 +140,7 @@ class Originals:
     def compare(self, vectors: Float[Tensor, "N D"], scored: Scored) -> Comparison:
         """New networks against the members."""
         wrong, originals = scored.wrong_test, self.scored.wrong_test
-        behaviour = (
-            None if wrong is None or originals is None else Behaviour.of(wrong, originals, self.neighbours)
-        )
+        behaviour = None if wrong is None or originals is None else Behaviour.of(wrong, originals)
         return Comparison(scored, self.reference.distances(vectors), behaviour, self._select(scored))
 
     def _select(self, scored: Scored) -> int:

@@ -54,7 +54,6 @@ class Behaviour:
         within: mean similarity of different networks of the set; None for N = 1.
         mean: [N], mean similarity of each to the zoo.
         max: [N], similarity of each to the member it resembles most.
-        second: [N], to the next one that is not alike to the first; NaN where there is none.
         differing: median number of items on which one of the two is wrong, for a network and the member it
             resembles most.
         among, others: for members, ``within`` and ``mean`` over those that are not alike.
@@ -66,23 +65,17 @@ class Behaviour:
     mean: Float64[Tensor, "N"]
     max: Float64[Tensor, "N"]
     pairs: dict[str, Float16[Tensor, "_ _"]] = field(default_factory=dict)
-    second: Float64[Tensor, "N"] | None = None
     differing: float = math.inf
     among: float | None = None
     others: Float64[Tensor, "N"] | None = None
 
     @classmethod
-    def of(
-        cls, wrong: Bool[Tensor, "N items"], wrong_zoo: Bool[Tensor, "K items"],
-        alike: Bool[Tensor, "K K"] | None = None,
-    ) -> "Behaviour":  # fmt: skip
-        """New networks against a zoo, of whose members some are alike."""
+    def of(cls, wrong: Bool[Tensor, "N items"], wrong_zoo: Bool[Tensor, "K items"]) -> "Behaviour":
+        """New networks against a zoo."""
         among, between = error_iou(wrong, wrong), error_iou(wrong, wrong_zoo)
         pairs = {"iou_within": kept_pairs(among), "iou_between": kept_pairs(between)}
-        apart = itself(len(wrong_zoo)) if alike is None else alike
-        second, first = _second(between, apart)
-        differing = _differing(wrong, wrong_zoo[first])
-        return cls(within(among), *mean_and_max(between), pairs, second, differing)
+        differing = _differing(wrong, wrong_zoo[between.argmax(1)])
+        return cls(within(among), *mean_and_max(between), pairs, differing)
 
     @classmethod
     def of_members(cls, wrong: Bool[Tensor, "K items"], neighbours: Bool[Tensor, "K K"]) -> "Behaviour":
@@ -91,10 +84,10 @@ class Behaviour:
         iou = error_iou(wrong, wrong)
         mean, _ = mean_and_max(iou, itself(len(iou)))
         others, most = mean_and_max(iou, neighbours)
-        second, first = _second(iou.masked_fill(neighbours, -torch.inf), neighbours)
+        closest = iou.masked_fill(neighbours, -torch.inf).argmax(1)
         pairs = {"iou_within": kept_pairs(iou)}
-        differing = _differing(wrong, wrong[first])
-        return cls(within(iou), mean, most, pairs, second, differing, _among(iou, neighbours), others)
+        differing = _differing(wrong, wrong[closest])
+        return cls(within(iou), mean, most, pairs, differing, _among(iou, neighbours), others)
 
     @property
     def apart(self) -> tuple[float | None, Float64[Tensor, "N"]]:
@@ -106,13 +99,6 @@ def _among(iou: Tensor, alike: Tensor) -> float | None:
     """Mean similarity of members that are not alike."""
     pairs = iou[torch.triu(~alike, 1)]
     return float(pairs.mean()) if len(pairs) else None
-
-
-def _second(iou: Tensor, alike: Tensor) -> tuple[Tensor, Tensor]:
-    """Similarity to the second member, and which one is the first."""
-    first = iou.argmax(1)
-    second = iou.masked_fill(alike[first], -torch.inf).max(1).values
-    return second.masked_fill(second.isinf(), torch.nan), first
 
 
 def _differing(wrong: Tensor, closest: Tensor) -> float:

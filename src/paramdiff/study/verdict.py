@@ -83,7 +83,7 @@ def judge(
     reference = Reference(zoo, model)
     behaviour = members = None
     if wrong is not None and zoo_wrong is not None:
-        behaviour = Behaviour.of(wrong, zoo_wrong, reference.alike)
+        behaviour = Behaviour.of(wrong, zoo_wrong)
         members = Behaviour.of_members(zoo_wrong, reference.alike)
     mean = None if scores is None or zoo_scores is None else float(scores.double().mean())
     theirs = None if scores is None or zoo_scores is None else float(zoo_scores.double().mean())

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from paramdiff.errors import CheckpointError
 from paramdiff.files import sha256
+from paramdiff.regular import why_not
 from paramdiff.zoo.stacked import Member, few
 from paramdiff.zoo.zoo import Record, Zoo
 
@@ -37,7 +38,7 @@ def signed(records: list[Record]) -> list[Record]:
     known: dict[str, tuple[int, str]] = {}
 
     def one(record: Record) -> Record:
-        if record.path is None or record.sha256 is not None or not _regular(Path(record.path)):
+        if record.path is None or record.sha256 is not None or why_not(Path(record.path)):
             return record
         if record.path not in known:
             known[record.path] = Path(record.path).stat().st_size, sha256(Path(record.path))
@@ -68,17 +69,9 @@ def _why(record: Record) -> str:
     if not known or not isinstance(record.index, int | None):
         return f"where {record.source or 'a member'} was read from is not known"
     path = Path(str(record.path))
-    if not _regular(path):
+    if why_not(path):
         return f"{path} is no longer there"
     return "" if path.stat().st_size == record.size else f"{path} has changed since it was imported"
-
-
-def _regular(path: Path) -> bool:
-    """Whether it is a file that can be seen, and no device or pipe."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
 
 
 def states(zoo: Zoo) -> Iterator[dict[str, Tensor]]:

@@ -94,7 +94,7 @@ def _stack_size(state: State, own: State, file: Path) -> int | None:
     return k
 
 
-def few(names: Sequence[str]) -> str:
+def few(names: Sequence[str], most: int = FEW) -> str:
     """The first names of a list, and how many more there are."""
-    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
-    return ", ".join(names[:FEW]) + more
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
