@@ -212,6 +212,22 @@ def test_two_processes_meet_and_hear_of_each_others_failures(tmp_path: Path):
 
 
 @pytest.mark.skipif(not can_fork(), reason="processes are forked on Linux only")
+@pytest.mark.parametrize("world", [1, 2])
+def test_one_of_several_processes_ends_before_the_interpreter_is_torn_down(world: int, tmp_path: Path):
+    """Threads of the process group abort it now and then, long after everything has been written."""
+
+    def work() -> int:
+        print("written", end="")
+        try:
+            ranks.end(3)
+        except SystemExit:
+            return 4
+
+    process = Forked(work, tmp_path, environment={"RANK": "0", "WORLD_SIZE": str(world)})
+    assert (process.wait(), process.stdout) == (3 if world > 1 else 4, "written")
+
+
+@pytest.mark.skipif(not can_fork(), reason="processes are forked on Linux only")
 def test_a_users_mistake_is_one_line_and_the_same_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Rank 1 finds it, alone: the second of two baselines is its own to fit."""
 

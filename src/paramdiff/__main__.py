@@ -1,8 +1,6 @@
 """``python -m paramdiff``."""
 
-import sys
-
-from paramdiff.cli import main
+from paramdiff.cli import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stdout, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from paramdiff import __version__, ranks
 from paramdiff.errors import ParamdiffError, ParamdiffWarning, near
@@ -130,6 +131,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _answer(command, rest)
     ranks.leave()
     return code
+
+
+def command() -> NoReturn:
+    """What a shell calls: :func:`main`, and the end of the process."""
+    ranks.end(main())
 
 
 def _answer(command: str, rest: list[str]) -> int:
