@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy.stats import binom
 
-from paramdiff.study.counts import EXACT, counted_ci, limits
+from paramdiff.evaluation.rare_error_ci import EXACT, counted_ci, limits
 
 ITEMS = (50, 200, 500, 2000, 10_000)
 WRONG = (0.5, 0.3, 0.1, 0.05, 0.02, 0.01, 0.004, 0.002, 0.0005)

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.rows import Curve, Row
 from paramdiff.progress import say
-from paramdiff.report.canvas import COLOURS, Plot, canvas, save, style
+from paramdiff.reports.plotting import COLOURS, Plot, canvas, save, style
 
 OVER = {"D": "parameters D", "K": "members K", "N": "samples N"}
 

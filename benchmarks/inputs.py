@@ -11,16 +11,16 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from benchmarks.sizes import Reference
-from paramdiff.generators.base import Generator
+from paramdiff.generators.generator import Generator
 from paramdiff.parameters.spec import ParameterSpec
-from paramdiff.run.config import build
-from paramdiff.run.launch import composed
+from paramdiff.runs.config import build
+from paramdiff.runs.launch import composed
 from paramdiff.seeds import generator, seeded
 from paramdiff.tasks.classification import ImageClassification, ImageTask
+from paramdiff.tasks.image_sources import ImageSource
 from paramdiff.tasks.images import ImageData
-from paramdiff.tasks.sources import ImageSource
-from paramdiff.zoo.importing import open_zoo
-from paramdiff.zoo.reading import load_file
+from paramdiff.zoo.checkpoints import open_zoo
+from paramdiff.zoo.state_dicts import load_file
 from paramdiff.zoo.zoo import Zoo
 
 RECIPE = "experiment=reference_zoo"

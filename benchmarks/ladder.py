@@ -31,7 +31,7 @@ from benchmarks.worlds import WORLDS, World, world
 from paramdiff.files import write_json
 from paramdiff.generators import make
 from paramdiff.generators.diffusion import DiffusionSettings, LatentDiffusion
-from paramdiff.generators.gate import split
+from paramdiff.generators.reconstruction_check import split
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.zoo.zoo import Zoo
 

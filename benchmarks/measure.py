@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from benchmarks.rows import Way
-from paramdiff.run.machine import peak_rss_bytes
+from paramdiff.runs.environment import peak_rss_bytes
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from paramdiff.mistakes import error_iou
+from paramdiff.error_iou import error_iou
+from paramdiff.evaluation.similarity import within
 from paramdiff.scoring.scorer import Scorer
-from paramdiff.study.similarity import within
 
 
 def accuracy_and_similarity(scorer: Scorer, vectors: Tensor) -> tuple[float, float | None]:

@@ -22,7 +22,7 @@ from paramdiff.devices import choose_device
 from paramdiff.errors import ParamdiffError, check_choice
 from paramdiff.files import read_json, write_json, write_text
 from paramdiff.progress import say
-from paramdiff.run.machine import environment, machine
+from paramdiff.runs.environment import environment, machine
 
 SCHEMA = 1
 

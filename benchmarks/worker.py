@@ -15,7 +15,7 @@ from benchmarks.rows import Row
 from benchmarks.sizes import Common, sizes_of
 from benchmarks.suite import Settings, load_case
 from paramdiff.files import write_json
-from paramdiff.run.machine import peak_rss_bytes
+from paramdiff.runs.environment import peak_rss_bytes
 
 
 def record_of(run: Callable[[Any], Any], sizes: Common, keep: Callable[[dict[str, Any]], None]) -> bool:

@@ -12,7 +12,7 @@ import torch
 
 from paramdiff.files import load_tensors, save_tensors, write_json, write_text
 from paramdiff.parameters.spec import ParameterSpec
-from paramdiff.report.finished import FinishedRun
+from paramdiff.reports.finished_run import FinishedRun
 from paramdiff.zoo.zoo import Record, Zoo
 
 QUICK_FIT = [
@@ -136,7 +136,7 @@ def add_scores(folder: Path, row: str, **tensors: torch.Tensor) -> None:
 def undrawn() -> Iterator[None]:
     """Pages without drawings: to write eleven figures takes longer than all else of a small run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("paramdiff.report.canvas.save", lambda plot, folder: "<svg></svg>")
+        patch.setattr("paramdiff.reports.plotting.save", lambda plot, folder: "<svg></svg>")
         yield
 
 

@@ -33,11 +33,11 @@ from benchmarks.table import written
 from benchmarks.worker import record_of
 from finished_runs import results
 from paramdiff import ParameterDiffusion
+from paramdiff.error_iou import error_iou
 from paramdiff.errors import ConfigError, ParamdiffError
 from paramdiff.files import read_json, write_json
-from paramdiff.generators.base import Generator
 from paramdiff.generators.gaussian import Gaussian
-from paramdiff.mistakes import error_iou
+from paramdiff.generators.generator import Generator
 from toy_zoos import QUICK, SMALL
 
 FAST = ("generator.steps=2", "generator.width=16", "generator.sample_steps=4")

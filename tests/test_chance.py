@@ -7,11 +7,11 @@ from torch.utils.data import TensorDataset
 from finished_runs import read, results
 from paramdiff.chance import Chance, near_chance
 from paramdiff.generators.gaussian import Gaussian
-from paramdiff.report.page import template, view
-from paramdiff.run.results import Finding, judge, notes
+from paramdiff.reports.page import template, view
+from paramdiff.runs.results import Finding, judge, notes
 from paramdiff.scoring.scorer import _majority
 from paramdiff.tasks import make_task
-from paramdiff.tasks.data import as_data
+from paramdiff.tasks.batches import as_data
 from worlds import World
 
 

@@ -103,7 +103,7 @@ def test_inspect_reports_a_hopeless_zoo(
 def test_inspect_scores_midpoints_of_a_zoo_that_knows_its_task(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    from paramdiff.run.config import plain
+    from paramdiff.runs.config import plain
     from paramdiff.tasks import CONFIGS, make_task
 
     settings = CONFIGS["digits"]()

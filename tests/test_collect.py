@@ -8,21 +8,29 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paramdiff.collect import WAYS, Import, Seeds, Subset, TrainingConfig, Way, optimisation
-from paramdiff.collect.ensemble import ONE_THREAD, suitable_processes
-from paramdiff.collect.optimisation import Optimisation
-from paramdiff.collect.workers import can_fork
+from paramdiff.collectors import (
+    COLLECTORS,
+    CheckpointCollector,
+    Collector,
+    SeedCollector,
+    TrainingConfig,
+    TrajectoryCollector,
+    optimisation,
+)
+from paramdiff.collectors.optimisation import Optimisation
+from paramdiff.collectors.processes import can_fork
+from paramdiff.collectors.seeds import ONE_THREAD, suitable_processes
 from paramdiff.devices import suitable_threads
 from paramdiff.errors import CheckpointError, ConfigError, NumericalError, SelectionError, ZooError
 from paramdiff.files import load_tensors, save_tensors
 from paramdiff.seeds import generator
 from paramdiff.tasks.augment import Augment
 from paramdiff.tasks.classification import ImageClassification, ImageTask
+from paramdiff.tasks.image_sources import ImageSource
 from paramdiff.tasks.images import ImageData
-from paramdiff.tasks.sources import ImageSource
 from paramdiff.training import Training
-from paramdiff.zoo.inspecting import inspect
-from paramdiff.zoo.reading import load_weights
+from paramdiff.zoo.inspection import inspect
+from paramdiff.zoo.state_dicts import load_weights
 from paramdiff.zoo.zoo import Zoo
 
 
@@ -53,10 +61,10 @@ def task(**changes) -> ImageClassification:
     return ImageClassification(ImageSource("blobs", 2, (1, 4, 4), blobs), replace(SETTINGS, **changes))
 
 
-SUBSET = Subset(k=6, lr=1e-2, pretrain=TrainingConfig(epochs=2, lr=1e-2))
+SUBSET = TrajectoryCollector(k=6, lr=1e-2, pretrain=TrainingConfig(epochs=2, lr=1e-2))
 ALL = replace(SUBSET, select="all")
 LONGER = TrainingConfig(epochs=15, lr=1e-2)
-SEEDS = Seeds(k=3, train=TrainingConfig(epochs=2, lr=1e-2))
+SEEDS = SeedCollector(k=3, train=TrainingConfig(epochs=2, lr=1e-2))
 WAYS_TO_TRAIN = {
     "subset": SUBSET,
     "all": ALL,
@@ -94,7 +102,7 @@ def doomed(lives: int) -> Doomed:
     return new
 
 
-def killed_until_done(way: Way, folder: Path) -> tuple[Zoo, int]:
+def killed_until_done(way: Collector, folder: Path) -> tuple[Zoo, int]:
     """The zoo that is there in the end, and how many kills that took."""
     kills = 0
     while True:
@@ -109,13 +117,13 @@ def saves_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     def eager(*args, **kwargs) -> Training:
         return Training(*args, **kwargs, save_every_s=0.0)
 
-    monkeypatch.setattr("paramdiff.collect.optimisation.Training", eager)
-    monkeypatch.setattr("paramdiff.collect.trajectory.Training", eager)
+    monkeypatch.setattr("paramdiff.collectors.optimisation.Training", eager)
+    monkeypatch.setattr("paramdiff.collectors.trajectory.Training", eager)
 
 
 @pytest.mark.usefixtures("saves_every_step")
 @pytest.mark.parametrize("way", WAYS_TO_TRAIN.values(), ids=WAYS_TO_TRAIN)
-def test_killed_again_and_again_ends_with_the_same_bits(way: Way, tmp_path: Path):
+def test_killed_again_and_again_ends_with_the_same_bits(way: Collector, tmp_path: Path):
     whole = way.collect(task(), tmp_path / "whole")
     broken, kills = killed_until_done(way, tmp_path / "broken")
     assert kills >= 4
@@ -123,7 +131,7 @@ def test_killed_again_and_again_ends_with_the_same_bits(way: Way, tmp_path: Path
 
 
 @pytest.mark.parametrize("way", WAYS_TO_TRAIN.values(), ids=WAYS_TO_TRAIN)
-def test_a_kill_between_saves_ends_with_the_same_bits(way: Way, tmp_path: Path):
+def test_a_kill_between_saves_ends_with_the_same_bits(way: Collector, tmp_path: Path):
     whole = way.collect(task(), tmp_path / "whole")
     with pytest.raises(Killed):
         way.collect(doomed(lives=11), tmp_path / "broken")
@@ -181,7 +189,7 @@ def test_processes_are_for_what_one_thread_can_do_on_the_cpu():
 
 
 @pytest.mark.parametrize("way", [SUBSET, SEEDS], ids=["subset", "seeds"])
-def test_members_have_classes_of_accuracy(way: Way, tmp_path: Path):
+def test_members_have_classes_of_accuracy(way: Collector, tmp_path: Path):
     zoo = way.collect(task(), tmp_path / "state")
     assert zoo.about["accuracy_classes"]["score"] == "train"
     bounds = zoo.about["accuracy_classes"]["bounds"]
@@ -189,23 +197,27 @@ def test_members_have_classes_of_accuracy(way: Way, tmp_path: Path):
         sum(r.scores["train"] >= bound for bound in bounds) for r in zoo.records
     ]
     zoo.save(tmp_path / "zoo")
-    imported = Import(str(tmp_path / "zoo"), k=2).collect(task(), tmp_path / "unused")
+    imported = CheckpointCollector(str(tmp_path / "zoo"), k=2).collect(task(), tmp_path / "unused")
     assert sorted(r.accuracy_class for r in imported.records)[-1] == 3  # among the two that were kept
 
 
 @pytest.mark.parametrize("way", [SUBSET, SEEDS], ids=["subset", "seeds"])
-def test_barely_trained_members_are_told(way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_barely_trained_members_are_told(way: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     said: list[str] = []
-    monkeypatch.setattr("paramdiff.collect.base.say", said.append)
+    monkeypatch.setattr("paramdiff.collectors.collector.say", said.append)
     short = TrainingConfig(epochs=1, lr=1e-9)
-    idle = replace(way, lr=1e-9, pretrain=short) if isinstance(way, Subset) else replace(way, train=short)
+    idle = (
+        replace(way, lr=1e-9, pretrain=short)
+        if isinstance(way, TrajectoryCollector)
+        else replace(way, train=short)
+    )
     zoo = idle.collect(task(batch_size=50), tmp_path / "state")
     assert zoo.about["training"] == {"epochs": 1, "updates_per_epoch": 2, "updates": 2, "items": 64}
     assert said[0] == "  2 updates a training: 1 epoch of 2 over 64 items"
     assert "near chance on the training data after 2 updates (mean accuracy" in said[1]
     assert inspect(zoo).advice[0].startswith("The originals themselves are near chance")
     zoo.save(tmp_path / "zoo")
-    again = Import(str(tmp_path / "zoo")).collect(task(), tmp_path / "unused")
+    again = CheckpointCollector(str(tmp_path / "zoo")).collect(task(), tmp_path / "unused")
     assert again.about["near_chance"] == zoo.about["near_chance"] and len(said) == 3
     trained = replace(SUBSET, pretrain=LONGER).collect(task(), tmp_path / "longer")
     assert "near_chance" not in trained.about and len(said) == 4
@@ -268,7 +280,9 @@ def test_a_zoo_of_seeds_is_of_independent_trainings(tmp_path: Path):
 @pytest.mark.parametrize(
     "way", [replace(SUBSET, pretrain=LONGER), replace(SEEDS, train=LONGER)], ids=["subset", "seeds"]
 )
-def test_recorded_scores_are_those_of_the_plain_model(way: Subset | Seeds, tmp_path: Path):
+def test_recorded_scores_are_those_of_the_plain_model(
+    way: TrajectoryCollector | SeedCollector, tmp_path: Path
+):
     zoo = way.collect(task(), tmp_path)
     data = task().train_data()
     for v, record in zip(zoo.vectors, zoo.records):
@@ -314,7 +328,7 @@ def test_importing_a_folder_and_a_saved_zoo(tmp_path: Path):
         save_tensors(tmp_path / f"files/step_{index}.safetensors", zoo.state_dict(v))
     zoo.save(tmp_path / "zoo")
     for path in ("files", "zoo"):
-        imported = Import(str(tmp_path / path)).collect(task(), tmp_path / "unused")
+        imported = CheckpointCollector(str(tmp_path / path)).collect(task(), tmp_path / "unused")
         assert torch.equal(imported.vectors, zoo.vectors)
         assert [r.scores["train"] for r in imported.records] == [r.scores["train"] for r in zoo.records]
     assert not (tmp_path / "unused").exists()
@@ -324,7 +338,7 @@ def test_importing_a_zoo_of_another_network(tmp_path: Path):
     SUBSET.collect(task(), tmp_path / "state").save(tmp_path / "zoo")
     other = task(model="mlp")
     with pytest.raises(CheckpointError, match=r"zoo does not fit the task's network"):
-        Import(str(tmp_path / "zoo")).collect(other, tmp_path)
+        CheckpointCollector(str(tmp_path / "zoo")).collect(other, tmp_path)
 
 
 def test_a_training_that_explodes_is_named(tmp_path: Path):
@@ -385,13 +399,13 @@ def test_optimisers(name: str, kind: str):
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: Subset(lr=0), "lr: 0 is out of range; expected more than 0"),
-        (lambda: Subset(k=0), "k: 0 is out of range; expected at least 2"),
-        (lambda: Subset(every=0), "every: 0 is out of range"),
-        (lambda: Subset(optimizer="adm"), "optimizer: 'adm' is not known; .*; did you mean adam"),
-        (lambda: Seeds(k=-1), "k: -1 is out of range"),
+        (lambda: TrajectoryCollector(lr=0), "lr: 0 is out of range; expected more than 0"),
+        (lambda: TrajectoryCollector(k=0), "k: 0 is out of range; expected at least 2"),
+        (lambda: TrajectoryCollector(every=0), "every: 0 is out of range"),
+        (lambda: TrajectoryCollector(optimizer="adm"), "optimizer: 'adm' is not known; .*; did you mean adam"),
+        (lambda: SeedCollector(k=-1), "k: -1 is out of range"),
         (lambda: TrainingConfig(epochs=-1), "epochs: -1 is out of range"),
-        (lambda: Seeds(train=TrainingConfig(epochs=0)), "train.epochs: 0 is out of range"),
+        (lambda: SeedCollector(train=TrainingConfig(epochs=0)), "train.epochs: 0 is out of range"),
         (lambda: TrainingConfig(schedule="cos"), "schedule: 'cos' is not known; .*did you mean cosine"),
         (lambda: TrainingConfig(warmup=1.0), "warmup: 1.0 is out of range"),
     ],
@@ -404,11 +418,11 @@ def test_settings_are_checked(make: Callable[[], object], text: str):
 def test_settings_are_structured_configurations():
     from omegaconf import OmegaConf
 
-    assert list(WAYS) == ["subset", "seeds", "import"]
-    for kind in WAYS.values():
+    assert list(COLLECTORS) == ["subset", "seeds", "import"]
+    for kind in COLLECTORS.values():
         OmegaConf.structured(kind)
-    node = OmegaConf.merge(OmegaConf.structured(Subset), {"k": 3, "pretrain": {"epochs": 1}})
-    assert OmegaConf.to_object(node) == Subset(k=3, pretrain=TrainingConfig(epochs=1))
+    node = OmegaConf.merge(OmegaConf.structured(TrajectoryCollector), {"k": 3, "pretrain": {"epochs": 1}})
+    assert OmegaConf.to_object(node) == TrajectoryCollector(k=3, pretrain=TrainingConfig(epochs=1))
 
 
 class OneParameter(nn.Module):

@@ -5,14 +5,14 @@ import json
 import pytest
 import torch
 
+from paramdiff.evaluation.comparison import Originals
+from paramdiff.evaluation.evidence import Evidence
+from paramdiff.evaluation.latent_projection import Paths, latent_map, noised
+from paramdiff.evaluation.summary import arrays, summarise
+from paramdiff.evaluation.verdict import verdict
 from paramdiff.generators import make
-from paramdiff.parameters.normalise import Normaliser
-from paramdiff.study.comparison import Originals
-from paramdiff.study.evidence import Evidence
-from paramdiff.study.latents import Paths, latent_map, noised
-from paramdiff.study.summary import arrays, summarise
-from paramdiff.study.verdict import verdict
-from test_study_summary import scored_of
+from paramdiff.parameters.normaliser import Normaliser
+from test_evaluation_summary import scored_of
 from toy_zoos import curve, drawn_from, fitted_to, scattered, toy_zoo
 
 PLAIN = (

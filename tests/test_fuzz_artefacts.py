@@ -23,16 +23,16 @@ from paramdiff.cli import main
 from paramdiff.errors import ParamdiffError
 from paramdiff.files import read_json, save_tensors, write_json, write_text
 from paramdiff.generators import make
-from paramdiff.generators.base import Generator
+from paramdiff.generators.generator import Generator
 from paramdiff.parameters.spec import ParameterSpec
-from paramdiff.report import page
-from paramdiff.report.canvas import Plot
-from paramdiff.report.figures.front import read_curves
-from paramdiff.report.figures.pace import costs, training_line
-from paramdiff.report.finished import FinishedRun
-from paramdiff.report.words import Metric
-from paramdiff.run.folder import RunFolder, Stage
-from paramdiff.run.table import print_summary
+from paramdiff.reports import page
+from paramdiff.reports.figures.time_to_accuracy import costs, training_line
+from paramdiff.reports.figures.tradeoff import read_curves
+from paramdiff.reports.finished_run import FinishedRun
+from paramdiff.reports.plotting import Plot
+from paramdiff.reports.wording import Metric
+from paramdiff.runs.run_folder import RunFolder, Stage
+from paramdiff.runs.summary_table import print_summary
 from paramdiff.training import Training
 from paramdiff.zoo.records import make_records
 from paramdiff.zoo.zoo import Zoo
@@ -168,7 +168,7 @@ def test_mutated_runs_on_the_command_line(
 ):
     """``compare`` (without drawing) and ``inspect``, the manifest's own hash taken out so that it is read."""
     monkeypatch.setattr(
-        "paramdiff.run.gather.write_comparison", lambda gathered, out, command: out / "x.html"
+        "paramdiff.runs.compare_command.write_comparison", lambda gathered, out, command: out / "x.html"
     )
     manifest = read_json(run / "zoo" / "manifest.json")
     del manifest["sha256"]["manifest"]

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from hostile import contents, mutated_bytes, mutated_file, mutated_json, refused
 from paramdiff.errors import ParamdiffError
 from paramdiff.files import save_tensors
-from paramdiff.tasks.decoding import EncodedImages, natural_format
-from paramdiff.tasks.hub import Place, Reading, read_rows
+from paramdiff.tasks.dataset_rows import DatasetLocation, Reading, read_rows
+from paramdiff.tasks.image_decoding import EncodedImages, natural_format
 from paramdiff.tasks.splits import open_splits
-from paramdiff.zoo.reading import read_state
+from paramdiff.zoo.state_dicts import read_state
 from paramdiff.zoo.zoo import Zoo
 from tiny_images import write_folder, write_shards
 
@@ -183,7 +183,7 @@ def test_a_mutated_table_of_scores_is_read_or_refused_in_one_line(name: str, tmp
 
 
 def decode(folder: Path, cache: Path) -> None:
-    place, reading = Place("trees", None, str(folder)), Reading()
+    place, reading = DatasetLocation("trees", None, str(folder)), Reading()
     for split in open_splits(read_rows(place, reading, cache), place, reading)[:2]:
         EncodedImages(split, natural_format(split, None, None, False), 1).decode(torch.arange(len(split)))
 

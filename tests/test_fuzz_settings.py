@@ -18,13 +18,13 @@ import pytest
 from omegaconf import OmegaConf
 
 from paramdiff.cli import main
-from paramdiff.collect import WAYS
+from paramdiff.collectors import COLLECTORS
 from paramdiff.errors import ConfigError, ParamdiffError
 from paramdiff.generators import registry
 from paramdiff.ranges import check_ranges, numeric, range_of
-from paramdiff.run.config import RunConfig, built, explain
-from paramdiff.run.launch import composed
-from paramdiff.run.yaml_files import require_recipe
+from paramdiff.runs.config import RunConfig, built, explain
+from paramdiff.runs.launch import composed
+from paramdiff.runs.recipe_checks import require_recipe
 from paramdiff.tasks import CONFIGS
 from paramdiff.tasks.models import NETWORKS
 from paramdiff.tasks.models.named import LIBRARIES
@@ -40,7 +40,7 @@ def settings() -> dict[str, type]:
     starts = [
         RunConfig,
         *(made if isinstance(made, type) else type(made) for made in CONFIGS.values()),
-        *WAYS.values(),
+        *COLLECTORS.values(),
         *registry().values(),
         *NETWORKS.values(),
         *LIBRARIES.values(),
@@ -81,7 +81,7 @@ def test_there_are_settings_of_every_kind():
         "Augment",
         "Reading",
         "TrainingConfig",
-        "Subset",
+        "TrajectoryCollector",
         "Mlp",
         "Timm",
     } <= found
@@ -265,7 +265,7 @@ def test_a_folder_of_recipes_is_looked_at_before_anything_else(
 
 def every_key_through_the_command_line() -> int:
     """The long way: each key with each odd value as somebody would type it; returns how many went wrong."""
-    from paramdiff.run.launch import _rehearse
+    from paramdiff.runs.launch import _rehearse
 
     wrong = 0
     for key in leaves(composed(["name=t", "run_dir=r"])):
@@ -286,7 +286,7 @@ def every_key_through_the_command_line() -> int:
 
 
 if __name__ == "__main__":
-    from paramdiff.run.config import register
+    from paramdiff.runs.config import register
 
     register()
     sys.exit(every_key_through_the_command_line() > 0)

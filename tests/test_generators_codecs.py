@@ -6,7 +6,7 @@ import torch
 from paramdiff.devices import size
 from paramdiff.errors import ConfigError
 from paramdiff.generators import codec_neural
-from paramdiff.generators.chunks import Whole
+from paramdiff.generators.chunking import Unchunked
 from paramdiff.generators.codec_linear import LinearCodec, LinearSettings
 from paramdiff.generators.codec_neural import (
     CODECS,
@@ -15,8 +15,8 @@ from paramdiff.generators.codec_neural import (
     NoisySettings,
     make_autoencoder,
 )
-from paramdiff.generators.gate import explained_variance
 from paramdiff.generators.nets.conv import NORMS
+from paramdiff.generators.reconstruction_check import explained_variance
 from toy_zoos import curve, scattered
 
 SMALL = NoisySettings(latent=8, channels=[8, 8], strides=[4, 1], autoencoder_steps=150, device="cpu")
@@ -63,7 +63,7 @@ def test_the_fully_connected_codec_has_as_many_parameters_as_the_convolutional_o
 
 def untrained(dim: int, **settings: object) -> tuple[NoisyCodec, Autoencoder]:
     codec = NoisyCodec(replace(SMALL, **settings))  # type: ignore[arg-type]
-    codec.sequences = Whole(dim)
+    codec.sequences = Unchunked(dim)
     return codec, codec._build(dim)
 
 
@@ -141,8 +141,8 @@ def test_long_vectors_are_cut_and_learnt(kind: str):
     again = NoisyCodec(codec.settings)
     again.load_state_dict(codec.state_dict())
     assert torch.equal(again.decode(again.encode(x)), codec.decode(codec.encode(x)))
-    assert isinstance(fitted(seen, chunk=500, autoencoder_steps=1).sequences, Whole)
-    assert isinstance(fitted(seen, chunk=0, autoencoder_steps=1).sequences, Whole)
+    assert isinstance(fitted(seen, chunk=500, autoencoder_steps=1).sequences, Unchunked)
+    assert isinstance(fitted(seen, chunk=0, autoencoder_steps=1).sequences, Unchunked)
 
 
 def test_settings_are_checked():

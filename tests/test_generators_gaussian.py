@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
 from paramdiff.errors import ConfigError
-from paramdiff.generators import make, principal
-from paramdiff.generators.principal import PrincipalComponents
+from paramdiff.generators import make, principal_components
+from paramdiff.generators.principal_components import PrincipalComponents
 from toy_zoos import curve, scattered, toy_zoo
 
 
@@ -68,7 +68,9 @@ def test_labels_carry_the_scale():
 
 
 def test_principal_components_agree_with_sklearn(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(principal, "COLUMNS_AT_ONCE", 7)  # 30 columns in blocks that do not divide them
+    monkeypatch.setattr(
+        principal_components, "COLUMNS_AT_ONCE", 7
+    )  # 30 columns in blocks that do not divide them
     x = scattered(12, 30) @ torch.diag(torch.linspace(3, 0.1, 30))
     ours, oracle = PrincipalComponents.fit(x, 4), PCA(4).fit(x.numpy())
     theirs = torch.from_numpy(oracle.components_).float()

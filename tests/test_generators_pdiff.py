@@ -8,7 +8,7 @@ import torch
 from paramdiff import ParameterDiffusion
 from paramdiff.errors import ConfigError, NumericalError
 from paramdiff.files import read_json, write_json
-from paramdiff.generators import Generator, learning, make
+from paramdiff.generators import Generator, fitting, make
 from paramdiff.generators.diffusion import LatentDiffusion
 from paramdiff.training import Training
 from toy_zoos import QUICK, curve, scattered, toy_zoo
@@ -43,7 +43,7 @@ def test_a_killed_fit_goes_on_with_the_same_numbers(
 ):
     zoo = toy_zoo(curve(14, 33))
     whole = quick(norm="batch").fit(zoo)
-    monkeypatch.setattr(learning, "Training", Killed)
+    monkeypatch.setattr(fitting, "Training", Killed)
     monkeypatch.setattr(Killed, "victim", victim)
     with pytest.raises(KilledError):
         quick(norm="batch").fit(zoo, folder=tmp_path)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from paramdiff.generators.diffusion import DiffusionSettings, LatentDiffusion
-from paramdiff.generators.residual import Residual
+from paramdiff.generators.gaussian_prior import Residual
 from paramdiff.generators.tempering import Tempering, krylov, scale_of
 
 OWN = DiffusionSettings(device="cpu", sample_steps=50)

@@ -10,7 +10,7 @@ from paramdiff.cli import main
 from paramdiff.files import save_tensors
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.tasks import CONFIGS, make_task
-from paramdiff.zoo.inspecting import inspect
+from paramdiff.zoo.inspection import inspect
 from paramdiff.zoo.zoo import Zoo
 
 TASK = ["task=digits", "task.model=mlp"]

@@ -8,7 +8,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from paramdiff.networks.symmetry import Place, Symmetries, find_symmetries, permute
+from paramdiff.networks.symmetry import Symmetries, TensorAxis, find_symmetries, permute
 
 
 def randn(*shape):
@@ -81,8 +81,16 @@ ROWS, IMAGES = randn(4, 6), randn(2, 3, 4, 4)
 def test_places_of_an_mlp():
     found = check(nn.Sequential(nn.Flatten(), nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5), nn.Tanh(),
                                 nn.Dropout(), nn.Linear(5, 3)), ROWS, sizes=[8, 5])  # fmt: skip
-    assert found.groups[0].places == (Place("1.weight", 0), Place("1.bias", 0), Place("3.weight", 1))
-    assert found.groups[1].places == (Place("3.weight", 0), Place("3.bias", 0), Place("6.weight", 1))
+    assert found.groups[0].places == (
+        TensorAxis("1.weight", 0),
+        TensorAxis("1.bias", 0),
+        TensorAxis("3.weight", 1),
+    )
+    assert found.groups[1].places == (
+        TensorAxis("3.weight", 0),
+        TensorAxis("3.bias", 0),
+        TensorAxis("6.weight", 1),
+    )
 
 
 def test_every_tensor_of_a_group_moves():
@@ -125,7 +133,7 @@ def test_a_channel_is_a_run_of_features_behind_a_flatten(flatten):
     network = Forward(lambda self, x: self.head(flatten(torch.relu(self.conv(x)))),
                       conv=nn.Conv2d(3, 5, 3, padding=1), head=nn.Linear(80, 3))  # fmt: skip
     found = check(network, IMAGES, sizes=[5])
-    assert found.groups[0].places[-1] == Place("head.weight", 1, block=16)
+    assert found.groups[0].places[-1] == TensorAxis("head.weight", 1, block=16)
 
 
 @pytest.mark.parametrize(
@@ -238,8 +246,8 @@ def test_depthwise_convolutions_keep_the_group():
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 8, 1, groups=4),
                             nn.ReLU(), nn.Conv2d(8, 5, 1), nn.Flatten(), nn.Linear(20, 3))  # fmt: skip
     found = check(network, IMAGES, sizes=[4, 5])
-    assert Place("2.weight", 0, block=2) in found.groups[0].places
-    assert Place("4.weight", 1, block=2) in found.groups[0].places
+    assert TensorAxis("2.weight", 0, block=2) in found.groups[0].places
+    assert TensorAxis("4.weight", 1, block=2) in found.groups[0].places
     up = nn.ConvTranspose2d(4, 8, 2, groups=4)
     check(nn.Sequential(nn.Conv2d(3, 4, 1), up, nn.ReLU(), nn.Conv2d(8, 2, 1)), IMAGES, sizes=[4])
 

@@ -13,13 +13,13 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from paramdiff.cli import main
-from paramdiff.collect import Seeds, Subset
-from paramdiff.collect.imported import Import
+from paramdiff.collectors import SeedCollector, TrajectoryCollector
+from paramdiff.collectors.checkpoints import CheckpointCollector
 from paramdiff.errors import ConfigError
 from paramdiff.parameters.spec import ParameterSpec
-from paramdiff.run.config import RunConfig, build, register
-from paramdiff.run.launch import composed
-from paramdiff.run.options import RECIPES, describe_options, in_families, list_options
+from paramdiff.runs.config import RunConfig, build, register
+from paramdiff.runs.launch import composed
+from paramdiff.runs.recipe_names import RECIPES, describe_options, in_families, list_options
 from paramdiff.tasks.models import make_network
 
 EXPERIMENTS = [path.stem for path in sorted((RECIPES / "experiment").glob("*.yaml"))]
@@ -93,7 +93,7 @@ def test_zoos_are_made_as_the_paper_says(experiment: str):
     )
     pretrained = bool(made.task.model_options.get("pretrained"))
     if not experiment.startswith(("digits", "reference")):
-        assert made.zoo.k == 200 and isinstance(made.zoo, Seeds if entire else Subset)
+        assert made.zoo.k == 200 and isinstance(made.zoo, SeedCollector if entire else TrajectoryCollector)
         assert pretrained == ("vit" in experiment or "convnext" in experiment)
     if pretrained:
         assert made.task.make().source.shape == (3, 224, 224)
@@ -289,11 +289,13 @@ def test_options_of_a_network_are_typed_like_any_other_key(word: str):
 
 def test_the_default_experiment_takes_any_zoo(tmp_path: Path):
     made = build(composed(["name=test", "zoo=import", f"zoo.path={tmp_path}"]))
-    assert isinstance(made.zoo, Import)
+    assert isinstance(made.zoo, CheckpointCollector)
 
 
 def test_an_experiment_that_does_not_fit_the_options_beside_it():
-    with pytest.raises(ConfigError, match=r"^experiment/reference: Key 'weights' not in 'Seeds'; leave "):
+    with pytest.raises(
+        ConfigError, match=r"^experiment/reference: Key 'weights' not in 'SeedCollector'; leave "
+    ):
         config("reference", "zoo=seeds")
 
 

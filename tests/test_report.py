@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from finished_runs import NULLS, failed, model, read, regression, results, spread, text_of, undrawn, write_run
 from paramdiff.errors import ParamdiffError, RunFolderError
 from paramdiff.files import save_tensors, write_json, write_text
-from paramdiff.report import page, words
-from paramdiff.report.canvas import Plot, canvas, inline, save, style
-from paramdiff.report.figures.losses import BLOCKS, blocks
-from paramdiff.report.figures.scores import bin_edges
-from paramdiff.report.figures.similarity import row_looks, zoom
-from paramdiff.report.finished import Curve, read_curves
-from paramdiff.report.page import render
-from paramdiff.report.words import Metric
+from paramdiff.reports import page, wording
+from paramdiff.reports.figures.losses import BLOCKS, blocks
+from paramdiff.reports.figures.score_histograms import bin_edges
+from paramdiff.reports.figures.similarity_scatter import row_looks, zoom
+from paramdiff.reports.finished_run import LossCurve, read_curves
+from paramdiff.reports.page import render
+from paramdiff.reports.plotting import Plot, canvas, inline, save, style
+from paramdiff.reports.wording import Metric
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +183,7 @@ def test_samples_are_compared_with_the_originals_that_the_results_name(tmp_path:
     rows = [model("original", 0.5, 200), model("original-recalibrated", 0.976, 200)]
     rows += [model("original-as-saved", 0.9, 200), model("p-diff", 0.979)]
     run = read(tmp_path, results(*rows, reference="original-recalibrated"))
-    assert "score 97.9% on average, the 200 originals 97.6%" in words.headline(run)
+    assert "score 97.9% on average, the 200 originals 97.6%" in wording.headline(run)
     assert [row.name for row in run.compared] == ["original-recalibrated", "p-diff"] and run.baselines == []
     assert [page.cells(row, run)["role"] for row in run.rows] == ["original"] * 3 + ["main"]
 
@@ -440,7 +440,7 @@ def test_difference_is_judged_by_its_interval(
     selected = {"test": 0.9, "vs_original": {"difference": sum(bounds) / 2, "ci95": bounds}}
     found = results(model("original", 0.9), model("p-diff", 0.9, selected=selected))
     found["task"] |= {"higher_is_better": higher}
-    assert words.cards(read(tmp_path, found))[0].text.endswith(f"{outcome}.")
+    assert wording.cards(read(tmp_path, found))[0].text.endswith(f"{outcome}.")
 
 
 def test_run_may_be_about_another_generator(tmp_path: Path) -> None:
@@ -448,7 +448,7 @@ def test_run_may_be_about_another_generator(tmp_path: Path) -> None:
         tmp_path,
         results(model("original", 0.9), model("vae", 0.8, 30), model("p-diff", 0.7), generator="vae"),
     )
-    assert words.headline(run) == "30 sampled networks score 80.0% on average, the 100 originals 90.0%."
+    assert wording.headline(run) == "30 sampled networks score 80.0% on average, the 100 originals 90.0%."
     assert [row.name for row in run.baselines] == ["p-diff"]
 
 
@@ -457,7 +457,7 @@ def test_run_may_be_about_another_generator(tmp_path: Path) -> None:
     [(0.44, "0.4 s"), (59.4, "59 s"), (185.2, "3 min 05 s"), (3599.6, "1 h 00 min"), (None, "–")],
 )
 def test_duration(seconds: float | None, text: str) -> None:
-    assert words.duration(seconds) == text
+    assert wording.duration(seconds) == text
 
 
 # Figures ---------------------------------------------------------------------------------------------
@@ -531,13 +531,13 @@ def test_curves_survive_kills_and_resumption(tmp_path: Path) -> None:
     ]  # fmt: skip
     write_text(tmp_path / "stats.jsonl", "\n".join(lines))
     assert read_curves(tmp_path / "stats.jsonl") == [
-        Curve("ae, fit", [0, 1], [3.0, 1.0]), Curve("ae, vae", [0], [5.0]), Curve("diffusion", [0], [4.0])
+        LossCurve("ae, fit", [0, 1], [3.0, 1.0]), LossCurve("ae, vae", [0], [5.0]), LossCurve("diffusion", [0], [4.0])
     ]  # fmt: skip
 
 
 def test_long_curves_become_envelopes() -> None:
     losses = [float(i % 7) for i in range(10_000)]
-    steps, low, high, middle = blocks(Curve("c", list(range(10_000)), losses))
+    steps, low, high, middle = blocks(LossCurve("c", list(range(10_000)), losses))
     assert len(steps) == len(low) == len(high) == len(middle) <= BLOCKS
     assert (min(low), max(high)) == (0.0, 6.0)
     assert all(abs(value - 3) < 0.3 for value in middle)

@@ -10,9 +10,9 @@ import torch
 
 from finished_runs import QUICK_FIT, undrawn
 from paramdiff.cli import main
-from paramdiff.collect.workers import can_fork
+from paramdiff.collectors.processes import can_fork
 from paramdiff.files import load_metadata, load_tensors, read_json
-from paramdiff.run.table import together
+from paramdiff.runs.summary_table import together
 from paramdiff.tasks.classification import ImageClassification
 from processes import Forked
 

@@ -12,9 +12,9 @@ from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.scoring import batches as batching
 from paramdiff.scoring import scorer as module
 from paramdiff.scoring.batches import joined, random_subset, rows
-from paramdiff.scoring.groups import Waiting, order
+from paramdiff.scoring.output_groups import Waiting, order
 from paramdiff.scoring.scorer import Scorer
-from paramdiff.tasks.base import Task
+from paramdiff.tasks.task import Task
 from paramdiff.zoo.zoo import Zoo
 
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from paramdiff.error_iou import error_iou
 from paramdiff.errors import NumericalError
 from paramdiff.generators.ddpm import reverse
 from paramdiff.generators.diffusion import DiffusionSettings, LatentDiffusion
 from paramdiff.generators.flow import follow
-from paramdiff.mistakes import error_iou
 from paramdiff.scoring.batches import random_subset
-from paramdiff.scoring.groups import distinct
+from paramdiff.scoring.output_groups import distinct
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.seeds import sample_generators
 from paramdiff.tasks.augment import Augment

@@ -10,13 +10,13 @@ from torch import nn
 
 from paramdiff.errors import ConfigError, TaskError
 from paramdiff.seeds import seeded
-from paramdiff.tasks import CONFIGS, lookup, make_task
+from paramdiff.tasks import CONFIGS, make_task, plugins
 from paramdiff.tasks.augment import Augment
-from paramdiff.tasks.catalogue import GROUP, OwnTask
 from paramdiff.tasks.classification import ImageClassification, Images, ImageTask
+from paramdiff.tasks.configuration import GROUP, OwnTask
+from paramdiff.tasks.image_sources import ImageSource
 from paramdiff.tasks.images import ImageData
-from paramdiff.tasks.sets import READY
-from paramdiff.tasks.sources import ImageSource
+from paramdiff.tasks.named_datasets import READY
 
 
 def tiny() -> tuple[ImageData, ImageData]:
@@ -166,7 +166,7 @@ def test_options_go_to_a_users_factory():
 
 def test_entry_points(monkeypatch: pytest.MonkeyPatch):
     offered = EntryPoint("mine", f"{__name__}:own_task", GROUP)
-    monkeypatch.setattr(lookup, "entry_points", lambda group: [offered] if group == GROUP else [])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [offered] if group == GROUP else [])
     assert make_task("mine").name == "tiny"
     with pytest.raises(
         TaskError, match=r"there is no task 'mime'; expected a built-in task.*did you mean mine"
@@ -182,7 +182,7 @@ def test_entry_points(monkeypatch: pytest.MonkeyPatch):
         (f"{__name__}:own_tsk", r"has no 'own_tsk'; did you mean own_task"),
         (f"{__name__}:NOT_A_TASK", r"is a int; expected a paramdiff Task class"),
         (f"{__name__}:tiny", r"returned a tuple; expected a paramdiff Task$"),
-        ("paramdiff.tasks.base:Task", r"failed \(TypeError: .*abstract"),
+        ("paramdiff.tasks.task:Task", r"failed \(TypeError: .*abstract"),
     ],
 )
 def test_what_is_no_task_is_explained(name: str, text: str):

@@ -10,8 +10,8 @@ from paramdiff.errors import ConfigError, TaskError
 from paramdiff.seeds import generator
 from paramdiff.tasks import images as module
 from paramdiff.tasks.augment import Augment
-from paramdiff.tasks.base import Data
 from paramdiff.tasks.images import ImageData, Pixels, statistics
+from paramdiff.tasks.task import Data
 
 
 def random_images(n: int = 20, channels: int = 3, side: int = 5, **options) -> ImageData:

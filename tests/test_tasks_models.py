@@ -9,7 +9,7 @@ from torch import nn
 
 from paramdiff.errors import CheckpointError, ConfigError, TaskError
 from paramdiff.files import save_tensors
-from paramdiff.networks.prefix import SharedPrefix
+from paramdiff.networks.shared_prefix import SharedPrefix
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.tasks.models import NETWORKS, library, make_network
 from paramdiff.tasks.models.stem import small_stem

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from paramdiff.collect import Seeds, Subset, TrainingConfig
+from paramdiff.collectors import SeedCollector, TrainingConfig, TrajectoryCollector
 from paramdiff.errors import TaskError
 from paramdiff.seeds import generator
-from paramdiff.tasks.base import Task
+from paramdiff.tasks.task import Task
 
 
 class Line(Task):
@@ -50,12 +50,16 @@ class Careless(Line):
 
 def test_a_task_that_averages_too_early_is_told(tmp_path: Path):
     with pytest.raises(TaskError, match=r"outcomes of shapes .*expected .*one value per item"):
-        Subset(k=2, select="last_norms:1", pretrain=TrainingConfig(epochs=1)).collect(Careless(), tmp_path)
+        TrajectoryCollector(k=2, select="last_norms:1", pretrain=TrainingConfig(epochs=1)).collect(
+            Careless(), tmp_path
+        )
 
 
 def test_a_zoo_of_a_trajectory(tmp_path: Path):
     pretrain = TrainingConfig(epochs=150, lr=3e-2)
-    zoo = Subset(k=5, select="last_norms:1", lr=1e-2, pretrain=pretrain).collect(Line(), tmp_path)
+    zoo = TrajectoryCollector(k=5, select="last_norms:1", lr=1e-2, pretrain=pretrain).collect(
+        Line(), tmp_path
+    )
     assert (zoo.k, zoo.dim, zoo.trajectory) == (5, 16, True)
     scores = [record.scores["train"] for record in zoo.records]
     assert max(scores) < 0.3  # the variance of y is 2.26
@@ -63,7 +67,7 @@ def test_a_zoo_of_a_trajectory(tmp_path: Path):
 
 
 def test_a_zoo_of_seeds(tmp_path: Path):
-    zoo = Seeds(k=3, train=TrainingConfig(epochs=150, lr=3e-2)).collect(Line(), tmp_path)
+    zoo = SeedCollector(k=3, train=TrainingConfig(epochs=150, lr=3e-2)).collect(Line(), tmp_path)
     assert (zoo.k, zoo.dim) == (3, 4 * 8 + 8 + 16 + 8 + 1)
     assert max(record.scores["train"] for record in zoo.records) < 0.3
 
@@ -74,4 +78,4 @@ def test_data_that_is_no_dataset_stops_before_training(tmp_path: Path):
             return DataLoader(super().train_data())
 
     with pytest.raises(TaskError, match="a task's data is a DataLoader"):
-        Subset(k=2).collect(Loader(), tmp_path)
+        TrajectoryCollector(k=2).collect(Loader(), tmp_path)

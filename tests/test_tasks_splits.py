@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from paramdiff.errors import TaskError
-from paramdiff.tasks.hub import Place, Reading, read_rows
+from paramdiff.tasks.dataset_rows import DatasetLocation, Reading, read_rows
 from paramdiff.tasks.splits import Split, held_out, open_splits
 from tiny_images import CLASS, INTEGER, pictures, png, write_folder, write_parquet, write_shards
 
@@ -16,7 +16,7 @@ IMAGES = [png(image) for image in pictures(6, (4, 4))]
 
 
 def opened(folder: Path, ready: str | None = None, **reading) -> tuple[Split, Split, int]:
-    place, settings = Place("trees", ready, str(folder)), Reading(**reading)
+    place, settings = DatasetLocation("trees", ready, str(folder)), Reading(**reading)
     return open_splits(read_rows(place, settings, folder.parent / "cache"), place, settings)
 
 
@@ -177,7 +177,7 @@ def test_labels_that_are_not_numbers_are_named(tmp_path: Path):
 
 
 def test_an_empty_split_is_named(tmp_path: Path):
-    place = Place("trees", None, str(write_shards(tmp_path / "a")))
+    place = DatasetLocation("trees", None, str(write_shards(tmp_path / "a")))
     rows = read_rows(place, Reading(), tmp_path / "cache")
     rows["test"] = rows["test"].select([])
     with pytest.raises(TaskError, match="trees, split test is empty; expected at least one image"):
@@ -204,7 +204,7 @@ def with_path(folder: Path, path: str) -> Path:
 
 
 def first_image(folder: Path) -> list[dict[str, Any] | None]:
-    place = Place("trees", None, str(folder))
+    place = DatasetLocation("trees", None, str(folder))
     train, _, _ = open_splits(read_rows(place, Reading(), folder.parent / "cache"), place, Reading())
     return train.encoded(torch.tensor([0]))
 

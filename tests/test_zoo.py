@@ -12,8 +12,8 @@ from torch import Tensor
 
 from paramdiff.errors import CheckpointError, ZooError
 from paramdiff.parameters.spec import ParameterSpec
-from paramdiff.zoo.condition import Condition
-from paramdiff.zoo.importing import open_zoo
+from paramdiff.zoo.checkpoints import open_zoo
+from paramdiff.zoo.score_filter import ScoreFilter
 from paramdiff.zoo.zoo import Record, Zoo
 
 
@@ -237,7 +237,7 @@ def test_keep_names_unknown_scores_and_empty_results():
 )  # fmt: skip
 def test_conditions_are_comparisons_and_nothing_else(text):
     with pytest.raises(ZooError, match="cannot understand the condition"):
-        Condition(text)
+        ScoreFilter(text)
 
 
 def test_merge_joins_members_and_records():

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from paramdiff import memory
 from paramdiff.errors import CheckpointError
-from paramdiff.zoo.importing import find_checkpoints
-from paramdiff.zoo.reading import load_file, read_state
+from paramdiff.zoo.checkpoints import find_checkpoints
+from paramdiff.zoo.state_dicts import load_file, read_state
 
 STATE = {"w": torch.arange(100.0), "b": torch.randn(10, 3).half()}
 STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED

@@ -8,10 +8,10 @@ both sides of a verdict, weights and behaviour, are real, and so is the truth ab
 import torch
 from torch.nn.functional import one_hot
 
+from paramdiff.evaluation.comparison import Originals, Scored
+from paramdiff.evaluation.evidence import Evidence
+from paramdiff.evaluation.verdict import verdict
 from paramdiff.parameters.spec import ParameterSpec
-from paramdiff.study.comparison import Originals, Scored
-from paramdiff.study.evidence import Evidence
-from paramdiff.study.verdict import verdict
 from paramdiff.zoo.zoo import Zoo
 
 SHAPES = {10: (5, 2), 300: (30, 10), 3000: (300, 10)}

@@ -3,7 +3,7 @@
 Two plain ways, both in eval mode with the same optimiser and batches, keeping the vector of every step: gradients
 for all parameters, as in a training script that only hands the selected ones to the optimiser; and with the rest
 frozen by ``requires_grad_(False)``, where autograd itself leaves out the backward pass below the first trained
-tensor. Ours is :class:`paramdiff.collect.trajectory.Subset` as a run uses it: its saves are in the time.
+tensor. Ours is :class:`paramdiff.collectors.trajectory.TrajectoryCollector` as a run uses it: with its saves.
 
 What happens once (building the network, scoring the members) is taken off: the time is that of collecting
 2 + steps members less that of collecting 2.
@@ -22,13 +22,13 @@ from benchmarks.inputs import World, fresh, reference, shortened
 from benchmarks.measure import Candidate, Estimate, measured, timed
 from benchmarks.rows import Row
 from benchmarks.sizes import Reference
-from paramdiff.collect.trajectory import Subset
+from paramdiff.collectors.trajectory import TrajectoryCollector
 from paramdiff.devices import choose_device
 from paramdiff.files import save_tensors
 from paramdiff.seeds import mix
-from paramdiff.tasks.base import Batch
-from paramdiff.tasks.data import ready
-from paramdiff.zoo.reading import load_file
+from paramdiff.tasks.batches import ready
+from paramdiff.tasks.task import Batch
+from paramdiff.zoo.state_dicts import load_file
 
 LEAST = 2
 """Members of a zoo."""
@@ -85,8 +85,8 @@ class Collecting:
         self.weights = folder / "weights.safetensors"
         save_tensors(self.weights, world.model.state_dict())
 
-    def settings(self, k: int) -> Subset:
-        return Subset(
+    def settings(self, k: int) -> TrajectoryCollector:
+        return TrajectoryCollector(
             optimizer="adamw", lr=0.03, weight_decay=5e-4, k=k, select=self.sizes.select, weights=str(self.weights)
         )  # fmt: skip
 

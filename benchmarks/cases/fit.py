@@ -21,7 +21,7 @@ from benchmarks.measure import Candidate, Estimate, measured, timed
 from benchmarks.quality import accuracy_and_similarity
 from benchmarks.rows import Row, Way
 from benchmarks.sizes import Common, Reference
-from paramdiff.generators.base import Generator
+from paramdiff.generators.generator import Generator
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.zoo.zoo import Zoo
 

@@ -13,7 +13,7 @@ from benchmarks.inputs import plain_zoo, recipe_generator
 from benchmarks.measure import Candidate, exponent, measured
 from benchmarks.rows import Curve, Row
 from benchmarks.sizes import Common
-from paramdiff.generators.base import Generator
+from paramdiff.generators.generator import Generator
 
 GENERATORS = {
     "p-diff": ("generator=pdiff", "generator.autoencoder_steps=10"),

@@ -13,7 +13,7 @@ from benchmarks.inputs import recipe_generator, reference
 from benchmarks.measure import Candidate, measured
 from benchmarks.rows import Row
 from benchmarks.sizes import Reference
-from paramdiff.generators.base import Generator
+from paramdiff.generators.generator import Generator
 
 
 @dataclass(frozen=True)

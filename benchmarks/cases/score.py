@@ -24,7 +24,7 @@ from benchmarks.rows import Row, Way
 from benchmarks.sizes import Reference
 from paramdiff.devices import choose_device, size
 from paramdiff.networks.precision import is_fast, products
-from paramdiff.networks.prefix import SharedPrefix
+from paramdiff.networks.shared_prefix import SharedPrefix
 from paramdiff.scoring.scorer import Scorer
 
 

@@ -22,14 +22,14 @@ from benchmarks.inputs import random_task, shortened
 from benchmarks.measure import Candidate, measured
 from benchmarks.rows import Row
 from benchmarks.sizes import Common
-from paramdiff.collect.base import fresh_network
-from paramdiff.collect.optimisation import TrainingConfig
-from paramdiff.collect.workers import spread
+from paramdiff.collectors.collector import fresh_network
+from paramdiff.collectors.optimisation import TrainingConfig
+from paramdiff.collectors.processes import spread
 from paramdiff.devices import choose_device
 from paramdiff.seeds import mix
 from paramdiff.tasks.augment import Augment
+from paramdiff.tasks.batches import ready
 from paramdiff.tasks.classification import ImageClassification, Images
-from paramdiff.tasks.data import ready
 
 Work = Callable[[], None]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.measure import Candidate, measured
 from benchmarks.rows import Row
 from benchmarks.sizes import Common
-from paramdiff.mistakes import error_iou
+from paramdiff.error_iou import error_iou
 from paramdiff.seeds import generator
 
 

@@ -11,11 +11,11 @@ import torch
 
 import benchmarks.verdicts
 from benchmarks.verdicts import sets, zoos
+from paramdiff.evaluation.comparison import Originals
+from paramdiff.evaluation.evidence import Evidence
+from paramdiff.evaluation.reference import Reference
+from paramdiff.evaluation.verdict import CLASSES, Verdict, verdict
 from paramdiff.progress import say
-from paramdiff.study.comparison import Originals
-from paramdiff.study.evidence import Evidence
-from paramdiff.study.reference import Reference
-from paramdiff.study.verdict import CLASSES, Verdict, verdict
 
 SCORES = ", scored"
 TRUE = "true draws"

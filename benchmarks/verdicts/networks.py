@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from paramdiff.evaluation.comparison import Scored
 from paramdiff.files import load_tensors, save_tensors
 from paramdiff.parameters.spec import ParameterSpec
-from paramdiff.study.comparison import Scored
 
 CLASSES = 10
 

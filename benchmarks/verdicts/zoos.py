@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.verdicts.networks import Population, kept, trained
+from paramdiff.evaluation.comparison import Scored
 from paramdiff.parameters.spec import ParameterSpec
-from paramdiff.study.comparison import Scored
 from paramdiff.zoo.zoo import Record, Zoo
 
 Random = torch.Generator

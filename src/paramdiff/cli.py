@@ -15,9 +15,9 @@ from contextlib import ExitStack, redirect_stdout, suppress
 from pathlib import Path
 from typing import NoReturn
 
-from paramdiff import __version__, ranks
+from paramdiff import __version__, distributed
 from paramdiff.errors import ParamdiffError, ParamdiffWarning, near
-from paramdiff.printing import line
+from paramdiff.escaping import line
 
 STAGES = {
     "run": "the main job: all of the following stages, in order",
@@ -126,16 +126,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with ExitStack() as muted:
         muted.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore", ParamdiffWarning)  # runs say it in their notes
-        if not ranks.speaks():
+        if not distributed.is_printing_process():
             muted.enter_context(redirect_stdout(muted.enter_context(Path(os.devnull).open("w"))))
         code = _answer(command, rest)
-    ranks.leave()
+    distributed.wait_for_everyone()
     return code
 
 
 def command() -> NoReturn:
     """What a shell calls: :func:`main`, and the end of the process."""
-    ranks.end(main())
+    distributed.exit_process(main())
 
 
 def _answer(command: str, rest: list[str]) -> int:
@@ -205,7 +205,7 @@ def _open_streams() -> None:
 
 
 def _complain(text: str) -> None:
-    if ranks.speaks():
+    if distributed.is_printing_process():
         print(f"paramdiff: {line(text)}", file=sys.stderr, flush=True)
 
 
@@ -217,7 +217,7 @@ def _dispatch(command: str, rest: list[str]) -> int:
         print(f"paramdiff {__version__}")
         return 0
     if command in COMPLETION:
-        from paramdiff.run.completion import complete
+        from paramdiff.runs.completion import complete
 
         return complete(rest, [*STAGES, "inspect"])
     commands: dict[str, Callable[[], int]] = {name: lambda: _run(command, rest) for name in STAGES}
@@ -235,7 +235,7 @@ def _dispatch(command: str, rest: list[str]) -> int:
 def _help(command: str) -> str:
     if command == "inspect":
         return INSPECT_HELP
-    from paramdiff.run.options import describe_options
+    from paramdiff.runs.recipe_names import describe_options
 
     gathering = GATHER_HELP if command == "compare" else ""
     return gathering + RUN_HELP.format(
@@ -252,26 +252,26 @@ def _means_runs(rest: list[str]) -> bool:
 
 
 def _run(command: str, rest: list[str]) -> int:
-    if ranks.speaks():
+    if distributed.is_printing_process():
         print(f"paramdiff {__version__}: loading ...", file=sys.stderr, flush=True)
     if command == "compare" and _means_runs(rest):
-        if not ranks.speaks():
+        if not distributed.is_printing_process():
             return 0
-        from paramdiff.run.gather import gather_command
+        from paramdiff.runs.compare_command import gather_command
 
         return gather_command(rest)
-    from paramdiff.run.launch import launch
+    from paramdiff.runs.launch import launch
 
-    if ranks.launched_in_vain():
+    if distributed.launched_in_vain():
         _complain(LONELY)
-    with ranks.together():
+    with distributed.all_processes():
         return launch(command, rest)
 
 
 def _inspect(rest: list[str]) -> int:
-    if not ranks.speaks():
+    if not distributed.is_printing_process():
         return 0
-    from paramdiff.run.inspection import inspect_command
+    from paramdiff.runs.inspect_command import inspect_command
 
     return inspect_command(rest)
 

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from paramdiff.distributed import launched_rank
 from paramdiff.errors import ConfigError
-from paramdiff.ranks import launched
 
 
 def choose_device(word: str = "auto") -> torch.device:
@@ -36,7 +36,7 @@ def choose_device(word: str = "auto") -> torch.device:
 
 def _own(device: torch.device) -> torch.device:
     """One of several devices of a kind for each process."""
-    place = launched()
+    place = launched_rank()
     if place.world == 1 or device.type == "cpu" or device.index is not None:
         return device
     return torch.device(device.type, place.local % torch.accelerator.device_count())

@@ -10,7 +10,7 @@ import operator
 from collections.abc import Iterable
 from numbers import Integral, Real
 
-from paramdiff.printing import line
+from paramdiff.escaping import line
 
 
 class ParamdiffError(Exception):

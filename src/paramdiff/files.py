@@ -1,7 +1,7 @@
 """Reading and writing of files and of whole folders, each with its errors in words.
 
-How something takes its name without anything being lost is in :mod:`paramdiff.replacing`. JSON that is read has a
-limited size and depth; what types it holds is checked by :mod:`paramdiff.typed`.
+How something takes its name without anything being lost is in :mod:`paramdiff.atomic`. JSON that is read has a
+limited size and depth; what types it holds is checked by :mod:`paramdiff.validation`.
 
 Tensors are stored as safetensors only. A nested training state (modules, optimiser, counters) is
 one safetensors file whose tensors carry slash-separated paths and whose header carries the rest
@@ -23,8 +23,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from paramdiff.atomic import LEFT, default_mode, disk_error, nothing_there, settle, writing
 from paramdiff.errors import CheckpointError, ParamdiffError
-from paramdiff.replacing import LEFT, default_mode, disk_error, nothing_there, settle, writing
 
 __all__ = ["disk_error", "settle", "writing"]  # also of this module
 
@@ -44,7 +44,7 @@ LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
 @dataclass(frozen=True)
-class Whole:
+class ArtefactFolder:
     """A kind of folder that is written as a whole, and how it is told from anybody else's.
 
     Attributes:
@@ -67,7 +67,7 @@ class Whole:
 
         Raises:
             ParamdiffError: ``folder`` is neither new nor empty nor one of this kind with nothing else in it.
-            DiskError: as :func:`paramdiff.replacing.writing`.
+            DiskError: as :func:`paramdiff.atomic.writing`.
         """
         folder = Path(folder).expanduser()
         folder = folder.resolve() if folder.is_symlink() else folder
@@ -123,7 +123,7 @@ def about(what: str, **more: Any) -> dict[str, str]:
     return {ABOUT: json.dumps({"what": what, **more}, allow_nan=False)}
 
 
-def copy(source: Path, path: Path, kinds: Collection[Whole] = ()) -> None:
+def copy(source: Path, path: Path, kinds: Collection[ArtefactFolder] = ()) -> None:
     """A file or folder under another name, in no more room where the file system has links.
 
     Files here are only ever replaced, never changed, so links are safe.

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from paramdiff.printing import plain
-from paramdiff.ranks import speaks
+from paramdiff.distributed import is_printing_process
+from paramdiff.escaping import plain
 
 Item = TypeVar("Item")
 
@@ -196,4 +196,4 @@ def say(text: str) -> None:
 
 def quiet() -> bool:
     """Asked to be, or another process does the talking."""
-    return bool(os.environ.get("PARAMDIFF_QUIET")) or not speaks()
+    return bool(os.environ.get("PARAMDIFF_QUIET")) or not is_printing_process()

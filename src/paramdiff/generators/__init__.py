@@ -1,5 +1,5 @@
 """Generators: everything that fits a zoo and samples new parameter vectors."""
 
-from paramdiff.generators.base import Generator, make, registry
+from paramdiff.generators.generator import Generator, make, registry
 
 __all__ = ["Generator", "make", "registry"]

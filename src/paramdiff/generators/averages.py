@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.errors import ConfigError
-from paramdiff.generators.base import Generator
-from paramdiff.generators.probe import Probe
+from paramdiff.generators.feedback import Probe
+from paramdiff.generators.generator import Generator
 from paramdiff.ranges import COUNT, Ranges
 from paramdiff.seeds import sample_generators
 

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.generators.latent import Codec
-from paramdiff.generators.members import Matrix
-from paramdiff.generators.principal import PrincipalComponents
+from paramdiff.generators.normalised_view import Matrix
+from paramdiff.generators.principal_components import PrincipalComponents
 from paramdiff.generators.settings import Settings
 from paramdiff.ranges import COUNT, Ranges
 

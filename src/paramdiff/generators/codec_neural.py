@@ -9,7 +9,7 @@ Gaussian ``xi_V``, ``xi_Z`` in training only. What the amplitudes are relative t
   the graph, so scaling changes neither loss nor gradient direction and the latents have no reason to grow;
   it is used for the noise alone, so encoding a vector never depends on the others in its batch.
 
-Vectors longer than a chunk are first written as a sequence of chunks (:mod:`paramdiff.generators.chunks`).
+Vectors longer than a chunk are first written as a sequence of chunks (:mod:`paramdiff.generators.chunking`).
 """
 
 from abc import abstractmethod
@@ -24,13 +24,13 @@ from torch import Tensor
 
 from paramdiff.devices import size
 from paramdiff.errors import ConfigError, check_choice
-from paramdiff.generators.base import CHUNK
-from paramdiff.generators.chunks import Chunks, Sequences, Whole, restored
+from paramdiff.generators.chunking import Chunks, Sequences, Unchunked, restored
+from paramdiff.generators.fitting import Plateau, fit_network, require_shapes
+from paramdiff.generators.generator import CHUNK
 from paramdiff.generators.latent import AUTOENCODER, Codec
-from paramdiff.generators.learning import Plateau, learn, require_shapes
-from paramdiff.generators.members import Matrix
 from paramdiff.generators.nets.conv import NORMS, ConvAutoencoder
 from paramdiff.generators.nets.fc import DenseAutoencoder, matching_width
+from paramdiff.generators.normalised_view import Matrix
 from paramdiff.generators.settings import Settings
 from paramdiff.memory import made_if_fits
 from paramdiff.ranges import BATCH, COUNT, FACTOR, RATE, STEPS, Range, Ranges
@@ -58,7 +58,7 @@ class AutoencoderSettings(Settings):
     """
     Attributes:
         codec: ``conv`` (1-D convolutions) or ``fc`` (fully connected, with as many layers and parameters).
-        chunk: S, coordinates of a chunk; vectors longer than one are cut (:mod:`paramdiff.generators.chunks`).
+        chunk: S, coordinates of a chunk; vectors longer than one are cut (:mod:`paramdiff.generators.chunking`).
             Where that would be too many they get longer. 0 never cuts: time and memory grow with D L.
         components: principal components of a chunk that are kept, 4 D bytes each; fewer if the members span fewer.
         latent: L, length of a latent.
@@ -147,9 +147,9 @@ class NeuralCodec(Codec):
     def fit(self, x: Matrix, folder: Path | None = None) -> None:
         own, dim = self.settings, x.shape[1]
         long = 0 < own.chunk < dim
-        self.sequences = Chunks.fit(x, own.chunk, own.components) if long else Whole(dim)
+        self.sequences = Chunks.fit(x, own.chunk, own.components) if long else Unchunked(dim)
         y = self.sequences.project(x)
-        self.net, self.losses = learn(
+        self.net, self.losses = fit_network(
             "autoencoder", self._build(y.shape[1]), lambda net, step: self._parts(net, y, step),
             lambda net: self._check(net, y), Plateau(ENOUGH, patience=2, every=25) if own.early_stop else None,
             steps=own.autoencoder_steps, lr=own.autoencoder_lr, weight_decay=WEIGHT_DECAY, ema=EMA_DECAY,
@@ -226,7 +226,7 @@ class NoisyCodec(NeuralCodec):
 
 
 def make_autoencoder(
-    settings: AutoencoderSettings, dim: int, code: int, auto: str = Whole.norm
+    settings: AutoencoderSettings, dim: int, code: int, auto: str = Unchunked.norm
 ) -> Autoencoder:
     """An untrained network for vectors of length ``dim``; ``auto`` is the norm that ``auto`` stands for.
 

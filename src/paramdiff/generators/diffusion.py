@@ -5,7 +5,7 @@ Noisy latents ``z_t = a_t z + s_t eps`` are those of the denoising process of th
 with the squared error of its prediction of ``u = c z + d eps``:
 
 * ``residual``, the default: ``eps``, or the velocity of a flow, of which the network predicts what the Gaussian of
-  the members' latents does not (:mod:`paramdiff.generators.residual`);
+  the members' latents does not (:mod:`paramdiff.generators.gaussian_prior`);
 * ``x0``, the latent itself (c = 1, d = 0), as ``F(z_t, t)``;
 * ``eps``, the paper's (c = 0, d = 1), and ``velocity`` of a flow (c = -1, d = 1), as
 
@@ -30,16 +30,16 @@ from torch import Tensor, nn
 
 from paramdiff.errors import ConfigError, check_choice
 from paramdiff.generators.ddpm import SCHEDULERS, alpha_bar, reverse, scheduler_class
+from paramdiff.generators.fitting import Plateau, fit_network, require_shapes
 from paramdiff.generators.flow import SOLVERS, follow, noise_levels
+from paramdiff.generators.gaussian_prior import Residual
 from paramdiff.generators.latent import DENOISER, Prior
-from paramdiff.generators.learning import Plateau, learn, require_shapes
 from paramdiff.generators.nets.denoisers import DENOISERS, make_denoiser
-from paramdiff.generators.residual import Residual
 from paramdiff.generators.settings import Settings
 from paramdiff.generators.tempering import TURN, Tempering, Turn, scale_of
 from paramdiff.ranges import BATCH, FACTOR, RATE, SHARE, STEPS, Range, Ranges
 from paramdiff.seeds import generator, sample_generators, sample_normal, seeded
-from paramdiff.thinning import evenly
+from paramdiff.subsampling import evenly_spaced
 
 SAMPLERS = {"ddpm": tuple(SCHEDULERS), "flow": SOLVERS}
 """Ways to sample from each process; ``auto`` takes the first."""
@@ -206,7 +206,7 @@ class LatentDiffusion(Prior):
         def loss(net: nn.Module, step: int) -> list[Tensor]:
             return [self.loss(net, *self._draw(z, own.batch, step))]
 
-        self.net, self.losses = learn(
+        self.net, self.losses = fit_network(
             "denoiser", self._build(), loss, lambda net: self._check(net, watched),
             Plateau(ENOUGH, PATIENCE, every=100) if own.early_stop else None, steps=own.steps, lr=own.lr,
             weight_decay=own.weight_decay, ema=own.ema, path=folder / DENOISER if folder else None,
@@ -247,7 +247,7 @@ class LatentDiffusion(Prior):
     @torch.no_grad()
     def _denoising(self, z: Float[Tensor, "K L"]) -> float:
         """The loss on latents, as a geometric mean over evenly spaced times."""
-        z = z[evenly(len(z), JUDGED)]
+        z = z[evenly_spaced(len(z), JUDGED)]
         noise = torch.randn(DRAWS, self.latent, generator=generator("denoising", self.settings.seed))
         times = (torch.arange(DRAWS) + 0.5) * self.settings.timesteps / DRAWS
         losses = [

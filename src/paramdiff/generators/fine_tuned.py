@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.generators.base import Generator
-from paramdiff.generators.probe import Probe, require_feedback
+from paramdiff.generators.feedback import Probe, require_feedback
+from paramdiff.generators.generator import Generator
 from paramdiff.progress import bar
 from paramdiff.ranges import RATE, Range, Ranges
 from paramdiff.seeds import mix, sample_generators

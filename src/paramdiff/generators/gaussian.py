@@ -25,9 +25,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.generators.base import Generator
-from paramdiff.generators.principal import PrincipalComponents
-from paramdiff.generators.probe import Probe
+from paramdiff.generators.feedback import Probe
+from paramdiff.generators.generator import Generator
+from paramdiff.generators.principal_components import PrincipalComponents
 from paramdiff.ranges import COUNT, FACTOR, MEMBERS, Ranges
 from paramdiff.seeds import sample_normal
 

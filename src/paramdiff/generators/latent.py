@@ -22,16 +22,16 @@ from torch import Tensor
 from paramdiff.devices import suitable_threads
 from paramdiff.errors import CheckpointError, GeneratorError, ZooError, check_choice
 from paramdiff.files import read_json, write_json
-from paramdiff.generators.base import Generator
-from paramdiff.generators.gate import Gate, split
-from paramdiff.generators.members import Matrix, Members
-from paramdiff.generators.probe import Probe
+from paramdiff.generators.feedback import Probe
+from paramdiff.generators.generator import Generator
+from paramdiff.generators.normalised_view import Matrix, NormalisedView
+from paramdiff.generators.reconstruction_check import ReconstructionCheck, split
 from paramdiff.generators.settings import Settings
-from paramdiff.parameters.normalise import Normaliser
+from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.progress import say
 from paramdiff.ranges import FACTOR, Range, Ranges
 from paramdiff.seeds import sample_normal
-from paramdiff.thinning import blocks, evenly
+from paramdiff.subsampling import blocks, evenly_spaced
 
 HASHED_AT_ONCE = 1 << 16
 """Coordinates of all members that are in memory while a zoo is hashed."""
@@ -183,7 +183,9 @@ class LatentGenerator(Settings, Generator):
         def reconstruct(x: Matrix) -> Tensor:
             return self.autoencoder.decode(self.autoencoder.encode(x))
 
-        result = Gate.measure(reconstruct, fitted, held, probe, self.tolerance, self.autoencoder.remedy)
+        result = ReconstructionCheck.measure(
+            reconstruct, fitted, held, probe, self.tolerance, self.autoencoder.remedy
+        )
         self.notes["gate"] = result.to_json()
         if not result.passed and self.gate == "stop":
             raise ZooError(f"the reconstruction gate failed: {result.why}",
@@ -209,7 +211,7 @@ class LatentGenerator(Settings, Generator):
         """
         normaliser = self._fitted()
         with suitable_threads(vectors.shape[1]):
-            return self._standardise(self.autoencoder.encode(Members(vectors, normaliser)))
+            return self._standardise(self.autoencoder.encode(NormalisedView(vectors, normaliser)))
 
     def path(self, n: int, seed: int = 0, points: int = 11) -> Float[Tensor, "S n D"]:
         """Raw vectors on the way from noise to samples 0..n-1, which are the last of S <= ``points``, without spread.
@@ -222,7 +224,7 @@ class LatentGenerator(Settings, Generator):
         normaliser = self._fitted()
         with suitable_threads(len(normaliser.mean)):
             latents = self.prior.path(range(n), seed)
-            kept = evenly(len(latents), points).tolist()
+            kept = evenly_spaced(len(latents), points).tolist()
             return torch.stack([normaliser.denormalise(self._decode(latents[step])) for step in kept])
 
     def _fitted(self) -> Normaliser:

@@ -1,6 +1,6 @@
 r"""p-diff on linear latents: the same diffusion, over coordinates along the zoo's principal components.
 
-For any D it needs one K x K Gram matrix (:mod:`paramdiff.generators.principal`) where p-diff needs an
+For any D it needs one K x K Gram matrix (:mod:`paramdiff.generators.principal_components`) where p-diff needs an
 autoencoder.
 """
 

@@ -29,7 +29,7 @@ from torch.nn.functional import logsigmoid
 
 from paramdiff.generators.codec_neural import Autoencoder, AutoencoderSettings, NeuralCodec
 from paramdiff.generators.latent import Codec, LatentGenerator, Prior
-from paramdiff.generators.members import Matrix
+from paramdiff.generators.normalised_view import Matrix
 from paramdiff.ranges import FACTOR, Ranges
 from paramdiff.seeds import generator, sample_normal
 

@@ -7,7 +7,7 @@ network one group holds every layer that writes to or reads from one stream (Ain
 arXiv 2209.04836, section 2).
 
 Groups are found from the traced graph: each layer starts new units, its outputs, and they are followed from
-value to value (:mod:`paramdiff.networks.operations`) until the next layer reads them. Inputs and outputs
+value to value (:mod:`paramdiff.networks.unit_propagation`) until the next layer reads them. Inputs and outputs
 keep their order, and so do units that meet an operation that is not understood.
 """
 
@@ -19,13 +19,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, fx, nn
 
-from paramdiff.networks.operations import apply_function, apply_module, limit
+from paramdiff.networks.hidden_units import Call, Layout, Number, Own, Places, Slot, Units, Value
 from paramdiff.networks.trace import Untraceable, trace
-from paramdiff.networks.units import Call, Layout, Number, Own, Places, Slot, Units, Value
+from paramdiff.networks.unit_propagation import apply_function, apply_module, limit
 
 
 @dataclass(frozen=True)
-class Place:
+class TensorAxis:
     """An axis of a tensor along which units lie.
 
     Attributes:
@@ -57,7 +57,7 @@ class Group:
     """
 
     size: int
-    places: tuple[Place, ...]
+    places: tuple[TensorAxis, ...]
     scalable: bool = field(default=False, compare=False)
     odd: bool = field(default=False, compare=False)
 
@@ -107,7 +107,8 @@ def find_symmetries(model: nn.Module) -> Symmetries | str:
 
 def _group(units: Units, slots: Mapping[Slot, int], places: Places, buffers: Collection[str]) -> Group:
     at = tuple(
-        Place(*slot, block, slot[0] not in buffers, places.role_of(slot)) for slot, block in slots.items()
+        TensorAxis(*slot, block, slot[0] not in buffers, places.role_of(slot))
+        for slot, block in slots.items()
     )
     roles = {place.role for place in at}
     both = roles == {"makes", "reads"}  # no third, which might not follow

@@ -18,9 +18,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from paramdiff.errors import CheckpointError
-from paramdiff.networks.ties import tied_keys
+from paramdiff.networks.tied_weights import tied_keys
 from paramdiff.parameters.selection import select_tensors
-from paramdiff.typed import LARGEST, typed
+from paramdiff.validation import LARGEST, typed
 
 State = Mapping[str, Tensor]
 

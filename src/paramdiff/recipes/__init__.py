@@ -1,1 +1,1 @@
-"""Recipes: the YAML of Hydra's configuration groups. See :mod:`paramdiff.run.config`."""
+"""Recipes: the YAML of Hydra's configuration groups. See :mod:`paramdiff.runs.config`."""

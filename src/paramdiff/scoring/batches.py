@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from paramdiff.seeds import generator
-from paramdiff.tasks.base import Batch, Data
+from paramdiff.tasks.task import Batch, Data
 
 MOST_ITEMS = 512
 MOST_BYTES = 4 << 20

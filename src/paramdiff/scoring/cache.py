@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from paramdiff.ranks import mine, owns
+from paramdiff.distributed import is_local, local_items
 from paramdiff.scoring.batches import joined
-from paramdiff.tasks.base import Batch
+from paramdiff.tasks.task import Batch
 
 
 class Cache:
@@ -27,14 +27,14 @@ class Cache:
     ) -> Iterator[tuple[Batch, Any]]:
         """This rank's batches, prepared: kept ones from memory, the others anew."""
         kept = self.kept.setdefault(key, {})
-        wanted = mine(range(self.counts[key])) if key in self.counts else None
+        wanted = local_items(range(self.counts[key])) if key in self.counts else None
         if wanted is not None and all(index in kept for index in wanted):
             yield from (kept[index] for index in wanted)
             return
         count = 0
         for index, batch in enumerate(joined(batches())):
             count += 1
-            if owns(index):
+            if is_local(index):
                 ready = kept[index] if index in kept else prepare(batch)
                 self._keep(kept, index, ready)
                 yield ready

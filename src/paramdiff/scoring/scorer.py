@@ -2,20 +2,20 @@ r"""N parameter vectors -> what each of the N networks does on every item of the
 
 The networks share their frozen part. Everything before the first generated tensor, and whatever else
 does not depend on one, is the *prefix*: computed once per batch and kept, within a budget of memory,
-for the next call (:class:`paramdiff.networks.prefix.SharedPrefix`). The rest, the *suffix*, is
+for the next call (:class:`paramdiff.networks.shared_prefix.SharedPrefix`). The rest, the *suffix*, is
 computed once per network.
 
 Small batches are joined first (:mod:`paramdiff.scoring.batches`): with the 32 items a batch of the digits
 task this makes scoring 5 to 9 times faster. On a CPU suffixes are computed one after another. Stacking them
-(:mod:`paramdiff.scoring.stacking`) was measured there (one core, stacks of 4 to 64): it doubles the speed of the
+(:mod:`paramdiff.scoring.vmapped`) was measured there (one core, stacks of 4 to 64): it doubles the speed of the
 MLP 64-50-25-10 at 128 items a batch and gives nothing from 256 items on; two convolutions with BatchNorm get
 15-30% faster at 128 items and 2 to 7 times slower at 512. On other devices they are stacked.
 
 Ensembles are scored in the same pass: the outputs of a group's networks for one batch are combined by the task
-and judged like those of a network (:mod:`paramdiff.scoring.groups`).
+and judged like those of a network (:mod:`paramdiff.scoring.output_groups`).
 
-Ranks (:mod:`paramdiff.ranks`) share the batches: each computes every ``world``-th, prefix and all networks, as one
-process would, and all of them get all outcomes.
+Ranks (:mod:`paramdiff.distributed`) share the batches: each computes every ``world``-th, prefix and all networks, as
+one process would, and all of them get all outcomes.
 """
 
 import math
@@ -32,18 +32,18 @@ from torch.utils._pytree import tree_leaves
 
 from paramdiff.chance import Chance
 from paramdiff.devices import size, suitable_threads
+from paramdiff.distributed import gather_items, main_process_first, world_size
 from paramdiff.errors import TaskError
 from paramdiff.networks.precision import products
-from paramdiff.networks.prefix import SharedPrefix
+from paramdiff.networks.shared_prefix import SharedPrefix
 from paramdiff.progress import bar, say
-from paramdiff.ranks import interleaved, main_first, world
 from paramdiff.scoring.batches import joined, random_subset
 from paramdiff.scoring.cache import Cache
-from paramdiff.scoring.groups import Group, Waiting, distinct, distinct_groups, order
-from paramdiff.scoring.stacking import Stack
+from paramdiff.scoring.output_groups import Group, Waiting, distinct, distinct_groups, order
+from paramdiff.scoring.vmapped import Stack
 from paramdiff.seeds import seeded
-from paramdiff.tasks.base import Batch, Data, Split, Task
-from paramdiff.tasks.data import ready
+from paramdiff.tasks.batches import ready
+from paramdiff.tasks.task import Batch, Data, Split, Task
 from paramdiff.zoo.zoo import Zoo
 
 CACHE_BYTES = 1 << 30
@@ -147,9 +147,9 @@ class Scorer:
         data = self._shared_data("test")
         return self._score(vectors, "test", data.batches, len(data), ensembles)
 
-    def probe(self, items: int = PROBE_ITEMS) -> "TrainingProbe":
+    def probe(self, items: int = PROBE_ITEMS) -> "TrainingFeedback":
         """What a generator may ask; the data is read at the first use."""
-        return TrainingProbe(self, items)
+        return TrainingFeedback(self, items)
 
     def gauge(self, items: int = PROBE_ITEMS) -> Callable[[Tensor], Tensor]:
         """The same in the metric's own direction, for people to read."""
@@ -220,7 +220,7 @@ class Scorer:
 
     def _shared_data(self, split: str) -> Data:
         """The same, where all ranks come to read it: the first may leave it decoded in a cache for the others."""
-        with main_first():
+        with main_process_first():
             return self._data(split)
 
     @torch.no_grad()
@@ -248,9 +248,9 @@ class Scorer:
             for batch, boundary in self._cache.through(key, batches, self._prepare):
                 singly, together = self._score_batch(boundary, vectors, batch, groups)
                 own.append((_stacked(singly), _stacked(together)))
-                done = next(iter(own[-1][0].values())).numel() * world()  # the others are about as far
+                done = next(iter(own[-1][0].values())).numel() * world_size()  # the others are about as far
                 progress.update(min(done, (progress.total or math.inf) - progress.n))
-        parts = interleaved(own)
+        parts = gather_items(own)
         if not parts:
             raise TaskError(
                 f"the data of task {self.task.name!r} gives no batch", expected="at least one item"
@@ -324,8 +324,8 @@ class Scorer:
 
 
 @dataclass(frozen=True)
-class TrainingProbe:
-    """Feedback on a fixed random subset of the training data (:class:`paramdiff.generators.probe.Feedback`)."""
+class TrainingFeedback:
+    """Feedback on a fixed random subset of the training data (:class:`paramdiff.generators.feedback.Feedback`)."""
 
     scorer: Scorer
     items: int

@@ -1,5 +1,5 @@
 """What a network is for: the protocol and the tasks that come with the package."""
 
-from paramdiff.tasks.catalogue import CONFIGS, make_task
+from paramdiff.tasks.configuration import CONFIGS, make_task
 
 __all__ = ["CONFIGS", "make_task"]

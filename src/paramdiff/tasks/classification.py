@@ -18,12 +18,12 @@ from torch.nn import functional
 from paramdiff.errors import ConfigError, TaskError
 from paramdiff.ranges import BATCH, SHARE, Range, Ranges, check_ranges
 from paramdiff.tasks.augment import Augment
-from paramdiff.tasks.base import Batch, Outcomes, Split, Task
-from paramdiff.tasks.hub import Reading, locate
+from paramdiff.tasks.dataset_rows import Reading, locate
+from paramdiff.tasks.image_sources import SOURCES, HubImages, Source
 from paramdiff.tasks.images import ImageData
 from paramdiff.tasks.models import make_network
 from paramdiff.tasks.models.named import check_options
-from paramdiff.tasks.sources import SOURCES, HubImages, Source
+from paramdiff.tasks.task import Batch, Outcomes, Split, Task
 
 
 @dataclass
@@ -31,7 +31,7 @@ class ImageTask:
     """Settings of an image classification task. The defaults are those of the digits.
 
     Attributes:
-        data: a ready data set (``digits`` or one of :mod:`paramdiff.tasks.sets`), a folder, or an id on the
+        data: a ready data set (``digits`` or one of :mod:`paramdiff.tasks.named_datasets`), a folder, or an id on the
             Hugging Face Hub.
         model: name of the network (:mod:`paramdiff.tasks.models`) or ``package.module:attr``; by
             default the one that suits the data.
@@ -143,7 +143,7 @@ class ImageClassification(Task):
     """Which class an image belongs to.
 
     Args:
-        source: the images; bring your own with an :class:`paramdiff.tasks.sources.ImageSource`.
+        source: the images; bring your own with an :class:`paramdiff.tasks.image_sources.ImageSource`.
         settings: everything else; its ``data`` is not looked at.
     """
 

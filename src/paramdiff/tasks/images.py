@@ -17,7 +17,7 @@ from torch import Tensor
 from paramdiff.devices import free_bytes
 from paramdiff.errors import TaskError, check_range
 from paramdiff.tasks.augment import Augment
-from paramdiff.tasks.data import epoch_order, epoch_steps
+from paramdiff.tasks.batches import epoch_order, epoch_steps
 
 ITEMS_AT_ONCE = 1024
 """Images that are counted at once for their statistics."""
@@ -39,7 +39,7 @@ class Pixels(Protocol):
 
 @dataclass
 class ImageData:
-    """Images and labels as :class:`paramdiff.tasks.base.Data`.
+    """Images and labels as :class:`paramdiff.tasks.task.Data`.
 
     Attributes:
         images: uint8 [N, C, H, W], or where they can be read.

@@ -11,10 +11,10 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from paramdiff.errors import TaskError, near
-from paramdiff.regular import why_not
+from paramdiff.regular_files import why_not
 from paramdiff.seeds import generator
-from paramdiff.tasks.hub import Place, Reading
-from paramdiff.tasks.sets import READY
+from paramdiff.tasks.dataset_rows import DatasetLocation, Reading
+from paramdiff.tasks.named_datasets import READY
 
 TEST_SPLITS = ("test", "validation", "valid", "val")
 
@@ -71,7 +71,9 @@ class Split:
         return replace(self, labels=self.labels[items], chosen=self.chosen[items])
 
 
-def open_splits(found: Mapping[str, Any], place: Place, reading: Reading) -> tuple[Split, Split, int]:
+def open_splits(
+    found: Mapping[str, Any], place: DatasetLocation, reading: Reading
+) -> tuple[Split, Split, int]:
     """(train, test, number of classes).
 
     Raises:
@@ -114,7 +116,9 @@ def held_out(labels: Int[Tensor, "items"], share: float) -> Bool[Tensor, "items"
     return held
 
 
-def _named(found: Mapping[str, Any], place: Place, use: str, asked: str | None, known: Sequence[str]) -> str:
+def _named(
+    found: Mapping[str, Any], place: DatasetLocation, use: str, asked: str | None, known: Sequence[str]
+) -> str:
     """The split for one use: the one asked for, else the first known name."""
     if asked is not None and asked not in found:
         raise TaskError(
@@ -151,7 +155,7 @@ def _is_integer(feature: Any) -> bool:
 
 
 def _column(
-    rows: Any, place: Place, use: str, asked: str | None, kinds: Sequence[Callable[[Any], bool]],
+    rows: Any, place: DatasetLocation, use: str, asked: str | None, kinds: Sequence[Callable[[Any], bool]],
     preferred: str | None,
 ) -> str:  # fmt: skip
     """The column asked for, else the preferred one, else the only one of the first kind that there is."""
@@ -176,7 +180,7 @@ def _column(
     )
 
 
-def _classes(feature: Any, place: Place) -> int | None:
+def _classes(feature: Any, place: DatasetLocation) -> int | None:
     """Number of classes by the feature or the table of ready sets; None if neither says it."""
     named = feature.num_classes if _is_class(feature) else None
     known = READY[place.ready].classes if place.ready else None

@@ -16,7 +16,7 @@ from typing import Any
 
 from paramdiff.errors import CheckpointError
 from paramdiff.files import read_json
-from paramdiff.typed import LARGEST
+from paramdiff.validation import LARGEST
 from paramdiff.zoo.zoo import Record
 
 TABLES = ("index.tsv", "index.json", "scores.json")

@@ -21,10 +21,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.errors import CheckpointError, FrozenRestWarning, ZooError
-from paramdiff.files import Whole, about, load_tensors, read_json, save_tensors, settle, sha256, write_json
+from paramdiff.files import (
+    ArtefactFolder,
+    about,
+    load_tensors,
+    read_json,
+    save_tensors,
+    settle,
+    sha256,
+    write_json,
+)
 from paramdiff.parameters.spec import ParameterSpec, TensorSpec
-from paramdiff.typed import typed
-from paramdiff.zoo.condition import Condition
+from paramdiff.validation import typed
+from paramdiff.zoo.score_filter import ScoreFilter
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +43,7 @@ SCHEMA = 1
 FILES = ("vectors", "base")
 """Names of a saved zoo's safetensors files."""
 
-FOLDER = Whole(
+FOLDER = ArtefactFolder(
     "saved zoo", "manifest.json", ("schema", "spec", "records"), [f"{name}.safetensors" for name in FILES], ZooError
 )  # fmt: skip
 """What :meth:`Zoo.save` may replace."""
@@ -51,11 +60,12 @@ class Record:
         step: optimiser step at which it was saved, counted within the collecting phase.
         source: file it was imported from, as people know it.
         path, index, size, sha256: where that file lies, the member's place in it if it is a stack, and what the file
-            was. The last two are known where checkpoints differ outside the selection (:mod:`paramdiff.zoo.as_saved`).
+            was. The last two are known where checkpoints differ outside the selection
+            (:mod:`paramdiff.zoo.saved_networks`).
         scores: recorded scores by name, e.g. ``{"train": 0.98}``; one that is not finite counts as
             unknown and is not saved.
         accuracy_class: which part of the zoo's range it is in, 0 for the worst; ``None`` if it has no score
-            (:func:`paramdiff.zoo.classes.classify`).
+            (:func:`paramdiff.zoo.score_bins.classify`).
     """
 
     seed: int | None = None
@@ -138,7 +148,7 @@ class Zoo:
         cls, paths: "str | Path | Sequence[str | Path]", model: "nn.Module | None" = None,
         select: str | Sequence[str] | None = None, group: int | None = None,
     ) -> Self:  # fmt: skip
-        """A zoo from state dicts on disk; see :func:`paramdiff.zoo.importing.read_checkpoints`.
+        """A zoo from state dicts on disk; see :func:`paramdiff.zoo.checkpoints.read_checkpoints`.
 
         Args:
             paths: a glob, a folder, or a list of files (``.safetensors``, ``.pt``, ``.pth``, ``.bin``, ...).
@@ -155,8 +165,8 @@ class Zoo:
         Warns:
             FrozenRestWarning: the checkpoints differ outside the selection, so the members are not these networks.
         """
-        from paramdiff.zoo.as_saved import warning  # they build on this module
-        from paramdiff.zoo.importing import read_checkpoints
+        from paramdiff.zoo.checkpoints import read_checkpoints
+        from paramdiff.zoo.saved_networks import warning  # they build on this module
 
         zoo = cls(*read_checkpoints(paths, model, select, group))
         if text := warning(zoo):
@@ -220,7 +230,7 @@ class Zoo:
         Raises:
             ZooError: the condition cannot be understood, names an unknown score, or holds nowhere.
         """
-        wanted, values = Condition(condition), [_values(record) for record in self.records]
+        wanted, values = ScoreFilter(condition), [_values(record) for record in self.records]
         wanted.require_known({name for known in values for name in known} | {"seed", "step"})
         rows = [i for i, known in enumerate(values) if wanted.holds(known)]
         if not rows:
@@ -471,7 +481,7 @@ def differing(state: Mapping[str, Tensor], other: Mapping[str, Tensor], names: I
 
 def _told(merged: Zoo, zoos: Sequence[Zoo], differ: Sequence[str]) -> Zoo:
     """The merged zoo; where members are not the networks they came from, with their files' hashes and a warning."""
-    from paramdiff.zoo.as_saved import OUTSIDE, outside, signed, warning  # it builds on this module
+    from paramdiff.zoo.saved_networks import OUTSIDE, outside, signed, warning  # it builds on this module
 
     names = dict.fromkeys([*differ, *(name for zoo in zoos for name in outside(zoo))])
     if names:

@@ -10,7 +10,7 @@
 ``package.module:attr``   a user's own: anything that, called with the options, returns a module
 ========================  ======================================================================
 
-The settings of each are a dataclass (:class:`paramdiff.tasks.models.base.Network`): its fields are what
+The settings of each are a dataclass (:class:`paramdiff.tasks.models.network.Network`): its fields are what
 ``task.model_options`` takes.
 """
 

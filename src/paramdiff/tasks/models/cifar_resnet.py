@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from torch import nn
 from torch.nn import functional
 
-from paramdiff.tasks.models.base import Network, Shape
+from paramdiff.tasks.models.network import Network, Shape
 
 WIDTHS = (16, 16, 32, 64)
 

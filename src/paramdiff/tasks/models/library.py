@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from paramdiff.errors import ConfigError, TaskError, near, short
 from paramdiff.progress import say
 from paramdiff.ranges import Range, Ranges, check_ranges
-from paramdiff.tasks.lookup import load_library
-from paramdiff.tasks.models.base import Network, Shape
+from paramdiff.tasks.models.network import Network, Shape
 from paramdiff.tasks.models.stem import small_stem, take_channels
-from paramdiff.zoo.reading import load_weights, read_state
+from paramdiff.tasks.plugins import load_library
+from paramdiff.zoo.state_dicts import load_weights, read_state
 
 TWO_HEADED = ("googlenet", "inception_v3")
 """Networks of torchvision that give more than logits in train mode, unless told not to."""

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from paramdiff.errors import ConfigError, TaskError, near
 from paramdiff.memory import made_if_fits
 from paramdiff.networks.trace import evaluating
-from paramdiff.tasks.lookup import load_attribute
-from paramdiff.tasks.models.base import Network, Shape
 from paramdiff.tasks.models.cifar_resnet import CIFAR_RESNETS
 from paramdiff.tasks.models.library import LibraryNetwork, Timm, Torchvision
+from paramdiff.tasks.models.network import Network, Shape
 from paramdiff.tasks.models.small import ConvNet, ConvNet3, HyperCnn, Mlp
+from paramdiff.tasks.plugins import load_attribute
 
 NETWORKS: dict[str, type[Network]] = {
     "convnet": ConvNet, "convnet3": ConvNet3, "hyper_cnn": HyperCnn, "mlp": Mlp, **CIFAR_RESNETS,

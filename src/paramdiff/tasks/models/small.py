@@ -13,7 +13,7 @@ from torch import nn
 
 from paramdiff.errors import TaskError, check_choice
 from paramdiff.ranges import Range, Ranges, check_ranges
-from paramdiff.tasks.models.base import Network, Shape
+from paramdiff.tasks.models.network import Network, Shape
 
 CHANNELS = Range(least=1, most=65_536, items=(1, 100))
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"tanh": nn.Tanh, "gelu": nn.GELU, "relu": nn.ReLU}

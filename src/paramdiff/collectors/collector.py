@@ -1,0 +1,138 @@
+"""The one protocol of every way to make a zoo from a task, and what the ways share."""
+
+from abc import ABC, abstractmethod
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from paramdiff.chance import near_chance
+from paramdiff.collectors.optimisation import TrainingConfig
+from paramdiff.distributed import main_process_first
+from paramdiff.errors import ConfigError, TaskError, check_choice
+from paramdiff.memory import require_memory
+from paramdiff.parameters.spec import ParameterSpec
+from paramdiff.progress import say
+from paramdiff.scoring.scorer import Scorer
+from paramdiff.seeds import seeded
+from paramdiff.tasks.batches import ready
+from paramdiff.tasks.task import Data, Task
+from paramdiff.zoo.zoo import Zoo, too_small
+
+
+class Collector(ABC):
+    """A way to make a zoo. Subclasses are dataclasses of settings.
+
+    Class attributes:
+        way: its name in ``Zoo.about`` and in the configuration.
+        align: whether members' hidden units are put in a common order afterwards
+            (:mod:`paramdiff.zoo.alignment`); a setting of the ways whose members may differ in it.
+    """
+
+    way: ClassVar[str]
+    align: str = "false"
+
+    @abstractmethod
+    def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
+        """K members, each with the seed, step, score on the training data and class of accuracy known of it.
+
+        Every rank calls it with the same folder and gets the same zoo.
+
+        Args:
+            task: gives the network and its data.
+            folder: where state is kept. Killed anywhere, the same call goes on there and ends with
+                the same bits. It must not hold the state of other settings.
+            device: where the network runs; the zoo is on the CPU.
+
+        Raises:
+            SelectionError: the selection matches nothing or cannot be collected in this way.
+            NumericalError: NaN or Inf appeared.
+        """
+
+    def state_bytes(self, vectors: int, network: int) -> int | None:
+        """Disk that collecting needs beside the zoo, from the bytes of ``V`` and of a network; None if unknown."""
+        return None
+
+
+def alignment(word: object) -> str:
+    """``true``, ``false`` or ``auto`` from what YAML made of it.
+
+    Raises:
+        ConfigError: something else.
+    """
+    text = str(word).lower()
+    check_choice("align", text, ("true", "false", "auto"))
+    return text
+
+
+def fresh_network(task: Task, device: torch.device | str, *key: int | str) -> nn.Module:
+    """The task's network, initialised from a key."""
+    with seeded("initialise", *key):
+        model = task.model()
+    if not isinstance(model, nn.Module):
+        raise TaskError(
+            f"model() of task {task.name!r} is a {type(model).__name__}", expected="a torch.nn.Module"
+        )
+    return model.to(device)
+
+
+def training_data(task: Task, device: torch.device | str) -> Data:
+    """The task's training data on the device. Of several ranks the first reads it, and may leave it in a cache."""
+    with main_process_first():
+        return ready(task.train_data(), device)
+
+
+def learnable_spec(model: nn.Module, select: str, k: int) -> ParameterSpec:
+    """The selection, refused before anything is trained if there is too little to learn in it, or too much.
+
+    Raises:
+        SelectionError: nothing matches.
+        ZooError: D < 2.
+        ConfigError: K such members would not fit into memory.
+    """
+    spec = ParameterSpec.from_model(model, select)
+    problem = too_small(spec)
+    if problem is not None:
+        raise problem
+    size = k * spec.dim * spec.dtype.itemsize
+    require_memory(
+        f"{k:,} members of {spec.dim:,} parameters",
+        size,
+        partial(ConfigError, "zoo.k"),
+        "lower it, or select fewer tensors",
+    )
+    return spec
+
+
+def training_facts(training: TrainingConfig, data: Data) -> dict[str, int]:
+    """How long a network is trained, for ``about["training"]``; said before it begins.
+
+    ``updates`` of the optimiser count more than epochs do: of few items an epoch is next to nothing.
+    """
+    steps, items = data.steps, len(data)
+    updates = training.epochs * steps
+    epochs = f"{training.epochs:,} epoch{'s' * (training.epochs != 1)}"
+    say(f"  {updates:,} updates a training: {epochs} of {steps:,} over {items:,} items")
+    return {"epochs": training.epochs, "updates_per_epoch": steps, "updates": updates, "items": items}
+
+
+def add_train_scores(zoo: Zoo, task: Task, device: torch.device | str) -> None:
+    """Record each member's score on the training data, as ``scores["train"]``.
+
+    Where their mean is near chance, this is said, and kept as ``about["near_chance"]``.
+    """
+    scorer = Scorer(task, zoo, device)
+    scores = scorer.score(zoo.vectors, "train").metric
+    for record, score in zip(zoo.records, scores.tolist(), strict=True):
+        record.scores["train"] = score
+    about = zoo.about.get("training")
+    updates = about.get("updates") if isinstance(about, dict) else None
+    trained = f"{updates:,} updates" if isinstance(updates, int) else ""
+    mean, chance = float(scores.mean()), scorer.chance("train")
+    said = near_chance(mean, chance, "the training data", task.metric, trained)
+    zoo.about.pop("near_chance", None)  # of another task
+    if said:
+        zoo.about["near_chance"] = said
+        say(f"  WARNING: {said}")

@@ -1,0 +1,125 @@
+r"""A long vector as a short sequence: each chunk of it in coordinates of its own.
+
+A convolution sees neighbours, and what neighbouring parameters of a network share is little; what a member has in
+one place tells much about all other members *in that place*. So each chunk c of S coordinates is first written in
+the principal components of the zoo within this chunk, which are exact and need no training:
+
+.. math:: y_c = \sqrt{\tfrac{C r}{D}} \, B_c (x_c - m_c), \qquad B_c B_c^T = 1, \quad B_c \in R^{r \times S}
+
+The autoencoder's convolutions then run over the sequence ``y`` of ``C r`` numbers, C = D / S. ``B_c`` is the
+position: every chunk has its own, where a code of the position would ask one network to know all places by
+heart. Because the components are orthonormal, an error in y is the error in x it causes (the factor makes the
+*mean* squares of both equal, so objectives mean the same), plus what r components leave out.
+
+Memory: the components, ``r D <= K D`` numbers, never more than the zoo; fitting them streams over chunks. The
+network has ``C r`` inputs instead of D, and chunks get longer where there would be more than 16,384 of these, so that
+it never grows beyond that.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from paramdiff.generators.normalised_view import Matrix
+from paramdiff.generators.principal_components import PrincipalComponents
+from paramdiff.subsampling import blocks
+
+LONGEST = 1 << 14
+"""Numbers of a sequence, at most."""
+
+
+class Chunks:
+    """Vectors of length D as sequences of C r numbers, and back.
+
+    Attributes:
+        length: S, coordinates of a chunk; the last one may be shorter.
+        mean: m [D].
+        basis: [r, D]: columns of chunk c are ``B_c``; rows of zeros where a chunk varies in fewer directions.
+    """
+
+    norm = "none"
+    """Normalisation that suits the network behind it: see ``norm`` of the autoencoder."""
+
+    def __init__(self, length: int, mean: Float[Tensor, "D"], basis: Float[Tensor, "r D"]) -> None:
+        self.length, self.mean, self.basis = length, mean, basis
+
+    @classmethod
+    def fit(cls, x: Matrix, length: int, components: int) -> Self:
+        """Chunks of ``length`` or, of long vectors, more; at most ``components`` each, and no more than K - 1:
+        members span no more."""
+        k, dim = x.shape
+        rank = max(1, min(components, k - 1))
+        length = max(length, -(-dim // max(1, LONGEST // rank)))
+        mean, basis = torch.empty(dim), torch.zeros(rank, dim)
+        for columns in blocks(dim, length):
+            found = PrincipalComponents.fit(x[:, columns], rank)
+            mean[columns] = found.mean
+            basis[: len(found.basis), columns] = found.basis
+        return cls(length, mean, basis)
+
+    @property
+    def dim(self) -> int:
+        """C r, the length of a sequence."""
+        return len(self.basis) * -(-len(self.mean) // self.length)
+
+    @property
+    def scale(self) -> float:
+        """The factor that makes the mean square of ``y`` that of ``x``; noise on x becomes noise on y by it."""
+        return (self.dim / len(self.mean)) ** 0.5
+
+    def project(self, x: Matrix) -> Float[Tensor, "n M"]:
+        """``x -> y``, M = C r."""
+        parts = [
+            (x[:, columns] - self.mean[columns]) @ self.basis[:, columns].T
+            for columns in blocks(x.shape[1], self.length)
+        ]
+        return torch.cat(parts, 1).mul_(self.scale)
+
+    def expand(self, y: Float[Tensor, "n M"]) -> Float[Tensor, "n D"]:
+        """``y -> x``, the inverse within the components."""
+        x, parts = torch.empty(len(y), len(self.mean)), (y / self.scale).split(len(self.basis), 1)
+        for columns, part in zip(blocks(len(self.mean), self.length), parts, strict=True):
+            torch.addmm(self.mean[columns], part, self.basis[:, columns], out=x[:, columns])
+        return x
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"length": self.length, "mean": self.mean, "basis": self.basis}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        return cls(state["length"], state["mean"], state["basis"])
+
+
+class Unchunked:
+    """A vector that is short enough to be taken as it is.
+
+    Attributes:
+        dim: D.
+        scale: 1.
+    """
+
+    scale = 1.0
+    norm = "group"
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+
+    def project(self, x: Matrix) -> Float[Tensor, "n D"]:
+        return x[:, :]
+
+    def expand(self, y: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
+        return y
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"dim": self.dim}
+
+
+Sequences = Chunks | Unchunked
+
+
+def restored(state: Mapping[str, Any]) -> Sequences:
+    """What ``state_dict`` gave."""
+    return Chunks.from_state(state) if "basis" in state else Unchunked(state["dim"])

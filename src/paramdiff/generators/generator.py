@@ -1,0 +1,304 @@
+"""The one protocol of everything that fits a zoo and samples new parameter vectors.
+
+A generator is a dataclass of hyper-parameters. It works in the zoo's normalised coordinates
+(:mod:`paramdiff.parameters.normaliser`): the base class normalises before ``_fit`` and goes back
+after ``_sample``, so that every baseline treats scales, constant coordinates and positive
+coordinates in the same way.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from functools import partial
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypedDict
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from paramdiff.devices import suitable_threads
+from paramdiff.errors import CheckpointError, ConfigError, GeneratorError, check_choice, near
+from paramdiff.files import (
+    ArtefactFolder,
+    load_metadata,
+    load_state,
+    read_json,
+    save_state,
+    settle,
+    write_json,
+)
+from paramdiff.generators.feedback import Probe, normalised
+from paramdiff.generators.normalised_view import NormalisedView
+from paramdiff.memory import require_memory
+from paramdiff.parameters.normaliser import Normaliser
+from paramdiff.progress import say
+from paramdiff.ranges import check_ranges
+from paramdiff.training import require_finite
+from paramdiff.validation import typed
+from paramdiff.zoo.zoo import Zoo
+
+CHUNK = 100
+"""Samples are always drawn in whole chunks of this many, so that sample i has the same bits for every n."""
+
+ELEMENTS = 1 << 24
+"""Chunks of long vectors hold fewer samples, so that a chunk is never larger than this many numbers."""
+
+BUILT_IN = (
+    "averages", "noise", "gaussian", "fine_tuned", "pdiff", "pdiff_linear", "vae", "autoencoder_kde",
+    "latent_noise",
+)  # fmt: skip
+PLUGINS = "paramdiff.generators"
+REGISTRY: dict[str, type["Generator"]] = {}
+
+FOLDER = ArtefactFolder(
+    "saved generator", "generator.json", ("generator", "settings"), ["state.safetensors"], GeneratorError
+)  # fmt: skip
+"""What :meth:`Generator.save` may replace."""
+
+
+class Written(TypedDict):
+    """``generator.json``."""
+
+    generator: str
+    settings: dict[str, Any]
+    notes: dict[str, Any]
+
+
+class State(TypedDict):
+    """What ``state.safetensors`` holds; what is learnt, each generator knows itself."""
+
+    normaliser: dict[str, Any]
+    learnt: dict[str, Any]
+    losses: dict[str, list[float]]
+
+
+class Generator(ABC):
+    """Fits a zoo, samples vectors. Subclasses are dataclasses and give ``_fit``, ``_sample`` and their state.
+
+    Class attributes:
+        name: the row name in ``results.json``, and the key under which it is registered.
+        drawn_at_once: samples of one call of :meth:`_sample`; fewer where drawing one is expensive.
+    """
+
+    name: ClassVar[str] = ""
+    drawn_at_once: ClassVar[int] = CHUNK
+    sampling: ClassVar[tuple[str, ...]] = ()
+    """Names of the settings that only :meth:`sample` reads: they may change without fitting again."""
+    knob: ClassVar[str | None] = None
+    """Name of the setting that trades accuracy against diversity at sampling time, if there is one."""
+    matches: ClassVar[bool] = False
+    """Whether the fit looks at another generator's samples, to match them."""
+    streams: ClassVar[bool] = False
+    """Whether ``_fit`` reads members block by block: it is given
+    :class:`~paramdiff.generators.normalised_view.NormalisedView`.
+    """
+    asks: ClassVar[bool] = False
+    """Whether :meth:`sample` asks a task, as guided and fine-tuned samples do."""
+
+    # Learnt by fit. This class is not a dataclass, so these are no hyper-parameters of subclasses.
+    normaliser: Normaliser | None = None
+    losses: dict[str, list[float]]
+    notes: dict[str, Any]
+    _reference: Float[Tensor, "n D"] | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.name:
+            REGISTRY[cls.name] = cls
+
+    def __post_init__(self) -> None:
+        """Check the settings, once they are there; a subclass with a check of its own calls this first."""
+        if is_dataclass(self):
+            check_ranges(self)
+
+    @property
+    def label(self) -> str:
+        """The row name with the hyper-parameter that matters, e.g. ``average-of-16``."""
+        return self.name
+
+    def adapted(self, k: int) -> Self:
+        """This generator for a zoo of K members: what its settings leave open is decided, what is said stays."""
+        return self
+
+    def require(self, k: int, dim: int | None = None) -> None:  # noqa: B027 (no need is common to all)
+        """Say what the fit needs, before anything is collected for it; by default nothing.
+
+        Args:
+            k: K, at least 2.
+            dim: D; None as long as it is not known.
+
+        Raises:
+            ConfigError: K members of D parameters are too few for a setting, which it names.
+        """
+
+    def fit(
+        self, zoo: Zoo, *, probe: Probe | None = None, folder: Path | None = None,
+        reference: Float[Tensor, "n D"] | None = None,
+    ) -> Self:  # fmt: skip
+        """Learn the zoo's distribution.
+
+        Args:
+            zoo: K members of D parameters.
+            probe: scores vectors on the task's training data; generators with a reconstruction
+                gate use it, others ignore it.
+            folder: where a resumable fit keeps its state; ``None`` keeps none.
+            reference: raw samples of another generator, for one that ``matches``.
+
+        Raises:
+            ZooError: the zoo cannot be learnt (K = 1, no variation, NaN).
+            ConfigError: it is too small for a setting.
+            NumericalError: NaN or Inf appeared while fitting.
+        """
+        zoo.require_usable()
+        self.losses, self.notes, self.normaliser = {}, {}, None
+        self.require(zoo.k, zoo.dim)
+        normaliser = Normaliser.fit(zoo.vectors, zoo.spec.positive)
+        self._reference = None if reference is None else normaliser.normalise(reference)
+        x = NormalisedView(zoo.vectors, normaliser)
+        with suitable_threads(zoo.dim):
+            members: Any = x if self.streams else x[:, :]
+            self._fit(members, normalised(probe, normaliser), folder)
+        self.normaliser = normaliser  # last: a fit that failed leaves an unfitted generator
+        return self
+
+    def sample(self, n: int, seed: int = 0, *, probe: Probe | None = None) -> Float[Tensor, "n D"]:
+        """``n`` new raw parameter vectors. Sample i is the same for every ``n``.
+
+        Args:
+            probe: for a generator that ``asks``; others ignore it.
+
+        Raises:
+            GeneratorError: not fitted, or ``n`` < 1, or a probe is needed.
+            NumericalError: a sample holds NaN or Inf.
+        """
+        if self.normaliser is None:
+            raise GeneratorError(f"{self.name} is not fitted", remedy="call fit(zoo) first")
+        if n < 1:
+            raise GeneratorError(f"n = {n} samples", expected="at least 1")
+        own_probe = normalised(probe, self.normaliser)
+        dim = len(self.normaliser.mean)
+        size = max(1, min(self.drawn_at_once, ELEMENTS // dim))
+        require_memory(
+            f"{n:,} samples of {dim:,} parameters", 4 * n * dim, partial(ConfigError, "n"), "lower it"
+        )
+        v = torch.empty(n, dim)
+        for start in range(0, n, size):
+            with suitable_threads(dim):
+                x = self._sample(range(start, start + size), seed, own_probe)[: n - start]
+            require_finite(x, f"sampling {self.label}, samples from {start} on")
+            v[start : start + size] = self.normaliser.denormalise(x)
+        return v
+
+    @abstractmethod
+    def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
+        """Fit normalised members; ``probe`` takes normalised vectors here."""
+
+    @abstractmethod
+    def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
+        """Normalised samples with these indices; each depends only on its index and the seed."""
+
+    @abstractmethod
+    def _state(self) -> dict[str, Any]:
+        """Everything learnt, as nested dicts of tensors and JSON values."""
+
+    @abstractmethod
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Inverse of :meth:`_state`."""
+
+    def save(self, folder: Path | str) -> None:
+        """Write ``generator.json`` (what it is) and ``state.safetensors`` (what it learnt), atomically.
+
+        Raises:
+            GeneratorError: not fitted, or there is anything but a saved generator.
+            DiskError: the disk is full or not writable.
+        """
+        if self.normaliser is None:
+            raise GeneratorError(f"{self.name} is not fitted", remedy="call fit(zoo) before save")
+        with FOLDER.writing(folder) as partial:
+            settings = {"generator": self.name, "settings": asdict(self), "notes": self.notes}  # type: ignore[call-overload]
+            write_json(partial / "generator.json", settings)
+            learnt = {
+                "normaliser": self.normaliser.state_dict(),
+                "learnt": self._state(),
+                "losses": self.losses,
+            }
+            save_state(partial / "state.safetensors", learnt, FOLDER.says("what it learnt"))
+
+    @classmethod
+    def upgraded(cls, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Settings that an earlier version saved, as this one knows them: they sample the same."""
+        return settings
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Generator":
+        """A saved generator, of whatever class it was.
+
+        Raises:
+            GeneratorError: unknown generator, or not what ``save`` wrote.
+            ConfigError: settings this version does not know.
+            CheckpointError: files missing or truncated.
+        """
+        folder = Path(folder)
+        settle(folder.parent)
+        written = read_json(folder / "generator.json")
+        load_metadata(folder / "state.safetensors")  # complete at least
+        try:
+            return _loaded(typed(written, Written, "generator.json"), folder)
+        except _DAMAGE as error:
+            raise GeneratorError(f"{folder} is a damaged generator ({type(error).__name__}: {error})",
+                                 remedy="fit it again") from None  # fmt: skip
+
+
+_DAMAGE = (CheckpointError, KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError)
+"""What a state raises that is not the one these settings have: tensors missing, or of other shapes or types."""
+
+
+def _loaded(written: Written, folder: Path) -> Generator:
+    """The generator that ``generator.json`` describes, as it was learnt."""
+    name, known = written["generator"], registry()
+    if name not in known:
+        raise GeneratorError(f"{folder} holds a generator {name[:40]!r}", remedy=near(name[:40], known))
+    settings = known[name].upgraded(written["settings"])
+    generator = make(name, **settings)
+    if is_dataclass(generator):
+        typed(settings, type(generator), "settings")
+    state = typed(load_state(folder / "state.safetensors"), State, "state.safetensors")
+    generator.losses, generator.notes = state["losses"], written["notes"]
+    generator._restore(state["learnt"])
+    generator.normaliser = Normaliser.from_state(state["normaliser"])
+    return generator
+
+
+def registry() -> dict[str, type[Generator]]:
+    """Every known generator by name: the built-in ones, plug-ins, and those defined by the caller.
+
+    A plug-in is a class announced under the entry-point group ``paramdiff.generators``; one that
+    cannot be imported is reported and left out.
+    """
+    for module in BUILT_IN:
+        import_module(f"paramdiff.generators.{module}")
+    for plugin in entry_points(group=PLUGINS):
+        try:
+            plugin.load()  # defining a subclass of Generator registers it
+        except Exception as error:  # whatever somebody else's module raises must not stop ours
+            say(f"the generator plug-in {plugin.name} ({plugin.value}) cannot be imported: {error}")
+    return dict(REGISTRY)
+
+
+def make(name: str, **settings: Any) -> Generator:
+    """A generator by name, e.g. ``make("gaussian", scale=0.7)``.
+
+    Raises:
+        ConfigError: unknown name, unknown setting, or a value out of range.
+    """
+    known = registry()
+    check_choice("generator", name, known)
+    kind = known[name]
+    allowed: list[str] = [field.name for field in fields(kind)] if is_dataclass(kind) else []
+    for key in settings:
+        if key not in allowed:
+            raise ConfigError(key, f"{name} has no such setting", remedy=near(key, allowed))
+    return kind(**settings)

@@ -1,1 +1,0 @@
-"""The figures of the page: each a function from a finished run to a :class:`~paramdiff.report.canvas.Plot`."""

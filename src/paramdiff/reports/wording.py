@@ -1,0 +1,310 @@
+"""Numbers as a person reads them, and the sentences of the page: what came out, in plain words.
+
+A score is written in per cent only where it is a fraction such as an accuracy; every other metric
+keeps its own unit. Differences carry a sign and, in per cent, count *points*.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from paramdiff.evaluation.evidence import WORKING
+from paramdiff.evaluation.verdict import GAP
+from paramdiff.reports.finished_run import FinishedRun
+
+FRACTIONS = {"accuracy", "acc", "top1", "top5", "iou", "precision", "recall", "f1", "ap", "map"}
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How the task's first metric is written.
+
+    Attributes:
+        name: as the task calls it.
+        higher: whether more is better.
+        percent: whether it is a fraction, shown in per cent.
+        digits: decimals shown; a test set of 360 items does not resolve hundredths of a per cent.
+        chance: score of a network that knows nothing, if there is such a thing.
+    """
+
+    name: str
+    higher: bool
+    percent: bool
+    digits: int
+    chance: float | None
+
+    @classmethod
+    def of(cls, run: FinishedRun) -> Self:
+        task = run.part("task")
+        name, higher = str(task.get("metric") or "score"), task.get("higher_is_better") is not False
+        known = [row.test[key] for row in run.rows for key in ("best", "worst") if row.test[key] is not None]
+        words = set(re.split(r"[^a-z0-9]+", name.lower().replace("-", "")))
+        percent = higher and bool(words & FRACTIONS) and all(0 <= value <= 1 for value in known)
+        items = run.part("n_items").get("test") or 0
+        digits = (2 if items >= 2000 else 1) if percent else decimals(run.originals.test["mean"])
+        return cls(name.replace("_", " "), higher, percent, digits, task.get("chance"))
+
+    @property
+    def title(self) -> str:
+        """For a heading or an axis: ``test accuracy`` is then ``f"test {metric.title}"``."""
+        return f"{self.name} (%)" if self.percent else self.name
+
+    @property
+    def scale(self) -> float:
+        """Factor from the score to the number that is shown."""
+        return 100.0 if self.percent else 1.0
+
+    def plain(self, value: float | None) -> str:
+        """Without a unit, for cells and ticks whose heading names it: ``97.6``."""
+        if value is None or not math.isfinite(value):
+            return NONE
+        return minus(f"{self.scale * value:.{self.digits}f}")
+
+    def __call__(self, value: float | None) -> str:
+        """With its unit, for sentences: ``97.6%``."""
+        text = self.plain(value)
+        return f"{text}%" if self.percent and text != NONE else text
+
+    def signed(self, value: float | None) -> str:
+        """A difference with its sign: ``+0.4``."""
+        if value is None or not math.isfinite(value):
+            return NONE
+        text = f"{self.scale * value:+.{self.digits}f}"
+        return minus(text) if float(text) else text.replace("-", "±").replace("+", "±")
+
+    def better(self, value: float, other: float) -> bool:
+        return value > other if self.higher else value < other
+
+    @property
+    def points(self) -> str:
+        return " points" if self.percent else ""
+
+
+def decimals(typical: float | None) -> int:
+    """Decimals that leave about four significant digits of a typical value."""
+    if not typical:
+        return 3
+    return min(max(3 - math.floor(math.log10(abs(typical))), 0), 10)
+
+
+def minus(text: str) -> str:
+    return text.replace("-", "−")
+
+
+def number(value: float | None) -> str:
+    """Thousands apart: ``2,048``."""
+    return NONE if value is None else f"{value:,.0f}"
+
+
+def fraction(value: float | None, digits: int = 3) -> str:
+    """A similarity or distance: ``0.898``."""
+    return NONE if value is None or not math.isfinite(value) else minus(f"{value:.{digits}f}")
+
+
+def percent(value: float | None) -> str:
+    """A share: ``93.1%``."""
+    return NONE if value is None or not math.isfinite(value) else minus(f"{100 * value:.1f}%")
+
+
+def duration(seconds: float | None) -> str:
+    """``0.4 s``, ``12 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    if seconds is None:
+        return NONE
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(whole / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(value: float | None) -> str:
+    """Bytes as ``512 MB`` or ``1.4 GB``."""
+    if value is None:
+        return NONE
+    return f"{value / 1e9:.1f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
+
+
+def networks(n: int, kind: str) -> str:
+    """``100 sampled networks``, ``1 sampled network``."""
+    return f"{number(n)} {kind}{'' if n == 1 else 's'}"
+
+
+def headline(run: FinishedRun) -> str:
+    """The result in one sentence."""
+    metric, new, old = Metric.of(run), run.main, run.originals
+    score, reference = metric(new.test["mean"]), metric(old.test["mean"])
+    samples, originals = networks(new.n, "sampled network"), f"the {networks(old.n, 'original')}"
+    if score == NONE:
+        return f"{samples}: no mean {metric.name} is known."
+    if broken(run):
+        what = "This sampled network does" if new.n == 1 else f"These {samples} do"
+        chance = f"where chance is {metric(metric.chance)} and {originals} reach {reference}"
+        return f"{what} not work: {metric.name} {score}, {chance}."
+    if metric.percent:
+        verb, average = ("scores", "") if new.n == 1 else ("score", " on average")
+        return f"{samples} {verb} {score}{average}, {originals} {reference}."
+    verb = "reaches" if new.n == 1 else "average"
+    direction = "" if metric.higher else " (lower is better)"
+    return f"{samples} {verb} {score} in {metric.name}, {originals} {reference}{direction}."
+
+
+def broken(run: FinishedRun) -> bool:
+    """Whether the samples do not work, as the verdict has it: half the lead over chance is lost."""
+    metric, new, old = Metric.of(run), run.main.test["mean"], run.originals.test["mean"]
+    if metric.chance is None or new is None or old is None or not metric.better(old, metric.chance):
+        return False
+    return (new - metric.chance) / (old - metric.chance) < WORKING
+
+
+def shares(run: FinishedRun) -> str:
+    """Share of samples in each class of the verdict; empty where all are in one, or an older run does not say."""
+    known = run.part("verdict", "shares")["shares"]
+    told = known.items() if isinstance(known, dict) else ()
+    some = [(name, share) for name, share in told if isinstance(share, int | float) and 0 < share < 1]
+    return f"Samples: {', '.join(f'{percent(share)} {name}' for name, share in some)}." if some else ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A number worth knowing before the table, and what it says."""
+
+    title: str
+    number: str
+    text: str
+
+
+def cards(run: FinishedRun) -> list[Card]:
+    """The chosen sample, the strongest baseline, how alike samples are; only those that are known."""
+    return [card for card in (_selected(run), _baseline(run), _alike(run)) if card]
+
+
+def _selected(run: FinishedRun) -> Card | None:
+    metric, chosen = Metric.of(run), run.main.selected
+    if chosen["test"] is None:
+        return None
+    text = f"Test {metric.name} of the sample chosen on the training set"
+    text += f" out of {number(run.main.n)}" if run.main.n > 1 else ""
+    text += f"; {interval(metric, chosen['test_ci95'])}" if chosen["test_ci95"] else ""
+    return Card(
+        "The chosen sample",
+        metric(chosen["test"]),
+        f"{text}. {_against_original(metric, chosen['vs_original'])}".strip(),
+    )
+
+
+def _against_original(metric: Metric, comparison: dict[str, Any] | None) -> str:
+    if not comparison or comparison.get("difference") is None:
+        return ""
+    difference, bounds = comparison["difference"], comparison.get("ci95")
+    text = f"Against the original chosen the same way: {metric.signed(difference)}{metric.points}"
+    if not bounds or None in bounds:
+        return f"{text}."
+    return f"{text} ({interval(metric, bounds, signed=True)}), {outcome(metric, bounds)}."
+
+
+def outcome(metric: Metric, bounds: list[float]) -> str:
+    """What the interval of a difference says."""
+    if bounds[0] <= 0 <= bounds[1]:
+        return "no clear difference"
+    return f"clearly {'better' if metric.better(bounds[0], 0) else 'worse'}"
+
+
+def interval(metric: Metric, bounds: list[float], signed: bool = False) -> str:
+    write = metric.signed if signed else metric
+    return f"95% interval {write(bounds[0])} to {write(bounds[1])}"
+
+
+def _baseline(run: FinishedRun) -> Card | None:
+    """Where the generator stands among those it was compared with, by their mean."""
+    metric, mine = Metric.of(run), run.main.test["mean"]
+    known = [row for row in run.baselines if row.test["mean"] is not None]
+    if not known or mine is None:
+        return None
+    best = max(known, key=lambda row: row.test["mean"] * (1 if metric.higher else -1))
+    score = metric(best.test["mean"])
+    comparison = "above" if best.test["mean"] > mine else "below"
+    than = (
+        f"the same as {run.main.label}"
+        if score == metric(mine)
+        else f"{comparison} {run.main.label}, {metric(mine)}"
+    )
+    among = (
+        f"the best mean of the {len(known)} generators compared"
+        if len(known) > 1
+        else "the one generator compared"
+    )
+    return Card("The strongest baseline", score, f"{best.label}, {among}: {than}.")
+
+
+def _alike(run: FinishedRun) -> Card | None:
+    new, old = run.main.similarity["within"], run.originals.similarity["within"]
+    if new is None or old is None:
+        return None
+    text = f"Error similarity among samples, {fraction(old)} among originals"
+    if abs(new - old) < 0.02:
+        return Card("Variety", fraction(new), f"{text}: they differ from one another about as much.")
+    return Card("Variety", fraction(new), f"{text}: the samples are {'more' if new > old else 'less'} alike.")
+
+
+def gate_sentence(run: FinishedRun) -> str:
+    """The gate in plain words: can the generator rebuild checkpoints it has not seen?"""
+    metric, gate = Metric.of(run), run.part("gate")
+    before, after, loss = gate.get("members"), gate.get("reconstructed"), gate.get("loss")
+    held = gate.get("held_out")
+    text = f"{networks(held, 'checkpoint') if held else 'Checkpoints'} kept out of the fit"
+    if before is not None and after is not None:
+        text += f": mean {metric.name} {metric(before)}"
+        text += f", and {metric(after)} after being rebuilt from their latents"
+    if loss is not None and gate.get("tolerance") is not None:
+        lost = f"{metric.plain(loss)}{metric.points} lost" if loss > 0 else "nothing lost"
+        text += f" ({lost}, {metric.plain(gate['tolerance'])} tolerated)"
+    if gate.get("explained_variance") is not None:
+        text += f"; {100 * gate['explained_variance']:.0f}% of their variance is explained"
+    return f"{text}."
+
+
+def denoising_sentence(run: FinishedRun) -> str:
+    """Whether the denoiser knows its members by heart; empty if there is none, or nothing was kept out of its fit."""
+    gap = run.part("denoising", "gap")["gap"]
+    if gap is None:
+        return ""
+    times = f"{gap:.2g} times that on those it was fitted to"
+    text = f"On originals kept out of the fit, the loss of the denoiser is {times}"
+    if gap >= GAP:
+        return f"{text}: it knows these by heart."
+    if run.part("zoo").get("trajectory"):
+        return f"{text}, which says little here: their neighbours in time, nearly the same networks, were in the fit."
+    return f"{text}: it does not know single originals by heart."
+
+
+def training(about: Any) -> str | None:
+    """How long originals were trained: ``8 epochs of 41 updates, 328 in all``; None if that is not known."""
+    counts = [
+        about.get(key) if isinstance(about, Mapping) else None
+        for key in ("epochs", "updates_per_epoch", "updates")
+    ]
+    if not all(isinstance(count, int) for count in counts):
+        return None
+    epochs, each, updates = (number(count) for count in counts)
+    return f"{epochs} epoch{'' if epochs == '1' else 's'} of {each} updates, {updates} in all"
+
+
+def sentence(text: str | None) -> str:
+    """A text from ``results.json`` with a capital and a full stop."""
+    text = (text or "").strip()
+    return text[:1].upper() + text[1:] + ("" if not text or text[-1] in ".!?" else ".")
+
+
+def setting(run: FinishedRun) -> str:
+    """The end of every caption: K, N, D and the seed."""
+    zoo = run.part("zoo")
+    seed = "" if zoo.get("seed") is None else f", seed {zoo['seed']}"
+    text = f"K = {number(zoo.get('k'))}, N = {number(run.main.n)}, D = {number(zoo.get('dim'))}"
+    return text.replace(" = ", "\u00a0=\u00a0") + f"{seed}."

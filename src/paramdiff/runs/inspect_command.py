@@ -1,0 +1,258 @@
+"""``paramdiff inspect PATH``: what a zoo holds and whether it is likely to work, on the terminal."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from paramdiff.errors import ConfigError, ParamdiffError
+from paramdiff.progress import say
+from paramdiff.runs.config import build
+from paramdiff.runs.console import SafeConsole, bold
+from paramdiff.runs.launch import composed
+from paramdiff.runs.text_table import TextTable
+from paramdiff.scoring.scorer import Scorer
+from paramdiff.tasks import make_task
+from paramdiff.tasks.from_artefact import UntrustedError, described_task
+from paramdiff.tasks.task import Task
+from paramdiff.zoo.alignment import align_zoo
+from paramdiff.zoo.checkpoints import HELD, open_zoo
+from paramdiff.zoo.diagnostics import Inspection
+from paramdiff.zoo.file_groups import MixedCheckpointsError
+from paramdiff.zoo.inspection import inspect
+from paramdiff.zoo.zoo import Zoo
+
+
+@dataclass
+class Request:
+    """The words of ``paramdiff inspect``."""
+
+    path: str
+    select: str | None
+    task_words: list[str]
+    as_json: bool
+    group: int | None = None
+
+
+def inspect_command(words: Sequence[str]) -> int:
+    """Inspect a zoo, a run folder or a folder of checkpoints; returns the exit code."""
+    request = parse(words)
+    task = _named_task(request.task_words)
+    zoo, groups = _open(request, task.model() if task else None)
+    network = _network(task, request.task_words) if task else ""
+    task = task or _own_task(zoo)
+    facts = _inspect(zoo, task)
+    facts.groups, facts.network = groups, network
+    if request.as_json:
+        print(json.dumps(asdict(facts), indent=1))
+    else:
+        show(facts, request.path, task.metric if task else "score")
+    return 0
+
+
+def _open(request: Request, model: nn.Module | None) -> tuple[Zoo, list[str]]:
+    """The zoo, and the kinds of files that there are if they are of several: then the first is taken."""
+    try:
+        return open_zoo(request.path, model, request.select, request.group, otherwise=HELD), []
+    except MixedCheckpointsError as error:
+        if not error.groups[0].fits:  # none of them is of the task's network
+            raise
+        return open_zoo(request.path, model, request.select, 1, otherwise=HELD), [
+            str(g) for g in error.groups
+        ]
+
+
+def _network(task: Task, words: Sequence[str]) -> str:
+    """The network that the checkpoints are taken for."""
+    settings, source = getattr(task, "settings", None), getattr(task, "source", None)
+    name = getattr(settings, "model", None) or getattr(source, "model", None) or type(task.model()).__name__
+    if any(word.lstrip("+").startswith("task.model=") for word in words):
+        return name
+    return f"{name} (the default of {task.name}; another with task.model=NAME)"
+
+
+def _inspect(zoo: Zoo, task: Task | None) -> Inspection:
+    """Numbers about a zoo; one that lies in several basins is also aligned, to see whether that helps."""
+    if task is None:
+        facts = inspect(zoo)
+    else:
+        score, higher = Scorer(task, zoo).gauge(), task.higher_is_better
+        facts = inspect(zoo, score, higher_is_better=higher)
+        if not zoo.trajectory and facts.basin and facts.basin.one_basin is False and not _aligned(zoo):
+            tried = align_zoo(zoo, task.model(), auto=False, score=score, higher_is_better=higher)
+            facts.aligned = _aligned(tried)
+            facts.notes += [f"tried here: {note}" for note in tried.about["notes"][len(facts.notes) :]]
+    facts.aligned = facts.aligned or _aligned(zoo)
+    return facts
+
+
+def _aligned(zoo: Zoo) -> dict[str, Any] | None:
+    """What is recorded about an alignment of this zoo."""
+    return zoo.about.get("aligned")
+
+
+def parse(words: Sequence[str]) -> Request:
+    """Split the words into the path, the selection and overrides of the task.
+
+    Raises:
+        ParamdiffError: no path, two paths, or a key that inspect does not know.
+    """
+    words = list(words)
+    overrides = _config_dir(words)
+    select, group, paths, as_json = None, None, [], False
+    for word in words:
+        if word == "--json":
+            as_json = True
+        elif word.startswith("select="):
+            select = word.partition("=")[2]
+        elif word.startswith("group="):
+            group = _whole(word.partition("=")[2])
+        elif word.lstrip("+").startswith(("task=", "task.", "task/")):
+            overrides.append(word)
+        elif word.startswith("-") or ("=" in word and not Path(word).exists()):
+            raise ConfigError(
+                word.partition("=")[0],
+                "not a key of inspect",
+                expected="task=, task.KEY=, select=, group= or --json",
+            )
+        else:
+            paths.append(word)
+    if len(paths) != 1:
+        raise ParamdiffError(f"{len(paths)} paths", expected="one: a zoo, a run folder or checkpoints",
+                             remedy="type `paramdiff inspect PATH`")  # fmt: skip
+    return Request(paths[0], select, overrides, as_json, group)
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or len(text) > 9:
+        raise ConfigError(
+            "group", f"{text!r} is not a number", expected="a group of checkpoints, e.g. group=1"
+        )
+    return int(text)
+
+
+def _config_dir(words: list[str]) -> list[str]:
+    """Take ``--config-dir DIR`` out of the words, as the override Hydra knows it by."""
+    for index, word in enumerate(words):
+        if word.startswith("--config-dir"):
+            value = word.partition("=")[2] or (words.pop(index + 1) if index + 1 < len(words) else "")
+            words.pop(index)
+            return [f"hydra.searchpath=[file://{Path(value).resolve()}]"]
+    return []
+
+
+def _named_task(overrides: list[str]) -> Task | None:
+    if not any(word.lstrip("+").startswith("task") for word in overrides):
+        return None
+    return make_task(build(composed(overrides).task))
+
+
+def _own_task(zoo: Zoo) -> Task | None:
+    """The task that a collected zoo was made from; None if it cannot be made here, with the reason.
+
+    A zoo's word is data: code, folders and the Hub are only asked for what is typed here.
+    """
+    settings = zoo.about.get("task")
+    if not isinstance(settings, Mapping):
+        return None
+    try:
+        return described_task(settings, zoo.base)
+    except UntrustedError as refused:
+        say(f"the zoo names {refused.names}, which is not used on the word of a file; midpoints are not scored; "
+            f"if you trust it, type it: {refused.typed}")  # fmt: skip
+    except ParamdiffError as error:
+        say(f"the zoo's own task is not available here ({error}); midpoints are not scored")
+    return None
+
+
+def show(facts: Inspection, path: str, metric: str) -> None:
+    """Print an inspection for a person: tables, then advice."""
+    console = SafeConsole()
+    size = f"K = {facts.k} checkpoints, D = {facts.dim} parameters, select = {facts.select!r}"
+    console.print(bold(path, f": {size}"), soft_wrap=True)
+    _tensors(facts).print(console)
+    for line in _lines(facts, metric):
+        console.print(line, soft_wrap=True)
+    console.print("What to expect", style="bold")
+    for sentence in facts.advice:
+        console.print(f"  - {sentence}", soft_wrap=True)
+
+
+TENSORS_SHOWN = 12
+
+
+def _tensors(facts: Inspection) -> TextTable:
+    left = len(facts.tensors) - TENSORS_SHOWN
+    rows = [
+        [tensor.name, str(tensor.shape), tensor.dtype, f"{tensor.relative_std:.2%} of its size"]
+        for tensor in facts.tensors[:TENSORS_SHOWN]
+    ]
+    more = [[f"... and {left} more", "", "", ""]] if left > 0 else []
+    return TextTable(
+        title="",
+        headings=["tensor", "shape", "dtype", "variation between checkpoints"],
+        rows=[*rows, *more],
+    )
+
+
+def _lines(facts: Inspection, metric: str) -> list[str]:
+    lines = [f"network:    {facts.network}"] if facts.network else []
+    if facts.groups:
+        lines.append(f"files:      of {len(facts.groups)} kinds; the first is taken, another with group=2")
+        lines += [f"            ({i}) {text}" for i, text in enumerate(facts.groups, start=1)]
+    lines.append(
+        f"members:    {'consecutive steps of one training' if facts.trajectory else 'not one trajectory'}"
+    )
+    lines.append(f"duplicates: {len(facts.duplicates) or 'none'}{_some(facts.duplicates)}")
+    lines.append(f"near ones:  {len(facts.near_duplicates) or 'none'}{_some(facts.near_duplicates)}")
+    bad = [f"member {member} in {name}" for member, name in facts.nonfinite[:3]]
+    lines.append(f"NaN or Inf: {', '.join(bad) or 'none'}")
+    lines.append(f"constant:   {facts.constant:.1%} of the coordinates")
+    if facts.spectrum:
+        s = facts.spectrum
+        lines.append(
+            f"spectrum:   90% of the variation in {s.components_90} components, 99% in {s.components_99}; "
+            f"effective dimension {s.participation_ratio:.1f}"
+        )
+    for name, scores in facts.scores.items():
+        spread = f"mean {scores.mean:.4f}, {scores.least:.4f} to {scores.most:.4f}"
+        lines.append(f"{name + ' score:':<11} {spread}, {scores.known} known")
+    if facts.basin:
+        b = facts.basin
+        verdict = {True: "one basin", False: "several basins", None: "unknown"}[b.one_basin]
+        lines.append(
+            f"midpoints:  {metric} {_number(b.midpoints)} between members of {_number(b.members)}: {verdict}"
+        )
+    else:
+        lines.append("midpoints:  not scored: that needs the data (task=NAME)")
+    lines += _alignment(facts.aligned, metric)
+    return lines + [f"note:       {note}" for note in facts.notes]
+
+
+def _alignment(aligned: Mapping[str, Any] | None, metric: str) -> list[str]:
+    """What weight matching does, or did, to the scores of midpoints."""
+    if aligned is None:
+        return []
+    done = f"aligned:    {aligned['groups']} of {aligned['of']} groups of hidden units"
+    if not (aligned["before"] and aligned["after"]):
+        return [done]
+    before, after = (
+        f"{_number(aligned[key]['midpoints'])} (barrier {_number(aligned[key]['barrier'])})"
+        for key in ("before", "after")
+    )
+    return [f"{done}; midpoints: {metric} {before} before, {after} after"]
+
+
+def _some(members: list[int]) -> str:
+    return (
+        f" (members {', '.join(map(str, members[:5]))}{', ...' if len(members) > 5 else ''})"
+        if members
+        else ""
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -1,0 +1,191 @@
+"""From words on the command line to runs: Hydra composes and sweeps, a :class:`Pipeline` does the work."""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from itertools import takewhile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from paramdiff.errors import ConfigError
+from paramdiff.progress import say
+from paramdiff.runs.command_words import arranged, sweeps
+from paramdiff.runs.config import RunConfig, built, explain, register
+from paramdiff.runs.pipeline import Pipeline
+from paramdiff.runs.recipe_checks import require_readable
+from paramdiff.runs.rows import generator_rows
+
+NAMELESS = ("experiment", "run_dir", "force", "device", "sweep")
+"""Overrides that do not become part of a run folder's name, those of ``sweep.n`` and its like included."""
+
+
+class _Stopped(BaseException):
+    """Carries what happened in a run past Hydra, which would print more about any ``Exception``."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def launch(command: str, words: Sequence[str]) -> int:
+    """Compose the configuration, run ``command`` for it (or for each of a sweep) and return the exit code.
+
+    Raises:
+        ConfigError: a key, value or option that does not exist or does not fit.
+    """
+    register()
+    given = arranged(words)
+    require_readable(given)
+    if sweeps(words):
+        _rehearse(given)
+    done: list[Path] = []
+
+    def job(config: DictConfig) -> None:
+        run = Pipeline(*compose(config), command=_typed(command, words), siblings=done)
+        done.append(run.run(command))
+
+    _with_hydra(job, given, f"paramdiff {command}")
+    if len(done) > 1 and all((folder / "results.json").is_file() for folder in done):
+        say(f"compare them: {gathering(done)}")
+    return 0
+
+
+def _with_hydra(job: Callable[[DictConfig], None], words: Sequence[str], program: str = "paramdiff") -> None:
+    """Do ``job`` for every configuration that the words mean; what it raises comes out as it is.
+
+    Raises:
+        ConfigError: Hydra could not compose a configuration, for whatever reason.
+    """
+
+    def shielded(config: DictConfig) -> None:
+        try:
+            job(config)
+        except BaseException as error:
+            raise _Stopped(error) from None
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us instead of printing and exiting
+    before, sys.argv = sys.argv, [program, *words]
+    try:
+        hydra.main(version_base="1.3", config_path="pkg://paramdiff.recipes", config_name="config")(
+            shielded
+        )()
+    except _Stopped as stopped:
+        raise stopped.error from None
+    except HydraException as error:
+        raise explain(error) from None
+    except OSError:  # the disk's refusal, not the configuration's
+        raise
+    except Exception as error:  # OmegaConf's, YAML's, and bare ones of Hydra's at odd words
+        raise explain(error) from None
+    finally:
+        sys.argv = before
+
+
+def _rehearse(words: Sequence[str]) -> None:
+    """Compose and check every run of a sweep before the first one starts.
+
+    Not where the words name another sweeper or launcher: what these do next may depend on results.
+
+    Raises:
+        ConfigError: a run's settings do not fit, or two runs would have one folder.
+    """
+    if any(word.lstrip("+").startswith(("hydra/sweeper", "hydra/launcher")) for word in words):
+        return
+    folders: list[str] = []
+
+    def job(config: DictConfig) -> None:
+        found, _ = compose(config)
+        generator_rows(found)
+        folders.append(os.path.realpath(str(found.run_dir)))
+
+    with TemporaryDirectory() as scratch:
+        _with_hydra(job, [*words, f"hydra.sweep.dir={scratch}"])
+    twice = next((folder for folder in folders if folders.count(folder) > 1), None)
+    if twice is not None:
+        raise ConfigError(
+            "run_dir", f"{folders.count(twice)} of the {len(folders)} runs of this sweep would be in {twice}",
+            expected="a folder for each",
+            remedy="leave run_dir out, or put into it what differs, e.g. run_dir='runs/k-${zoo.k}'",
+        )  # fmt: skip
+
+
+def gathering(folders: Sequence[Path]) -> str:
+    """The command that puts these runs beside each other: by a glob if one means exactly them."""
+    names = [str(folder) for folder in folders]
+    parts = zip(*(name.split(",") for name in names))
+    shared = list(takewhile(lambda same: len(set(same)) == 1, parts))
+    pattern = ",".join([*(same[0] for same in shared), "*"])
+    exact = bool(shared) and {str(path) for path in Path().glob(pattern)} == set(names)
+    return shlex.join(["paramdiff", "compare", *([pattern] if exact else names)])
+
+
+def compose(config: DictConfig) -> tuple[RunConfig, str]:
+    """The validated objects of a composed configuration, and its resolved YAML."""
+    try:
+        chosen = HydraConfig.get()
+        _require_sweep(chosen)
+        config.name = config.name or title(config, chosen)
+        config.run_dir = config.run_dir or str(default_run_dir(chosen))
+        OmegaConf.resolve(config)
+        return built(config), OmegaConf.to_yaml(config)
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise explain(error) from None
+
+
+def composed(overrides: Sequence[str], name: str = "config") -> DictConfig:
+    """A configuration for code: composed from the recipes, without Hydra's run."""
+    register()
+    try:
+        with hydra.initialize_config_module("paramdiff.recipes", version_base="1.3"):
+            return hydra.compose(name, overrides=list(overrides))
+    except Exception as error:  # Hydra's own, OmegaConf's, YAML's, and bare ones at odd words
+        raise explain(error) from None
+
+
+def _require_sweep(hydra_config: Any) -> None:
+    """An ablation is a sweep: without ``-m``, or as one value of several, none of its keys would be set."""
+    name = hydra_config.runtime.choices.get("ablation")
+    given = {word.partition("=")[0] for word in hydra_config.overrides.task}
+    if name is not None and not given.issuperset(hydra_config.sweeper.params or {}):
+        remedy = "add -m, and name one ablation at a time"
+        raise ConfigError("ablation", f"{name!r} is a sweep", remedy=remedy)
+
+
+def recipe_name(hydra_config: Any) -> str:
+    """The experiment that was chosen, or the task if there is none."""
+    choices = hydra_config.runtime.choices
+    return str(choices.get("experiment") or choices.get("task"))
+
+
+def title(config: DictConfig, hydra_config: Any) -> str:
+    """What a run is called: by its experiment, or its task; ``own`` and ``images`` say what they are of."""
+    choices, task = hydra_config.runtime.choices, config.get("task")
+    named = {"own": "name", "images": "data"}.get(str(choices.get("task")))
+    if choices.get("experiment") or not named or OmegaConf.is_missing(task, named):
+        return recipe_name(hydra_config)
+    return str(task[named]).rstrip("/").replace("/", ":").rpartition(":")[2] or recipe_name(hydra_config)
+
+
+def default_run_dir(hydra_config: Any) -> Path:
+    """``runs/<experiment>``, followed by the overrides, so that two settings never share a folder."""
+    words = [w.lstrip("+~") for w in hydra_config.overrides.task]
+    kept = [w for w in words if w.partition("=")[0].partition(".")[0] not in NAMELESS]
+    name = ",".join([recipe_name(hydra_config).replace("/", "-"), *sorted(kept)])
+    safe = "".join(c if c.isalnum() or c in "=.,-_" else "_" for c in name)
+    if len(safe) > 200:
+        raise ConfigError(
+            "run_dir", "the overrides are too long for a folder name", remedy="give run_dir=PATH"
+        )
+    return Path("runs") / safe
+
+
+def _typed(command: str, words: Sequence[str]) -> str:
+    return shlex.join(["paramdiff", command, *words])

@@ -1,0 +1,143 @@
+"""The zoo's own rows: what samples are compared with, and beside it what the user's networks were.
+
+Samples are compared with members that were treated as they were. Where samples are recalibrated, so are the members
+of the reference (``original-recalibrated``), and the row ``original`` shows them as they were trained. All rows but
+one have the frozen rest of the zoo; where the checkpoints of an imported zoo differ there, ``original-as-saved`` is of
+the networks exactly as they are in their files.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paramdiff.distributed import on_main_process
+from paramdiff.errors import CheckpointError
+from paramdiff.evaluation.comparison import Originals, Scored
+from paramdiff.evaluation.summary import AS_SAVED, ORIGINAL, RECALIBRATED, Row, arrays, spread, summarise
+from paramdiff.files import load_tensors, save_rows
+from paramdiff.progress import say
+from paramdiff.runs.run_folder import Stage
+from paramdiff.scoring.saved_networks import score_members
+from paramdiff.zoo.saved_networks import outside, why_unreadable
+from paramdiff.zoo.zoo import Zoo
+
+if TYPE_CHECKING:
+    from paramdiff.runs.pipeline import Pipeline
+
+VECTORS = "study/recalibrated_originals.safetensors"
+"""The members with running statistics measured like those of samples: ``vectors`` [K, D]."""
+
+
+def scores_of(name: str) -> str:
+    return f"scores/{name}.safetensors"
+
+
+def reference_name(run: "Pipeline") -> str:
+    """The row that samples are compared with."""
+    return RECALIBRATED if run.recalibrating else ORIGINAL
+
+
+def reference_files(run: "Pipeline") -> list[str]:
+    """What :func:`reference` reads beside the zoo."""
+    return [scores_of(reference_name(run)), *([VECTORS] if run.recalibrating else [])]
+
+
+def reference(run: "Pipeline") -> Originals:
+    """The members as samples are compared with them."""
+    zoo = _recalibrated(run) if run.recalibrating else run.zoo
+    return _originals(run, zoo, run.scored(scores_of(reference_name(run))))
+
+
+def score_files(run: "Pipeline") -> list[str]:
+    """Scores of all rows of the zoo that are there."""
+    return [scores_of(ORIGINAL), *([scores_of(AS_SAVED)] if _has_as_saved(run) else [])]
+
+
+def stages(run: "Pipeline") -> list[Stage]:
+    """Scores of the members as they were trained and, where samples are recalibrated, recalibrated."""
+    as_trained = _score(run, ORIGINAL, lambda: run.zoo, ["zoo"])
+    if not run.recalibrating:
+        return [as_trained]
+
+    def recalibrate(scratch: Path) -> None:
+        save_rows(
+            run.folder.path / VECTORS, "vectors", run.recalibration.each(run.zoo.vectors),
+            (run.zoo.k, run.zoo.dim), run.zoo.vectors.dtype,
+        )  # fmt: skip
+
+    measured = Stage(f"score:{ORIGINAL}:recalibrate", run.recalibrating, ["zoo"], [VECTORS], recalibrate)
+    return [as_trained, measured, _score(run, RECALIBRATED, lambda: _recalibrated(run), ["zoo", VECTORS])]
+
+
+def score_as_saved(run: "Pipeline") -> None:
+    """Score the checkpoints as they are in their files, if the zoo is not quite them; say so where that cannot be."""
+    if not outside(run.zoo):
+        return
+    stage = _as_saved(run)
+    if run.folder.is_current(stage):
+        return
+    try:
+        run.folder.run(stage)
+    except CheckpointError as error:
+        say(f"  {AS_SAVED} is left out: {error}")
+
+
+def rows(run: "Pipeline") -> list[Row]:
+    """Rows of the table, the members as they were trained first."""
+    as_trained = run.originals
+    if run.recalibrating:
+        as_trained = _originals(run, run.zoo, run.scored(scores_of(ORIGINAL)))
+    found = [summarise(ORIGINAL, as_trained.own, as_trained)]
+    if run.recalibrating:
+        before = spread(as_trained.scored.test, as_trained.higher_is_better)
+        facts = {"items": run.recalibration.seen, "before": before}
+        found.append(summarise(RECALIBRATED, run.originals.own, run.originals) | {"recalibration": facts})
+    if _has_as_saved(run):
+        members = _originals(run, run.zoo, run.scored(scores_of(AS_SAVED)))
+        found.append(summarise(AS_SAVED, members.own, as_trained))
+    return found
+
+
+def notes(run: "Pipeline") -> list[str]:
+    """How far the networks in the files are from the originals of the table, in a sentence."""
+    if not outside(run.zoo):
+        return []
+    if not _has_as_saved(run):
+        why = why_unreadable(run.zoo) or "they could not be read when the originals were scored"
+        return [f"the checkpoints could not be scored as they are in their files: {why}"]
+    ours, theirs = (float(run.scored(scores_of(name)).test.mean()) for name in (ORIGINAL, AS_SAVED))
+    return [
+        f"the checkpoints as they are in their files have a mean test {run.task.metric} of {theirs:.4g}; with the "
+        f"frozen rest of the first, as the originals and samples here, {ours:.4g} ({ours - theirs:+.2g})"
+    ]
+
+
+def _score(run: "Pipeline", name: str, zoo: Any, needs: list[str]) -> Stage:
+    def work(scratch: Path) -> None:
+        members = zoo()
+        scored = run.measure(members.vectors, name)
+        run.keep_scores(scores_of(name), scored, lambda: arrays(_originals(run, members, scored).own))
+
+    return Stage(f"score:{name}", run.settings["task"], needs, [scores_of(name)], work, shared=True)
+
+
+def _as_saved(run: "Pipeline") -> Stage:
+    def work(scratch: Path) -> None:
+        say(f"  scoring {AS_SAVED}")
+        scored = Scored.of(*score_members(run.scorer, run.zoo))
+        run.keep_scores(scores_of(AS_SAVED), scored, lambda: arrays(_originals(run, run.zoo, scored).own))
+
+    return Stage(f"score:{AS_SAVED}", run.settings["task"], ["zoo"], [scores_of(AS_SAVED)], work, shared=True)
+
+
+def _has_as_saved(run: "Pipeline") -> bool:
+    return bool(outside(run.zoo)) and on_main_process(lambda: run.folder.is_current(_as_saved(run)))
+
+
+def _recalibrated(run: "Pipeline") -> Zoo:
+    zoo = run.zoo
+    vectors = load_tensors(run.folder.path / VECTORS)["vectors"]
+    return Zoo(vectors, zoo.spec, zoo.base, zoo.records, zoo.about)
+
+
+def _originals(run: "Pipeline", zoo: Zoo, scored: Scored) -> Originals:
+    return Originals(zoo, scored, run.task.higher_is_better, run.task.model())

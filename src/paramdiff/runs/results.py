@@ -1,0 +1,114 @@
+"""``results.json``: the stable record of a run that other programs read, from the scores on disk."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from paramdiff.chance import Chance
+from paramdiff.evaluation.comparison import Comparison, Originals
+from paramdiff.evaluation.evidence import Evidence, barely_trained
+from paramdiff.evaluation.summary import Row, summarise
+from paramdiff.evaluation.verdict import Verdict, verdict
+from paramdiff.generators.generator import Generator
+from paramdiff.tasks.task import Task
+from paramdiff.zoo.zoo import Zoo
+
+SCHEMA = 1
+CURVE_POINTS = 1000
+"""Losses kept per curve in ``stats.jsonl``: more than a figure can show."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One generator of a run: fitted, with its samples compared to the zoo.
+
+    Attributes:
+        recalibration: if their running statistics were measured anew, on how many ``items`` of training data,
+            and the test scores ``before``, as in a row's ``test``.
+    """
+
+    name: str
+    generator: Generator
+    comparison: Comparison
+    recalibration: dict[str, Any] | None = None
+
+
+def row_of(finding: Finding, originals: Originals) -> Row:
+    """A generator's row of the table."""
+    row = summarise(finding.name, finding.comparison, originals)
+    return row | ({"recalibration": finding.recalibration} if finding.recalibration else {})
+
+
+def judge(
+    task: Task, originals: Originals, main: Finding, others: Sequence[Finding], chance: Chance | None = None
+) -> Verdict:
+    """The verdict on the main generator, with plain averages at hand for comparison.
+
+    Where the originals themselves are near chance, the sentence says so first.
+    """
+    averages = {
+        _in_words(f.generator): f.comparison for f in others if f.generator.name.startswith("average")
+    }
+    gap = (note_of(main.generator, "denoising") or {}).get("gap")
+    level = chance.level if chance else task.chance
+    found = verdict(Evidence.of(main.comparison, originals, averages, task.metric, level, gap))
+    untrained = barely_trained(originals, chance, task.metric)
+    return replace(found, why=f"{_capital(untrained)}. {found.why}") if untrained else found
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _in_words(average: Generator) -> str:
+    k = getattr(average, "k", None)
+    return f"the average of {k} random member{'s' if k > 1 else ''}" if k else "the average of all members"
+
+
+def note_of(generator: Generator, name: str) -> dict[str, Any] | None:
+    """What a generator found out while fitting, with None for what JSON cannot hold.
+
+    ``gate``: the reconstruction gate's result. ``denoising``: the loss on ``members`` and on ``held_out`` ones, and
+    their ``gap``.
+    """
+    note = generator.notes.get(name)
+    return None if note is None else {key: _strict(value) for key, value in note.items()}
+
+
+def zoo_facts(zoo: Zoo, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "k": zoo.k, "dim": zoo.dim, "select": zoo.spec.select, "seed": settings.get("seed", 0),
+        "way": zoo.about.get("way"), "trajectory": zoo.trajectory, "tensors": zoo.spec.names,
+        "training": zoo.about.get("training"),
+    }  # fmt: skip
+
+
+def notes(zoo: Zoo, originals: Originals, chance: Chance | None, metric: str) -> list[str]:
+    """What was noted when the zoo was made, and that its members are near chance, if they are."""
+    found = zoo.about.get("near_chance") or barely_trained(originals, chance, metric)
+    return [*zoo.about.get("notes", []), *([str(found)] if found else [])]
+
+
+def task_facts(task: Task, chance: Chance | None = None) -> dict[str, Any]:
+    return {
+        "name": task.name,
+        "metric": task.metric,
+        "higher_is_better": task.higher_is_better,
+        "chance": chance.level if chance else task.chance,
+    }
+
+
+def loss_lines(curves: Iterable[tuple[str, str, Sequence[float]]]) -> str:
+    """``stats.jsonl``: one line per kept step of (stage, name, losses)."""
+    lines = []
+    for stage, name, losses in curves:
+        stride = max(1, math.ceil(len(losses) / CURVE_POINTS))
+        for step in range(0, len(losses), stride):
+            lines.append(json.dumps({"stage": stage, "name": name, "step": step, "loss": losses[step]}))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _strict(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

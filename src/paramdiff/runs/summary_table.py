@@ -1,0 +1,149 @@
+"""What a run ends with on the terminal: one row a generator, the verdict, where things lie; or a sweep's curves."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from paramdiff.reports.finished_run import read_results
+from paramdiff.reports.schema import read_file
+from paramdiff.runs.console import SafeConsole, bold
+from paramdiff.runs.text_table import TextTable
+
+ALIKE = {"within": "within", "to_zoo_mean": "to zoo", "to_zoo_max_mean": "nearest"}
+"""Similarities and their columns."""
+
+
+IMPORTANT = ("n", "mean", "mean [95%]", "selected [95%]", "within")
+"""Columns that come first where not all fit beside each other."""
+
+
+def print_summary(folder: Path) -> None:
+    """Print the table of ``results.json`` to standard output."""
+    results = read_results(folder, printed=True)
+    console = SafeConsole()
+    summary_sheet(results).print(console)
+    if note := recalibrated_on(results):
+        console.print(note)
+    _print_text(console, str(results["verdict"]["class"]), results["verdict"]["why"], "bold")
+    for line in together(results):
+        console.print(line)
+    gate = results.get("gate")
+    if gate and not gate["passed"]:
+        _print_text(console, "reconstruction gate failed", gate["why"], "bold red")
+    for note in results.get("notes", []):
+        _print_text(console, "note", note, "")
+    seconds = results["timings_s"]
+    parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if name != "total")
+    console.print(f"time: {seconds['total']:.1f} s ({parts})")
+    _print_paths(console, folder)
+
+
+def together(results: dict[str, Any]) -> list[str]:
+    """One line on the largest ensembles of the run's generator; none if it has none, or their NLL is unknown."""
+    rows = {row["name"]: row for row in results["models"]}
+    found = [one for one in rows[results["generator"]].get("ensembles", []) if one["m"] > 1]
+    if not found or found[-1]["nll"] is None:
+        return []
+    mine, theirs = found[-1], (found[-1]["vs_original"] or {}).get("nll", {})
+    text = f"ensembles of {mine['m']}: {results['generator']} NLL {mine['nll']:.4g}"
+    if theirs.get("ci95"):
+        low, high = theirs["ci95"]
+        text += f", originals {mine['nll'] - theirs['difference']:.4g}"
+        text += f" (difference {theirs['difference']:+.2g} [{low:+.2g}, {high:+.2g}])"
+    return [text]
+
+
+def _print_paths(console: Console, folder: Path) -> None:
+    for name, file in (
+        ("best sample", "samples/best.safetensors"),
+        ("results", "results.json"),
+        ("report", "report.html"),
+    ):
+        if (folder / file).exists():
+            console.print(f"{name + ':':<13}{folder / file}", soft_wrap=True)
+
+
+def _print_text(console: Console, name: str, text: str, style: str) -> None:
+    console.print(bold(name, f": {text}", style))
+
+
+def summary_sheet(results: dict[str, Any]) -> TextTable:
+    """One row per model: test scores, the sample selected on train, similarity."""
+    task, zoo, rows = results["task"], results["zoo"], results["models"]
+    before = ["before"] if recalibrated_on(results) else []
+    columns = ["n", "best", *before, "mean", "median", "worst", "selected [95%]", *ALIKE.values()]
+    return TextTable(
+        title=f"{results['experiment']}: test {task['metric']}, K = {zoo['k']}, D = {zoo['dim']}",
+        headings=["model", *columns],
+        rows=[_cells(row, task["metric"], bool(before)) for row in rows],
+        first=IMPORTANT,
+        bold=[number for number, row in enumerate(rows) if row["name"] == results["generator"]],
+    )
+
+
+def recalibrated_on(results: dict[str, Any]) -> str:
+    """What the column ``before`` means; empty without one."""
+    items = {row["recalibration"]["items"] for row in results["models"] if row.get("recalibration")}
+    what = "before: mean before running statistics were measured on"
+    return f"{what} {max(items):,} training items" if items else ""
+
+
+def print_sweep(folder: Path) -> None:
+    """Print the curves of ``sweep.json`` to standard output."""
+    results, sweep = read_results(folder, printed=True), read_file(folder, "sweep.json")
+    console = SafeConsole()
+    sweep_sheet(results, sweep).print(console)
+    for name, file in (("curves", "sweep.json"), ("report", "report.html")):
+        console.print(f"{name + ':':<8}{folder / file}", soft_wrap=True)
+
+
+def sweep_sheet(results: dict[str, Any], sweep: dict[str, Any]) -> TextTable:
+    """One row per generator and value of its knob; the zoo itself first."""
+    metric, known = results["task"]["metric"], {row["name"]: row for row in results["models"]}
+    zoo = known[results.get("reference") or "original"]
+    scores = [score(zoo["test"][key], metric) for key in ("mean", "median", "std")]
+    own = [zoo["name"], "", *scores, *_alike(zoo["similarity"])]
+    curves = [
+        [curve["label"], f"{curve['knob']} {one['value']:g}", *_scores(one, metric), *_alike(one)]
+        for curve in sweep["curves"]
+        for one in curve["points"]
+    ]
+    return TextTable(
+        title=f"{results['experiment']}: test {metric} against similarity, N = {sweep['n']}",
+        headings=["model", "knob", "mean [95%]", "median", "std", *ALIKE.values()],
+        rows=[own, *curves], named=2, first=IMPORTANT, grouped=True,
+    )  # fmt: skip
+
+
+def _scores(one: dict[str, Any], metric: str) -> list[str]:
+    mean = _with_interval(one["test_mean"], one["test_ci95"], metric)
+    return [mean, *(score(one[key], metric) for key in ("test_median", "test_std"))]
+
+
+def _cells(row: dict[str, Any], metric: str, recalibrated: bool) -> list[str]:
+    test, selected = row["test"], row["selected"]
+    drawn = (row.get("recalibration") or {"before": {"mean": None}})["before"]["mean"]
+    before = [score(drawn, metric)] if recalibrated else []
+    return [
+        row["name"], str(row["n"]), score(test["best"], metric), *before,
+        *(score(test[key], metric) for key in ("mean", "median", "worst")),
+        _with_interval(selected["test"], selected["test_ci95"], metric), *_alike(row["similarity"]),
+    ]  # fmt: skip
+
+
+def _with_interval(value: float | None, interval: Sequence[float | None] | None, metric: str) -> str:
+    ends = "" if interval is None else f" [{', '.join(score(end, metric, 1) for end in interval)}]"
+    return score(value, metric) + ends
+
+
+def _alike(similarity: dict[str, Any]) -> list[str]:
+    return ["-" if similarity[key] is None else f"{similarity[key]:.3f}" for key in ALIKE]
+
+
+def score(value: float | None, metric: str, places: int = 2) -> str:
+    """Percent for accuracies, plain digits for everything else."""
+    if value is None:
+        return "-"
+    return f"{100 * value:.{places}f}" if metric == "accuracy" else f"{value:.4g}"

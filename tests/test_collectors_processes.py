@@ -1,0 +1,119 @@
+"""Processes do each piece of work once, errors appear here, and nobody is left behind."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from paramdiff.collectors.processes import can_fork, spread
+from paramdiff.errors import NumericalError
+from processes import Forked
+
+pytestmark = pytest.mark.skipif(not can_fork(), reason="processes are forked on Linux only")
+
+
+def writer(folder: Path):
+    """Work that writes its process id; a second time it fails."""
+
+    def work(item: int) -> None:
+        with (folder / str(item)).open("x") as file:
+            file.write(str(os.getpid()))
+
+    return work
+
+
+def written(folder: Path) -> dict[int, int]:
+    return {int(path.name): int(path.read_text()) for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("processes", [1, 2, 5])
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
+def test_every_item_is_done_once(count: int, processes: int, tmp_path: Path):
+    items = list(range(10, 10 + count))
+    assert sorted(spread(writer(tmp_path), items, processes)) == items == sorted(written(tmp_path))
+
+
+def test_with_processes_nothing_is_done_here(tmp_path: Path):
+    def slow(item: int) -> None:
+        time.sleep(0.05)
+        writer(tmp_path)(item)
+
+    list(spread(slow, range(6), 2))
+    processes = set(written(tmp_path).values())
+    assert len(processes) == 2 and os.getpid() not in processes
+
+
+def test_what_is_yielded_is_done(tmp_path: Path):
+    for item in spread(writer(tmp_path), range(5), 2):
+        assert (tmp_path / str(item)).read_text()
+
+
+def test_an_error_in_a_process_is_raised_here(tmp_path: Path):
+    def work(item: int) -> None:
+        if item == 3:
+            raise NumericalError(f"seed {item}: the loss is nan", remedy="lower the learning rate")
+        if item > 4:
+            time.sleep(60)
+        writer(tmp_path)(item)
+
+    started = time.monotonic()
+    with pytest.raises(NumericalError, match=r"^seed 3: the loss is nan; lower the learning rate$"):
+        list(spread(work, range(8), 2))
+    assert time.monotonic() - started < 30  # the others were not waited for
+
+
+def test_what_a_killed_process_left_is_done_here(tmp_path: Path):
+    """Work whose process ended before its answer was read is done again: it is written whole or not at all."""
+    here = os.getpid()
+
+    def work(item: int) -> None:
+        if item == 1 and os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        (tmp_path / str(item)).write_text(str(os.getpid()))
+
+    assert sorted(spread(work, range(4), 2)) == [0, 1, 2, 3]
+    assert written(tmp_path)[1] == here
+
+
+def test_processes_end_when_nobody_listens_any_more(tmp_path: Path):
+    def work(item: int) -> None:
+        writer(tmp_path)(item)
+        time.sleep(60 if item else 0)
+
+    done = spread(work, range(3), 2)
+    assert next(done) == 0
+    while len(written(tmp_path)) < 3:
+        time.sleep(0.01)
+    done.close()
+    assert not any(alive(process) for process in written(tmp_path).values())
+
+
+@pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_processes_end_with_their_parent(way: signal.Signals, tmp_path: Path):
+    def work(item: int) -> None:
+        (tmp_path / f".{item}").write_text(str(os.getpid()))
+        (tmp_path / f".{item}").rename(tmp_path / str(item))
+        time.sleep(60)
+
+    parent = Forked(lambda: len(list(spread(work, range(2), 2))), tmp_path)
+    while len(list(tmp_path.glob("[0-9]"))) < 2:
+        assert parent.poll() is None, parent.stderr
+        time.sleep(0.01)
+    children = [int(path.read_text()) for path in tmp_path.glob("[0-9]")]
+    assert all(map(alive, children))
+    parent.send_signal(way)
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while any(map(alive, children)):
+        assert time.monotonic() < deadline, "orphans are left"
+        time.sleep(0.02)
+
+
+def alive(process: int) -> bool:
+    """Whether it runs; one that has ended but was not waited for does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,163 @@
+import json
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from paramdiff.chance import Chance
+from paramdiff.errors import ConfigError, ZooError
+from paramdiff.generators import Generator, make
+from paramdiff.generators.diffusion import LatentDiffusion
+from paramdiff.generators.reconstruction_check import (
+    MOST_HELD,
+    ReconstructionCheck,
+    explained_variance,
+    split,
+)
+from toy_zoos import QUICK, curve, scattered, toy_zoo
+
+KEYS = {"passed", "void", "held_out", "members", "reconstructed", "loss", "tolerance", "explained_variance",
+        "explained_variance_train", "why"}  # fmt: skip
+
+
+def linear(**settings: Any) -> Generator:
+    return make("p-diff-linear", **{**QUICK["p-diff-linear"], **settings})
+
+
+def measure(reconstruct: Any, probe: Any = None, held: int = 4) -> ReconstructionCheck:
+    x = torch.cat([scattered(50, 30), -scattered(50, 30)])  # their mean is zero
+    x = x[torch.randperm(100, generator=torch.Generator().manual_seed(0))]
+    return ReconstructionCheck.measure(reconstruct, x[held:], x[:held], probe, 0.02, "raise components")
+
+
+@pytest.mark.parametrize(("k", "held"), [(2, 0), (9, 0), (10, 2), (30, 3), (200, 20), (5000, MOST_HELD)])
+def test_a_tenth_is_held_out(k: int, held: int):
+    rows, out = split(k, 0.1, seed=0)
+    assert len(out) == held
+    assert sorted([*rows.tolist(), *out.tolist()]) == list(range(k))
+    assert torch.equal(out, split(k, 0.1, seed=0)[1])
+    assert len(split(k, 0.0, seed=0)[1]) == 0
+    if held > 2:
+        assert not torch.equal(out, split(k, 0.1, seed=1)[1])
+
+
+def test_explained_variance():
+    x, mean = scattered(5, 9), torch.zeros(9)
+    assert explained_variance(x, x, mean) == 1
+    assert explained_variance(x, torch.zeros(5, 9), mean) == 0
+    assert explained_variance(x, x / 2, mean) == pytest.approx(0.75)
+    assert explained_variance(x[:1], x[:1] + 1, x[0]) == 0  # no spread: nothing to explain
+
+
+def test_scores_decide_where_there_is_a_probe():
+    def probe(x: Tensor) -> Tensor:
+        return x.square().mean(1)
+
+    good = measure(lambda x: x * 0.999, probe)
+    assert good.passed and 0 < good.loss < 0.02
+    bad = measure(lambda x: x * 0.9, probe)
+    assert not bad.passed and bad.loss == pytest.approx(0.19 * bad.members)
+    assert "and score" in bad.why and "the network is sensitive to what is lost; raise components" in bad.why
+
+
+def test_passing_says_nothing_where_members_are_near_chance():
+    class Known:
+        chance = Chance(0.5, 245)
+
+        def __call__(self, x: Tensor) -> Tensor:
+            return torch.full((len(x),), self.score)
+
+    probe = Known()
+    for probe.score, void, word in ((0.51, True, "says nothing"), (0.9, False, "passed")):
+        gate = measure(lambda x: x, probe)
+        assert gate.passed and (gate.void, gate.outcome, gate.to_json()["void"]) == (void, word, void)
+        assert ("which is near chance (0.5): nothing was learnt" in gate.why) == void
+    assert not measure(lambda x: x, lambda x: torch.full((len(x),), 0.5)).void, "nobody knows chance"
+
+
+def test_a_score_that_is_not_finite_fails_and_is_json():
+    gate = measure(lambda x: x * 0.5, lambda x: torch.full((len(x),), float("nan")))
+    assert not gate.passed
+    assert json.loads(json.dumps(gate.to_json(), allow_nan=False))["members"] is None
+
+
+def test_an_average_that_scores_well_passes_and_is_called_an_average():
+    gate = measure(lambda x: x * 0, lambda x: torch.ones(len(x)))
+    assert gate.passed and gate.explained == pytest.approx(0, abs=0.1)
+    assert "nearly the mean of the zoo, so samples will be averages" in gate.why
+
+
+def test_members_in_directions_of_their_own_are_named():
+    gate = linear(components=64).fit(toy_zoo(scattered(20, 200))).notes["gate"]
+    assert gate.keys() == KEYS and not gate["passed"] and gate["held_out"] == 2
+    assert gate["explained_variance"] < 0.3 and gate["explained_variance_train"] == pytest.approx(1, abs=1e-4)
+    assert "as independent seeds do" in gate["why"] and "K is too small" in gate["why"]
+
+
+def test_a_codec_that_is_too_small_is_named():
+    gate = measure(lambda x: x * 0.1).to_json()
+    assert not gate["passed"] and gate["explained_variance"] == pytest.approx(0.19, abs=0.03)
+    assert "even fitted members keep only" in gate["why"] and "too few steps; raise components" in gate["why"]
+
+
+def test_a_trajectory_passes():
+    gate = linear().fit(toy_zoo(curve(40, 60))).notes["gate"]
+    assert gate["passed"] and gate["explained_variance"] > 0.99
+    assert gate["members"] is None and gate["loss"] is None and gate["tolerance"] == 0.02
+
+
+def test_small_zoos_are_judged_by_the_members_themselves():
+    gate = linear().fit(toy_zoo(curve(5, 60)), probe=lambda v: v.mean(1)).notes["gate"]
+    assert gate["held_out"] == 0 and gate["explained_variance"] is None and gate["passed"]
+    assert gate["members"] == pytest.approx(gate["reconstructed"], abs=1e-4)
+
+
+def test_the_probe_sees_raw_vectors():
+    vectors, seen = curve(20, 30), []
+    linear().fit(toy_zoo(vectors), probe=lambda v: (seen.append(v), v.mean(1))[1])
+    assert float(torch.cdist(seen[0], vectors).min(1).values.max()) < 1e-4
+
+
+@pytest.mark.parametrize(("vectors", "watched"), [(curve(20, 200), 2), (scattered(20, 200), 0)])
+def test_the_prior_watches_held_out_members_only_if_the_codec_rebuilds_them(
+    vectors: Tensor, watched: int, monkeypatch: pytest.MonkeyPatch
+):
+    seen = []
+    fit = LatentDiffusion.fit
+    monkeypatch.setattr(
+        LatentDiffusion,
+        "fit",
+        lambda self, z, held, folder: (seen.append(len(held)), fit(self, z, held, folder)),
+    )
+    linear().fit(toy_zoo(vectors))
+    assert seen == [watched]
+
+
+def test_stop_raises_before_the_prior_is_fitted(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(
+        "paramdiff.generators.diffusion.LatentDiffusion.fit", lambda *_: pytest.fail("fitted")
+    )
+    generator = linear(gate="stop", components=64)
+    with pytest.raises(
+        ZooError, match=r"the reconstruction gate failed: reconstructions of 2 held-out.*set gate=warn"
+    ):
+        generator.fit(toy_zoo(scattered(20, 200)))
+
+
+def test_warn_says_it_and_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.delenv("PARAMDIFF_QUIET")
+    generator = linear(components=64).fit(toy_zoo(scattered(20, 200)))
+    assert "gate FAILED: reconstructions of 2 held-out members" in capsys.readouterr().err
+    assert generator.sample(1).isfinite().all()
+
+
+def test_off_says_nothing():
+    assert "gate" not in linear(gate="off").fit(toy_zoo(curve(20, 30))).notes
+    for wrong, text in [
+        ({"gate": "maybe"}, "gate: 'maybe' is not known; expected one of warn, stop, off"),
+        ({"held_out": 0.9}, "held_out: 0.9 is out of range; expected at least 0 and at most 0.5"),
+        ({"tolerance": -1.0}, "tolerance: -1.0 is out of range"),
+    ]:
+        with pytest.raises(ConfigError, match=text):
+            linear(**wrong)

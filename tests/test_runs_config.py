@@ -1,0 +1,155 @@
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from yaml import YAMLError
+
+from paramdiff.collectors import TrajectoryCollector
+from paramdiff.errors import ConfigError
+from paramdiff.generators.pdiff import ParameterDiffusion
+from paramdiff.runs import launch
+from paramdiff.runs.config import build, explain, option_name, plain, register
+from paramdiff.runs.launch import arranged, composed
+from paramdiff.runs.pipeline import Pipeline
+from paramdiff.runs.recipe_names import REGISTERED
+from paramdiff.runs.rows import generator_rows
+
+NAMED = ["name=test"]
+
+
+def config(*overrides: str):
+    return build(composed([*NAMED, *overrides]))
+
+
+def test_a_configuration_becomes_the_objects_it_configures():
+    made = config("zoo.k=7", "generator.latent_noise=0.5")
+    assert isinstance(made.zoo, TrajectoryCollector) and made.zoo.k == 7
+    assert isinstance(made.generator, ParameterDiffusion) and made.generator.latent_noise == 0.5
+
+
+def test_one_seed_for_everything_unless_it_is_set():
+    made = config("seed=3", "generator.seed=5")
+    assert (made.zoo.seed, made.generator.seed) == (3, 5)
+    assert made.compare["pdiff_linear"].seed == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("zoo.kk=3", "zoo.kk: no such key; did you mean k"),
+        ("zoo.k=abc", "zoo.k: Value 'abc' of type 'str' could not be converted to Integer"),
+        ("zoo.k=0", "zoo.k: 0 is out of range; expected at least 2"),
+        ("zoo.pretrain.lr=-1", "zoo.pretrain.lr: -1.0 is out of range; expected more than 0"),
+        ("zoo.optimizer=adm", "zoo.optimizer: 'adm' is not known; expected one of .*did you mean adam"),
+        ("generator.latent_noise=-1", "generator.latent_noise: -1.0 is out of range; expected at least 0"),
+        ("compare.gaussian.scale=-1", "compare.gaussian.scale: -1.0 is out of range"),
+        ("n=0", "n: 0 is out of range; expected at least 1"),
+        ("device=tpu", "device: 'tpu' is not known; expected one of auto, cpu"),
+        ("generator=pdif", "generator: there is no 'pdif'; did you mean pdiff"),
+        ("experiment=digit", "experiment: there is no 'digit'; did you mean digits"),
+        ("bogus", "bogus: not understood; expected KEY=VALUE"),
+        ("zoo.select=all,!fc", "zoo.select=all,!fc: not understood; expected KEY=VALUE; put quotes"),
+        ("n=1,2", "n: 1,2 is several values; add -m for a run each, or put quotes"),
+        ("+zoo.k=3", "zoo.k: this key exists; leave out the +"),
+        ("++zoo.kk=3", "zoo.kk: no such key; did you mean k"),
+        ("+zoo.pretrain.kk=3", "zoo.pretrain.kk: no such key; choose from optimizer"),
+        ("++nn=3", "nn: no such key; did you mean n"),
+    ],
+)
+def test_every_mistake_is_one_line_that_names_the_key(override: str, message: str):
+    with pytest.raises(ConfigError, match=f"^{message}") as caught:
+        config(override)
+    assert "\n" not in str(caught.value) and caught.value.exit_code == 2
+
+
+def test_quotes_let_a_selection_leave_something_out():
+    assert config('zoo.select="all,!head"').zoo.select == "all,!head"
+
+
+def test_words_may_come_in_any_order():
+    """DESIGN.md's own example has ``-m`` between overrides, which Hydra's parser alone refuses."""
+    assert arranged(["zoo.k=50", "-m", "seed=0,1", "--config-dir", "here", "experiment=x"]) == [
+        "-m", "--config-dir", "here", "zoo.k=50", "seed=0,1", "experiment=x",
+    ]  # fmt: skip
+    assert arranged(["zoo.k=5"]) == ["experiment=digits", "zoo.k=5"]
+    assert arranged(["task=own"]) == ["task=own"], "another task does not get the digits' settings"
+
+
+def test_a_group_without_an_option_is_named():
+    with pytest.raises(
+        ConfigError, match="^compare: null is no option; choose from few, front, full, none, standard"
+    ):
+        arranged(["compare=null"])
+    assert "name=null" in arranged(["name=null"])
+
+
+def test_p_diff_is_always_among_the_rows():
+    assert [e.name for e in generator_rows(config("generator=gaussian", "compare=none"))] == [
+        "gaussian",
+        "p-diff",
+    ]
+
+
+def test_a_repeated_generator_is_left_out_and_namesakes_are_numbered():
+    names = [e.name for e in generator_rows(config("generator=average"))]
+    assert names.count("average") == 1
+    names = [e.name for e in generator_rows(config("generator.latent_noise=1", "+generator@compare.p=pdiff"))]
+    assert "p-diff" in names and "p-diff-2" in names
+
+
+def test_the_full_comparison_holds_every_generator_once():
+    """A new generator is forgotten in no comparison."""
+    entries = generator_rows(config("compare=full"))
+    assert len({entry.name for entry in entries}) == len(entries)
+    assert {option_name(entry.generator.name) for entry in entries} == set(REGISTERED["generator"])
+    scales = {entry.name: entry.generator.scale for entry in entries if entry.generator.name == "gaussian"}
+    assert scales == {"gaussian": 1.0, "gaussian-0.7": 0.7}
+
+
+def test_a_generator_that_matches_cannot_be_the_main_one():
+    message = "generator: matched-noise matches the samples of the main generator; expected another main"
+    with pytest.raises(ConfigError, match=message + r".*\+generator@compare.matched=matched_noise"):
+        generator_rows(config("generator=matched_noise"))
+
+
+def test_samples_that_ask_a_task_are_drawn_again_for_another_one(tmp_path: Path):
+    """Its settings are in the zoo's manifest, even where they changed none of its vectors."""
+    tuned = "+generator@compare.tuned=fine_tuned"
+    run = Pipeline(config(f"run_dir={tmp_path / 'r'}", "compare=none", tuned), "")
+    asking = [stage.needs for stage in run.stages("compare") if stage.name.endswith("tuned-20:sample")]
+    assert ["zoo" in needs for needs in (*asking, run.stages("sample")[0].needs)] == [True, False]
+
+
+def test_settings_are_plain_and_name_their_class():
+    assert (
+        plain(TrajectoryCollector(k=5))["kind"] == "TrajectoryCollector"
+        and plain(TrajectoryCollector(k=5))["k"] == 5
+    )
+    assert option_name("p-diff-linear") == "pdiff_linear"
+
+
+def test_a_recipe_that_is_not_yaml(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("zoo:\n  {select: ???}\n")
+    with pytest.raises(YAMLError) as caught:
+        OmegaConf.load(path)
+    assert (
+        str(explain(caught.value)) == f"{path}, line 2: expected the node content, but found '?'; correct it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["task=own", "task.name=diabetes:Diabetes"], "Diabetes"),
+        (["task=own", "task.name=my_entry"], "my_entry"),
+        (["task=images", "task.data=data/trees/"], "trees"),
+        (["zoo.k=5"], "digits"),
+        (["name=mine"], "mine"),
+    ],
+)
+def test_a_run_is_called_what_its_task_is_called(words: list[str], name: str):
+    found: list[str | None] = []
+    register()
+    launch._with_hydra(lambda config: found.append(launch.compose(config)[0].name), arranged(words))
+    assert found == [name]
