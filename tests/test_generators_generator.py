@@ -155,7 +155,7 @@ def test_a_broken_plugin_is_reported_and_left_out(
         def load(self) -> None:
             raise ImportError("no module odd")
 
-    monkeypatch.setattr(generator, "entry_points", lambda group: [Broken()])
+    monkeypatch.setattr(protocol, "entry_points", lambda group: [Broken()])
     monkeypatch.delenv("PARAMDIFF_QUIET")
     assert set(BUILT_IN) <= set(registry())
     assert "plug-in odd (odd.module:Odd) cannot be imported: no module odd" in capsys.readouterr().err
