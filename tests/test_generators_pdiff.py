@@ -172,9 +172,9 @@ def test_spread_adds_independent_noise_on_every_coordinate():
 def test_a_generator_saved_when_contraction_was_called_temperature_draws_what_it_drew(tmp_path: Path):
     generator = quick(contraction=0.4).fit(toy_zoo(curve(14, 33)))
     generator.save(tmp_path / "g")
-    about = read_json(tmp_path / "g" / "generator.json")
+    about = read_json(tmp_path / "g" / "config.json")
     about["settings"]["temperature"] = about["settings"].pop("contraction")
-    write_json(tmp_path / "g" / "generator.json", about)
+    write_json(tmp_path / "g" / "config.json", about)
     again = Generator.load(tmp_path / "g")
     assert isinstance(again, ParameterDiffusion) and (again.contraction, again.temperature) == (0.4, 1.0)
     assert torch.equal(again.sample(3), generator.sample(3))

@@ -7,32 +7,25 @@ coordinates in the same way.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass, replace
 from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypedDict
+from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.devices import suitable_threads
-from paramdiff.errors import CheckpointError, ConfigError, GeneratorError, check_choice, near
-from paramdiff.files import (
-    ArtefactFolder,
-    load_metadata,
-    load_state,
-    read_json,
-    save_state,
-    settle,
-    write_json,
-)
+from paramdiff.errors import ConfigError, GeneratorError, ZooError, check_choice, near
+from paramdiff.generators import saving
 from paramdiff.generators.feedback import Probe, normalised
 from paramdiff.generators.normalised_view import NormalisedView
 from paramdiff.memory import require_memory
+from paramdiff.parameters.network import Network
 from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.progress import say
 from paramdiff.ranges import check_ranges
@@ -52,27 +45,6 @@ BUILT_IN = (
 )  # fmt: skip
 PLUGINS = "paramdiff.generators"
 REGISTRY: dict[str, type["Generator"]] = {}
-
-FOLDER = ArtefactFolder(
-    "saved generator", "generator.json", ("generator", "settings"), ["state.safetensors"], GeneratorError
-)  # fmt: skip
-"""What :meth:`Generator.save` may replace."""
-
-
-class Written(TypedDict):
-    """``generator.json``."""
-
-    generator: str
-    settings: dict[str, Any]
-    notes: dict[str, Any]
-
-
-class State(TypedDict):
-    """What ``state.safetensors`` holds; what is learnt, each generator knows itself."""
-
-    normaliser: dict[str, Any]
-    learnt: dict[str, Any]
-    losses: dict[str, list[float]]
 
 
 class Generator(ABC):
@@ -100,6 +72,8 @@ class Generator(ABC):
 
     # Learnt by fit. This class is not a dataclass, so these are no hyper-parameters of subclasses.
     normaliser: Normaliser | None = None
+    network: Network | None = None
+    """What turns its samples into complete state dicts; None if it was loaded without."""
     losses: dict[str, list[float]]
     notes: dict[str, Any]
     _reference: Float[Tensor, "n D"] | None = None
@@ -161,6 +135,7 @@ class Generator(ABC):
         with suitable_threads(zoo.dim):
             members: Any = x if self.streams else x[:, :]
             self._fit(members, normalised(probe, normaliser), folder)
+        self.network = Network.around(zoo.spec, zoo.base)
         self.normaliser = normaliser  # last: a fit that failed leaves an unfitted generator
         return self
 
@@ -174,23 +149,58 @@ class Generator(ABC):
             GeneratorError: not fitted, or ``n`` < 1, or a probe is needed.
             NumericalError: a sample holds NaN or Inf.
         """
-        if self.normaliser is None:
-            raise GeneratorError(f"{self.name} is not fitted", remedy="call fit(zoo) first")
-        if n < 1:
-            raise GeneratorError(f"n = {n} samples", expected="at least 1")
-        own_probe = normalised(probe, self.normaliser)
-        dim = len(self.normaliser.mean)
-        size = max(1, min(self.drawn_at_once, ELEMENTS // dim))
+        normaliser = self._ready(n)
+        dim = len(normaliser.mean)
         require_memory(
             f"{n:,} samples of {dim:,} parameters", 4 * n * dim, partial(ConfigError, "n"), "lower it"
         )
         v = torch.empty(n, dim)
+        for start, drawn in self._drawn(n, seed, normalised(probe, normaliser)):
+            v[start : start + len(drawn)] = drawn
+        return v
+
+    def sample_state_dicts(
+        self, n: int, seed: int = 0, *, probe: Probe | None = None
+    ) -> Iterator[dict[str, Tensor]]:
+        """``n`` new networks as complete state dicts: :meth:`sample`, joined with the frozen rest.
+
+        They are drawn while they are asked for, a chunk at a time, so that memory does not grow with ``n``. Names,
+        order and dtypes are those of the network's own state dict. They share the frozen tensors, which
+        ``load_state_dict`` copies; changing one in place changes it in all of them.
+
+        Args:
+            probe: for a generator that ``asks``; others ignore it.
+
+        Raises:
+            GeneratorError: not fitted, or loaded without its network, or ``n`` < 1, or a probe is needed.
+            NumericalError: a sample holds NaN or Inf.
+        """
+        own, network = normalised(probe, self._ready(n)), self.network
+        if network is None:
+            raise GeneratorError(
+                f"this {self.name} was loaded without its network",
+                remedy="load it with the zoo it was fitted to: Generator.load(folder, zoo)",
+            )
+        return (network.state_dict(v) for _, drawn in self._drawn(n, seed, own) for v in drawn)
+
+    def _ready(self, n: int) -> Normaliser:
+        """Its normaliser; raises :class:`GeneratorError` if it cannot draw ``n`` samples."""
+        if self.normaliser is None:
+            raise GeneratorError(f"{self.name} is not fitted", remedy="call fit(zoo) first")
+        if n < 1:
+            raise GeneratorError(f"n = {n} samples", expected="at least 1")
+        return self.normaliser
+
+    def _drawn(self, n: int, seed: int, probe: Probe | None) -> Iterator[tuple[int, Float[Tensor, "m D"]]]:
+        """(index of the first, raw samples) chunk by chunk; ``probe`` takes normalised vectors."""
+        normaliser = self._ready(n)
+        dim = len(normaliser.mean)
+        size = max(1, min(self.drawn_at_once, ELEMENTS // dim))
         for start in range(0, n, size):
             with suitable_threads(dim):
-                x = self._sample(range(start, start + size), seed, own_probe)[: n - start]
+                x = self._sample(range(start, start + size), seed, probe)[: n - start]
             require_finite(x, f"sampling {self.label}, samples from {start} on")
-            v[start : start + size] = self.normaliser.denormalise(x)
-        return v
+            yield start, normaliser.denormalise(x)
 
     @abstractmethod
     def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
@@ -209,23 +219,24 @@ class Generator(ABC):
         """Inverse of :meth:`_state`."""
 
     def save(self, folder: Path | str) -> None:
-        """Write ``generator.json`` (what it is) and ``state.safetensors`` (what it learnt), atomically.
+        """Write what it is and what it learnt, atomically, without the network: for a folder with the zoo beside it.
+
+        :meth:`save_pretrained` adds the network.
 
         Raises:
             GeneratorError: not fitted, or there is anything but a saved generator.
             DiskError: the disk is full or not writable.
         """
+        saving.write(folder, replace(self._saved(), network=None))
+
+    def _saved(self) -> saving.Saved:
+        """All that is kept of it."""
         if self.normaliser is None:
             raise GeneratorError(f"{self.name} is not fitted", remedy="call fit(zoo) before save")
-        with FOLDER.writing(folder) as partial:
-            settings = {"generator": self.name, "settings": asdict(self), "notes": self.notes}  # type: ignore[call-overload]
-            write_json(partial / "generator.json", settings)
-            learnt = {
-                "normaliser": self.normaliser.state_dict(),
-                "learnt": self._state(),
-                "losses": self.losses,
-            }
-            save_state(partial / "state.safetensors", learnt, FOLDER.says("what it learnt"))
+        settings = asdict(self)  # type: ignore[call-overload]
+        return saving.Saved(
+            self.name, settings, self.notes, self.normaliser, self._state(), self.losses, self.network
+        )
 
     @classmethod
     def upgraded(cls, settings: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -233,42 +244,44 @@ class Generator(ABC):
         return settings
 
     @classmethod
-    def load(cls, folder: Path | str) -> "Generator":
+    def load(cls, folder: Path | str, zoo: Zoo | None = None) -> "Generator":
         """A saved generator, of whatever class it was.
+
+        Args:
+            folder: with or without its network.
+            zoo: it was fitted to, whose network it gets if it was saved without, as in a run folder.
 
         Raises:
             GeneratorError: unknown generator, or not what ``save`` wrote.
             ConfigError: settings this version does not know.
             CheckpointError: files missing or truncated.
+            ZooError: the zoo has another number of parameters.
         """
-        folder = Path(folder)
-        settle(folder.parent)
-        written = read_json(folder / "generator.json")
-        load_metadata(folder / "state.safetensors")  # complete at least
-        try:
-            return _loaded(typed(written, Written, "generator.json"), folder)
-        except _DAMAGE as error:
-            raise GeneratorError(f"{folder} is a damaged generator ({type(error).__name__}: {error})",
-                                 remedy="fit it again") from None  # fmt: skip
+        saved = saving.read(folder)
+        with saving.damage_named(folder):
+            generator = _restored(saved, Path(folder))
+        if zoo is not None and zoo.dim != len(saved.normaliser.mean):
+            raise ZooError(
+                f"a zoo of D = {zoo.dim} parameters",
+                expected=f"{len(saved.normaliser.mean)}, as {folder} has",
+            )
+        if zoo is not None and generator.network is None:
+            generator.network = Network.around(zoo.spec, zoo.base)
+        return generator
 
 
-_DAMAGE = (CheckpointError, KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError)
-"""What a state raises that is not the one these settings have: tensors missing, or of other shapes or types."""
-
-
-def _loaded(written: Written, folder: Path) -> Generator:
-    """The generator that ``generator.json`` describes, as it was learnt."""
-    name, known = written["generator"], registry()
+def _restored(saved: saving.Saved, folder: Path) -> Generator:
+    """The generator that was saved, as it was learnt."""
+    name, known = saved.name, registry()
     if name not in known:
         raise GeneratorError(f"{folder} holds a generator {name[:40]!r}", remedy=near(name[:40], known))
-    settings = known[name].upgraded(written["settings"])
+    settings = known[name].upgraded(saved.settings)
     generator = make(name, **settings)
     if is_dataclass(generator):
         typed(settings, type(generator), "settings")
-    state = typed(load_state(folder / "state.safetensors"), State, "state.safetensors")
-    generator.losses, generator.notes = state["losses"], written["notes"]
-    generator._restore(state["learnt"])
-    generator.normaliser = Normaliser.from_state(state["normaliser"])
+    generator.losses, generator.notes, generator.network = saved.losses, saved.notes, saved.network
+    generator._restore(saved.learnt)
+    generator.normaliser = saved.normaliser
     return generator
 
 
