@@ -14,7 +14,7 @@ LAYERS = [
     {"atomic", "validation"},
     {"progress", "seeds", "files", "devices", "error_iou", "chance", "subsampling", "regular_files"},
     {"training", "memory"},
-    {"networks"},
+    {"networks", "hub"},
     {"parameters"},
     {"zoo"},
     {"generators", "tasks"},

@@ -24,6 +24,9 @@ from paramdiff.errors import ConfigError, GeneratorError, ZooError, check_choice
 from paramdiff.generators import saving
 from paramdiff.generators.feedback import Probe, normalised
 from paramdiff.generators.normalised_view import NormalisedView
+from paramdiff.hub.access import Repository
+from paramdiff.hub.cards import CardOptions
+from paramdiff.hub.transfer import located, push
 from paramdiff.memory import require_memory
 from paramdiff.parameters.network import Network
 from paramdiff.parameters.normaliser import Normaliser
@@ -177,10 +180,7 @@ class Generator(ABC):
         """
         own, network = normalised(probe, self._ready(n)), self.network
         if network is None:
-            raise GeneratorError(
-                f"this {self.name} was loaded without its network",
-                remedy="load it with the zoo it was fitted to: Generator.load(folder, zoo)",
-            )
+            raise GeneratorError(f"this {self.name} was loaded without its network", remedy=saving.WITH_ZOO)
         return (network.state_dict(v) for _, drawn in self._drawn(n, seed, own) for v in drawn)
 
     def _ready(self, n: int) -> Normaliser:
@@ -228,6 +228,76 @@ class Generator(ABC):
             DiskError: the disk is full or not writable.
         """
         saving.write(folder, replace(self._saved(), network=None))
+
+    def save_pretrained(
+        self, folder: Path | str, *, results: Mapping[str, Any] | None = None, license: str | None = None,
+        tags: Sequence[str] = (), place: str | None = None,
+    ) -> None:  # fmt: skip
+        """Write it with its network and a model card: loaded, it needs no originals.
+
+        Args:
+            folder: gets ``config.json``, ``model.safetensors`` and ``README.md``, atomically.
+            results: of an evaluation (the dictionary of ``results.json``), for the card.
+            license: for the card, as the Hub writes it, e.g. ``apache-2.0``; none by default.
+            tags: for the card, beside those of this library.
+            place: what the card's example loads; by default the folder.
+
+        Raises:
+            GeneratorError: not fitted, or without its network, or there is anything but a saved generator.
+            DiskError: the disk is full or not writable.
+        """
+        saved, options = self._saved(), CardOptions(place or str(folder), license, tags)
+        saving.write(folder, saved, saving.card(saved, self.label, self.asks, options, results))
+
+    def push_to_hub(
+        self, id: str, *, results: Mapping[str, Any] | None = None, license: str | None = None,
+        tags: Sequence[str] = (), private: bool | None = None, revision: str | None = None, token: str | None = None,
+    ) -> str:  # fmt: skip
+        """Upload what :meth:`save_pretrained` writes to the Hugging Face Hub; returns its address there.
+
+        Args:
+            id: ``user/name``; the repository is made if there is none.
+            results, license, tags: as for :meth:`save_pretrained`.
+            private: whether a new repository is.
+            revision: branch to write to.
+            token: by default ``HF_TOKEN``, or that of ``hf auth login``.
+
+        Raises:
+            GeneratorError: not fitted, or without its network.
+            HubError: a wrong id, no token, or no right to write.
+            HubUnreachableError: the Hub cannot be reached.
+        """
+
+        def write(folder: Path) -> None:
+            self.save_pretrained(folder, results=results, license=license, tags=tags, place=id)
+
+        repository, names = Repository(id, "model", revision), (*saving.NEEDED, *saving.OPTIONAL)
+        return push(repository, write, names, private=private, token=token)
+
+    @classmethod
+    def from_pretrained(
+        cls, source: Path | str, *, revision: str | None = None, token: str | None = None
+    ) -> Self:
+        """A generator out of a folder that :meth:`save_pretrained` wrote, or from the Hugging Face Hub.
+
+        It is data: nothing in it names code, and nothing of it is executed. Where the Hub cannot be reached, what was
+        downloaded before is taken from the Hub's cache.
+
+        Args:
+            source: a folder, or ``user/name``.
+            revision: branch, tag or commit on the Hub.
+            token: for a private repository; by default ``HF_TOKEN``, or that of ``hf auth login``.
+
+        Raises:
+            GeneratorError: damaged, or of another class than the one asked for.
+            HubError: there is no such folder or repository.
+            HubUnreachableError: the Hub cannot be reached.
+        """
+        generator = cls.load(located(source, "model", saving.NEEDED, revision=revision, token=token))
+        if not isinstance(generator, cls):
+            raise GeneratorError(f"{source} holds a generator {generator.name!r}", expected=f"{cls.name!r}",
+                                 remedy="use Generator.from_pretrained")  # fmt: skip
+        return generator
 
     def _saved(self) -> saving.Saved:
         """All that is kept of it."""

@@ -26,6 +26,7 @@ from paramdiff.files import (
     write_json,
     write_text,
 )
+from paramdiff.hub.cards import CardOptions, GeneratorFacts, generator_card
 from paramdiff.parameters.network import Network
 from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.validation import typed
@@ -36,6 +37,11 @@ FORMAT = 2
 
 CONFIG, MODEL, CARD = "config.json", "model.safetensors", "README.md"
 CONFIG_BEFORE, STATE_BEFORE = "generator.json", "state.safetensors"
+
+WITH_ZOO = "load it with the zoo it was fitted to: Generator.load(folder, zoo)"
+
+NEEDED, OPTIONAL = (CONFIG, MODEL), (CARD,)
+"""Files of a generator on the Hub."""
 
 FOLDER = ArtefactFolder(
     "saved generator", CONFIG, ("library_name", "generator", "settings"), [MODEL, STATE_BEFORE], GeneratorError,
@@ -138,6 +144,18 @@ def damage_named(folder: Path | str) -> Iterator[None]:
     except DAMAGE as error:
         raise GeneratorError(f"{folder} is a damaged generator ({type(error).__name__}: {error})",
                              remedy="fit it again") from None  # fmt: skip
+
+
+def card(
+    saved: Saved, label: str, asks: bool, options: CardOptions, results: Mapping[str, Any] | None
+) -> str:
+    """The model card of a generator that has its network."""
+    network = saved.network
+    if network is None:
+        raise GeneratorError(f"this {saved.name} was loaded without its network", remedy=WITH_ZOO)
+    size = network.spec.dim + sum(tensor.numel() for tensor in network.frozen.values())
+    facts = GeneratorFacts(saved.name, label, network.spec.dim, network.spec.names, size, asks)
+    return generator_card(facts, options, results)
 
 
 def _require_ours(config: Any, folder: Path) -> None:
