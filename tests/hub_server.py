@@ -83,7 +83,9 @@ class Hub:
 
     def downloads(self) -> set[str]:
         """Names of the files that were asked for."""
-        return {path.rsplit("/", 1)[-1] for method, path in self.asked if method == "GET" and "/resolve/" in path}
+        return {
+            path.rsplit("/", 1)[-1] for method, path in self.asked if method == "GET" and "/resolve/" in path
+        }
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -104,7 +106,7 @@ class Handler(BaseHTTPRequestHandler):
                 return getattr(self, name)(**found.groupdict())
         return self.answer({"error": f"no route {self.command} {path}"}, 404)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_any
+    do_GET = do_HEAD = do_POST = do_PUT = do_any  # noqa: N815 (http.server's names)
 
     def answer(self, value: Any, status: int = 200, **headers: str) -> None:
         self.send(json.dumps(value).encode(), status, **{"Content-Type": "application/json"}, **headers)
@@ -165,13 +167,14 @@ class Handler(BaseHTTPRequestHandler):
         if self.may_write() and self.repo(kind, id):
             names = [file["path"] for file in json.loads(self.body)["files"]]
             modes = {name: "lfs" if name.endswith(LFS_SUFFIX) else "regular" for name in names}
-            self.answer({"files": [{"path": n, "uploadMode": m, "shouldIgnore": False} for n, m in modes.items()]})
+            self.answer(
+                {"files": [{"path": n, "uploadMode": m, "shouldIgnore": False} for n, m in modes.items()]}
+            )
 
     def batch(self, id: str) -> None:
-        objects = [
-            {"oid": one["oid"], "size": one["size"], "actions": {"upload": {"href": f"{self.hub.url}/lfs/{one['oid']}"}}}
-            for one in json.loads(self.body)["objects"]
-        ]
+        objects = json.loads(self.body)["objects"]
+        for one in objects:
+            one["actions"] = {"upload": {"href": f"{self.hub.url}/lfs/{one['oid']}"}}
         if self.may_write():
             self.answer({"transfer": "basic", "objects": objects})
 
@@ -197,7 +200,8 @@ class Handler(BaseHTTPRequestHandler):
         if repo is None:
             return
         if revision not in (None, "main", repo.commit):
-            return self.answer({"error": "Invalid rev id"}, 404, **{"X-Error-Code": "RevisionNotFound"})
+            self.answer({"error": "Invalid rev id"}, 404, **{"X-Error-Code": "RevisionNotFound"})
+            return
         files = []
         for name, data in repo.files.items():
             size = repo.sizes.get(name, len(data))
@@ -212,7 +216,8 @@ class Handler(BaseHTTPRequestHandler):
         if repo is None:
             return
         if name not in repo.files:
-            return self.answer({"error": "Entry not found"}, 404, **{"X-Error-Code": "EntryNotFound"})
+            self.answer({"error": "Entry not found"}, 404, **{"X-Error-Code": "EntryNotFound"})
+            return
         data = repo.files[name]
         about = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": repo.commit}
         first = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")

@@ -89,9 +89,9 @@ def test_chunks_of_long_vectors_are_smaller(monkeypatch: pytest.MonkeyPatch):
     seen = []
 
     class Watched(registry()["gaussian"]):  # type: ignore[misc]
-        def _sample(self, indices: Any, seed: int, probe: Any) -> Any:
+        def _sample(self, indices: Any, seed: int, feedback: Any) -> Any:
             seen.append(len(indices))
-            return super()._sample(indices, seed, probe)
+            return super()._sample(indices, seed, feedback)
 
     generator = Watched().fit(toy_zoo(curve(4, 50)))
     whole = generator.sample(12)

@@ -22,7 +22,7 @@ from torch import Tensor
 from paramdiff.devices import suitable_threads
 from paramdiff.errors import ConfigError, GeneratorError, ZooError, check_choice, near
 from paramdiff.generators import saving
-from paramdiff.generators.feedback import Probe, normalised
+from paramdiff.generators.context import FitContext
 from paramdiff.generators.normalised_view import NormalisedView
 from paramdiff.hub.access import Repository
 from paramdiff.hub.cards import CardOptions
@@ -79,7 +79,6 @@ class Generator(ABC):
     """What turns its samples into complete state dicts; None if it was loaded without."""
     losses: dict[str, list[float]]
     notes: dict[str, Any]
-    _reference: Float[Tensor, "n D"] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -111,18 +110,12 @@ class Generator(ABC):
             ConfigError: K members of D parameters are too few for a setting, which it names.
         """
 
-    def fit(
-        self, zoo: Zoo, *, probe: Probe | None = None, folder: Path | None = None,
-        reference: Float[Tensor, "n D"] | None = None,
-    ) -> Self:  # fmt: skip
+    def fit(self, zoo: Zoo, context: FitContext = FitContext()) -> Self:  # noqa: B008 (it is frozen)
         """Learn the zoo's distribution.
 
         Args:
             zoo: K members of D parameters.
-            probe: scores vectors on the task's training data; generators with a reconstruction
-                gate use it, others ignore it.
-            folder: where a resumable fit keeps its state; ``None`` keeps none.
-            reference: raw samples of another generator, for one that ``matches``.
+            context: what it may use beside the zoo, in raw coordinates.
 
         Raises:
             ZooError: the zoo cannot be learnt (K = 1, no variation, NaN).
@@ -133,23 +126,24 @@ class Generator(ABC):
         self.losses, self.notes, self.normaliser = {}, {}, None
         self.require(zoo.k, zoo.dim)
         normaliser = Normaliser.fit(zoo.vectors, zoo.spec.positive)
-        self._reference = None if reference is None else normaliser.normalise(reference)
         x = NormalisedView(zoo.vectors, normaliser)
         with suitable_threads(zoo.dim):
             members: Any = x if self.streams else x[:, :]
-            self._fit(members, normalised(probe, normaliser), folder)
+            self._fit(members, context.normalised(normaliser))
         self.network = Network.around(zoo.spec, zoo.base)
         self.normaliser = normaliser  # last: a fit that failed leaves an unfitted generator
         return self
 
-    def sample(self, n: int, seed: int = 0, *, probe: Probe | None = None) -> Float[Tensor, "n D"]:
+    def sample(
+        self, n: int, seed: int = 0, *, context: FitContext = FitContext()  # noqa: B008
+    ) -> Float[Tensor, "n D"]:  # fmt: skip
         """``n`` new raw parameter vectors. Sample i is the same for every ``n``.
 
         Args:
-            probe: for a generator that ``asks``; others ignore it.
+            context: its feedback is for a generator that ``asks``; others ignore it.
 
         Raises:
-            GeneratorError: not fitted, or ``n`` < 1, or a probe is needed.
+            GeneratorError: not fitted, or ``n`` < 1, or feedback is needed.
             NumericalError: a sample holds NaN or Inf.
         """
         normaliser = self._ready(n)
@@ -158,13 +152,13 @@ class Generator(ABC):
             f"{n:,} samples of {dim:,} parameters", 4 * n * dim, partial(ConfigError, "n"), "lower it"
         )
         v = torch.empty(n, dim)
-        for start, drawn in self._drawn(n, seed, normalised(probe, normaliser)):
+        for start, drawn in self._drawn(n, seed, context.normalised(normaliser)):
             v[start : start + len(drawn)] = drawn
         return v
 
     def sample_state_dicts(
-        self, n: int, seed: int = 0, *, probe: Probe | None = None
-    ) -> Iterator[dict[str, Tensor]]:
+        self, n: int, seed: int = 0, *, context: FitContext = FitContext()  # noqa: B008
+    ) -> Iterator[dict[str, Tensor]]:  # fmt: skip
         """``n`` new networks as complete state dicts: :meth:`sample`, joined with the frozen rest.
 
         They are drawn while they are asked for, a chunk at a time, so that memory does not grow with ``n``. Names,
@@ -172,13 +166,13 @@ class Generator(ABC):
         ``load_state_dict`` copies; changing one in place changes it in all of them.
 
         Args:
-            probe: for a generator that ``asks``; others ignore it.
+            context: its feedback is for a generator that ``asks``; others ignore it.
 
         Raises:
-            GeneratorError: not fitted, or loaded without its network, or ``n`` < 1, or a probe is needed.
+            GeneratorError: not fitted, or loaded without its network, or ``n`` < 1, or feedback is needed.
             NumericalError: a sample holds NaN or Inf.
         """
-        own, network = normalised(probe, self._ready(n)), self.network
+        own, network = context.normalised(self._ready(n)), self.network
         if network is None:
             raise GeneratorError(f"this {self.name} was loaded without its network", remedy=saving.WITH_ZOO)
         return (network.state_dict(v) for _, drawn in self._drawn(n, seed, own) for v in drawn)
@@ -191,23 +185,23 @@ class Generator(ABC):
             raise GeneratorError(f"n = {n} samples", expected="at least 1")
         return self.normaliser
 
-    def _drawn(self, n: int, seed: int, probe: Probe | None) -> Iterator[tuple[int, Float[Tensor, "m D"]]]:
-        """(index of the first, raw samples) chunk by chunk; ``probe`` takes normalised vectors."""
+    def _drawn(self, n: int, seed: int, context: FitContext) -> Iterator[tuple[int, Float[Tensor, "m D"]]]:
+        """(index of the first, raw samples) chunk by chunk; the context is in normalised coordinates."""
         normaliser = self._ready(n)
         dim = len(normaliser.mean)
         size = max(1, min(self.drawn_at_once, ELEMENTS // dim))
         for start in range(0, n, size):
             with suitable_threads(dim):
-                x = self._sample(range(start, start + size), seed, probe)[: n - start]
+                x = self._sample(range(start, start + size), seed, context)[: n - start]
             require_finite(x, f"sampling {self.label}, samples from {start} on")
             yield start, normaliser.denormalise(x)
 
     @abstractmethod
-    def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
-        """Fit normalised members; ``probe`` takes normalised vectors here."""
+    def _fit(self, x: Float[Tensor, "K D"], context: FitContext) -> None:
+        """Fit normalised members; the context is in normalised coordinates, too."""
 
     @abstractmethod
-    def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
+    def _sample(self, indices: Sequence[int], seed: int, context: FitContext) -> Float[Tensor, "n D"]:
         """Normalised samples with these indices; each depends only on its index and the seed."""
 
     @abstractmethod
