@@ -9,7 +9,6 @@ import base64
 import hashlib
 import json
 import re
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -241,26 +240,6 @@ def serving() -> Iterator[Hub]:
     finally:
         server.shutdown()
         server.server_close()
-
-
-def guard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections to other machines fail, and so do their names."""
-
-    def local(host: object) -> bool:
-        return host in ("127.0.0.1", "::1", "localhost", b"localhost", None)
-
-    def connect(self: socket.socket, address: Any, *, to: Any = socket.socket.connect) -> Any:
-        if self.family != socket.AF_UNIX and not local(address[0]):
-            raise AssertionError(f"a test reaches for {address}")
-        return to(self, address)
-
-    def look_up(host: Any, *more: Any, to: Any = socket.getaddrinfo, **named: Any) -> Any:
-        if not local(host):
-            raise AssertionError(f"a test reaches for {host}")
-        return to(host, *more, **named)
-
-    monkeypatch.setattr(socket.socket, "connect", connect)
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
 
 
 def settle_on(state: Hub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

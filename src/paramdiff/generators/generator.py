@@ -25,7 +25,7 @@ from paramdiff.generators import saving
 from paramdiff.generators.context import FitContext
 from paramdiff.generators.normalised_view import NormalisedView
 from paramdiff.hub.access import Repository
-from paramdiff.hub.cards import CardOptions
+from paramdiff.hub.cards import CardOptions, generator_card
 from paramdiff.hub.transfer import located, push
 from paramdiff.memory import require_memory
 from paramdiff.parameters.network import Network
@@ -224,34 +224,38 @@ class Generator(ABC):
         saving.write(folder, replace(self._saved(), network=None))
 
     def save_pretrained(
-        self, folder: Path | str, *, results: Mapping[str, Any] | None = None, license: str | None = None,
-        tags: Sequence[str] = (), place: str | None = None,
+        self, folder: Path | str, *, results: Mapping[str, Any] | None = None, row: str | None = None,
+        license: str | None = None, tags: Sequence[str] = (), place: str | None = None, card: str | None = None,
     ) -> None:  # fmt: skip
         """Write it with its network and a model card: loaded, it needs no originals.
 
         Args:
             folder: gets ``config.json``, ``model.safetensors`` and ``README.md``, atomically.
             results: of an evaluation (the dictionary of ``results.json``), for the card.
+            row: its row in the results; by default that of its name, else the one that the verdict is about.
             license: for the card, as the Hub writes it, e.g. ``apache-2.0``; none by default.
             tags: for the card, beside those of this library.
             place: what the card's example loads; by default the folder.
+            card: one to take as it is.
 
         Raises:
             GeneratorError: not fitted, or without its network, or there is anything but a saved generator.
             DiskError: the disk is full or not writable.
         """
         saved, options = self._saved(), CardOptions(place or str(folder), license, tags)
-        saving.write(folder, saved, saving.card(saved, self.label, self.asks, options, results))
+        facts = saving.facts(saved, self.label, self.asks, row)
+        saving.write(folder, saved, card if card is not None else generator_card(facts, options, results))
 
     def push_to_hub(
-        self, id: str, *, results: Mapping[str, Any] | None = None, license: str | None = None,
-        tags: Sequence[str] = (), private: bool | None = None, revision: str | None = None, token: str | None = None,
+        self, id: str, *, results: Mapping[str, Any] | None = None, row: str | None = None,
+        license: str | None = None, tags: Sequence[str] = (), card: str | None = None, private: bool | None = None,
+        revision: str | None = None, token: str | None = None,
     ) -> str:  # fmt: skip
         """Upload what :meth:`save_pretrained` writes to the Hugging Face Hub; returns its address there.
 
         Args:
             id: ``user/name``; the repository is made if there is none.
-            results, license, tags: as for :meth:`save_pretrained`.
+            results, row, license, tags, card: as for :meth:`save_pretrained`.
             private: whether a new repository is.
             revision: branch to write to.
             token: by default ``HF_TOKEN``, or that of ``hf auth login``.
@@ -263,7 +267,9 @@ class Generator(ABC):
         """
 
         def write(folder: Path) -> None:
-            self.save_pretrained(folder, results=results, license=license, tags=tags, place=id)
+            self.save_pretrained(
+                folder, results=results, row=row, license=license, tags=tags, place=id, card=card
+            )
 
         repository, names = Repository(id, "model", revision), (*saving.NEEDED, *saving.OPTIONAL)
         return push(repository, write, names, private=private, token=token)

@@ -26,7 +26,7 @@ from paramdiff.files import (
     write_json,
     write_text,
 )
-from paramdiff.hub.cards import CardOptions, GeneratorFacts, generator_card
+from paramdiff.hub.cards import GeneratorFacts
 from paramdiff.parameters.network import Network
 from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.validation import typed
@@ -146,16 +146,17 @@ def damage_named(folder: Path | str) -> Iterator[None]:
                              remedy="fit it again") from None  # fmt: skip
 
 
-def card(
-    saved: Saved, label: str, asks: bool, options: CardOptions, results: Mapping[str, Any] | None
-) -> str:
-    """The model card of a generator that has its network."""
+def facts(saved: Saved, label: str, asks: bool, row: str | None) -> GeneratorFacts:
+    """What a model card says of a generator.
+
+    Raises:
+        GeneratorError: it is without its network.
+    """
     network = saved.network
     if network is None:
         raise GeneratorError(f"this {saved.name} was loaded without its network", remedy=WITH_ZOO)
     size = network.spec.dim + sum(tensor.numel() for tensor in network.frozen.values())
-    facts = GeneratorFacts(saved.name, label, network.spec.dim, network.spec.names, size, asks)
-    return generator_card(facts, options, results)
+    return GeneratorFacts(saved.name, label, network.spec.dim, network.spec.names, size, asks, row)
 
 
 def _require_ours(config: Any, folder: Path) -> None:

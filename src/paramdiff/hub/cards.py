@@ -66,6 +66,7 @@ class GeneratorFacts:
         tensors: names of the tensors that are generated.
         size: parameters of the whole network, buffers included.
         asks: whether sampling needs a task.
+        row: its row in results, where its name or label does not say it.
     """
 
     name: str
@@ -74,6 +75,7 @@ class GeneratorFacts:
     tensors: Sequence[str]
     size: int
     asks: bool = False
+    row: str | None = None
 
 
 @dataclass(frozen=True)
@@ -161,8 +163,18 @@ def _card(data: Any, parts: Sequence[str]) -> str:
 
 def _results(facts: GeneratorFacts, results: Results) -> Iterator[str]:
     """Paragraphs: verdict, setting, table."""
-    verdict, zoo, task = (_part(results, key) for key in ("verdict", "zoo", "task"))
-    yield f"**Verdict: {line(str(verdict.get('class') or 'none'))}.** {line(str(verdict.get('why') or ''))}".strip()
+    own, main, zoo, task = (
+        _row_name(facts, results),
+        _main(results),
+        _part(results, "zoo"),
+        _part(results, "task"),
+    )
+    if own == main:
+        verdict = _part(results, "verdict")
+        why = line(str(verdict.get("why") or "")) or "Nobody recorded why."
+        yield f"**Verdict: {line(str(verdict.get('class') or 'none'))}.** {why}"
+    else:
+        yield f"The verdict of these results is about {line(str(main))}, not about this generator, the row {line(own)}."
     metric, better = line(str(task.get("metric") or "score")), task.get("higher_is_better", True)
     yield (
         f"Task {line(str(task.get('name') or 'unknown'))}; a zoo of K = {zoo.get('k')} networks; test {metric} "
@@ -171,9 +183,7 @@ def _results(facts: GeneratorFacts, results: Results) -> Iterator[str]:
         "networks and with the members."
     )
     header = ["model", "networks", *SPREAD, "selected", "IoU within", "IoU with members"]
-    yield _table(
-        header, [_line(model) for model in results.get("models") or [] if isinstance(model, Mapping)]
-    )
+    yield _table(header, [_line(model) for model in _models(results)])
     if results.get("command"):
         yield f"Made with `{line(str(results['command']))}`."
 
@@ -193,41 +203,46 @@ def _evaluation(facts: GeneratorFacts, results: Results) -> list[Any]:
     """The generator's row, its verdict and the members' mean as evaluation results of the Hub."""
     from huggingface_hub import EvalResult
 
-    task, models = _part(results, "task"), [m for m in results.get("models") or [] if isinstance(m, Mapping)]
+    task = _part(results, "task")
     metric, data = str(task.get("metric") or "score"), str(task.get("name") or "unknown")
     return [
         EvalResult(task_type="other", task_name="new networks", dataset_type=data, dataset_name=data,
                    dataset_split="test", metric_type=kind, metric_value=value, metric_name=name)
-        for kind, name, value in _metrics(_own_row(facts, results, models), models, metric, results)
+        for kind, name, value in _metrics(_row_name(facts, results), metric, results)
         if value is not None
     ]  # fmt: skip
 
 
-def _metrics(
-    own: Mapping[str, Any], models: Sequence[Mapping[str, Any]], metric: str, results: Results
-) -> Iterator[tuple[str, str, Any]]:
+def _metrics(row: str, metric: str, results: Results) -> Iterator[tuple[str, str, Any]]:
     """(type, name, value) of everything that the metadata holds."""
-    test, n = _part(own, "test"), own.get("n")
+    rows = {model.get("name"): model for model in _models(results)}
+    own, members = rows.get(row, {}), rows.get(ORIGINAL, {})
+    test, similarity, n = _part(own, "test"), _part(own, "similarity"), own.get("n")
     for key in SPREAD:
         yield metric, f"test {metric}, {key} of {n} samples", test.get(key)
     selected = _part(own, "selected").get("test")
     yield metric, f"test {metric} of the sample selected on the training data among {n}", selected
-    for model in models:
-        if model.get("name") == ORIGINAL:
-            yield metric, f"test {metric}, mean of {model.get('n')} members", _part(model, "test").get("mean")
-    similarity = _part(own, "similarity")
+    yield metric, f"test {metric}, mean of {members.get('n')} members", _part(members, "test").get("mean")
     yield "error-iou", "error IoU within the samples", similarity.get("within")
     yield "error-iou", "error IoU of samples with members", similarity.get("to_zoo_mean")
-    yield "verdict", "verdict", _part(results, "verdict").get("class")
+    if row == _main(results):
+        yield "verdict", "verdict", _part(results, "verdict").get("class")
 
 
-def _own_row(
-    facts: GeneratorFacts, results: Results, models: Sequence[Mapping[str, Any]]
-) -> Mapping[str, Any]:
-    """The row of the table that is of this generator."""
-    names = (results.get("generator"), facts.name, facts.label)
-    found = (model for name in names for model in models if name and model.get("name") == name)
-    return next(found, {})
+def _models(results: Results) -> list[Mapping[str, Any]]:
+    return [model for model in results.get("models") or [] if isinstance(model, Mapping)]
+
+
+def _main(results: Results) -> Any:
+    """The row that the verdict is about."""
+    return results.get("generator") or "p-diff"
+
+
+def _row_name(facts: GeneratorFacts, results: Results) -> str:
+    """The row of this generator: the one its author names, that of its label or name, or the main one."""
+    names = {model.get("name") for model in _models(results)}
+    own = [name for name in (facts.label, facts.name) if name in names]
+    return str(facts.row or (own[0] if own else _main(results)))
 
 
 def _part(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
