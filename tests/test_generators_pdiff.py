@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,7 @@ def test_temperature_is_a_setting_of_sampling():
 
 def test_a_setting_of_the_flat_list_is_told_its_place():
     """From Python: as keyword of the class, and by name."""
-    for call in (lambda **old: ParameterDiffusion(**old), lambda **old: make("p-diff", **old)):
+    for call in (partial(ParameterDiffusion), lambda **old: make("p-diff", **old)):
         with pytest.raises(
             ConfigError, match=r"^latent_noise: p-diff has this .*; write autoencoder.latent_noise$"
         ):
