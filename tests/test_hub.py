@@ -323,8 +323,8 @@ def pickled(files: dict[str, bytes], traces: Path) -> None:
 
 HOSTILE: dict[str, tuple[Callable[[dict[str, bytes], Path], None], str]] = {
     "a pickle": (pickled, "model.safetensors is not a complete safetensors file"),
-    "code by name": (hostile_config(lambda c: c.update(generator="os:system")), "holds a generator 'os:system'"),
-    "a module": (hostile_config(lambda c: c.update(generator="paramdiff.cli.main")), "a generator 'paramdiff.cli.main'"),
+    "code by name": (hostile_config(lambda c: c.update(generator="os:system")), "a generator 'os:system'"),
+    "a module": (hostile_config(lambda c: c.update(generator="paramdiff.cli.main")), "'paramdiff.cli.main'"),
     "a secret": (hostile_config(lambda c: c["settings"].update(scale="${oc.env:SECRET}")), "scale"),
     "a target": (hostile_config(lambda c: c["settings"].update(_target_="os.system")), "_target_"),
     "wrong types": (hostile_config(lambda c: c.update(settings=[1])), "damaged generator"),
