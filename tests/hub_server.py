@@ -248,7 +248,6 @@ def settle_on(state: Hub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_ENDPOINT", state.url)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setattr(hub, "ENDPOINT", state.url)
     monkeypatch.setattr(hub, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(hub, "HF_HUB_CACHE", str(home / "hub-cache"))
     monkeypatch.setattr(hub, "HF_TOKEN_PATH", str(home / "no-token"))

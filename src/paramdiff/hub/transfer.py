@@ -112,13 +112,14 @@ def download(
         return cached
     with asking(repository):
         api = client(token)
-        where = {"local_dir": into} if into else {}
+        # Into the cache by its own name, so that it is found under that name where the Hub cannot be asked.
+        revision, where = (commit, {"local_dir": into}) if into else (repository.revision, {})
         found = [
-            Path(
-                api.hf_hub_download(repository.id, name, repo_type=repository.kind, revision=commit, **where)
-            )
+            Path(api.hf_hub_download(repository.id, name, repo_type=repository.kind, revision=revision, **where))
             for name in present
         ]
+    if len({file.parent for file in found}) > 1:
+        raise HubUnreachableError(f"the {repository} was changed while it was read", remedy="try again")
     if into:
         shutil.rmtree(into / ".cache", ignore_errors=True)  # the library's notes on the download
         _require_same(repository, found, present)

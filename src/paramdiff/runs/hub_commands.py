@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paramdiff.errors import CheckpointError, HubError, HubMissingError, ParamdiffError
+from paramdiff.errors import CheckpointError, ConfigError, HubError, HubMissingError, ParamdiffError
 from paramdiff.files import ArtefactFolder
 from paramdiff.generators import saving
 from paramdiff.generators.generator import Generator
@@ -36,7 +36,7 @@ class Options:
     revision: str | None = None
 
 
-def push_command(path: str, id: str, options: Options = Options()) -> int:  # noqa: B008 (it is frozen)
+def push_command(path: str, id: str, options: Options = Options()) -> int:
     """Upload a run's generator, a saved generator or a zoo; returns the exit code.
 
     Raises:
@@ -87,7 +87,8 @@ def _generator(folder: Path) -> tuple[Generator, dict[str, Any]]:
         return _of_run(folder / "generator", folder)
     with suppress(CheckpointError):
         read_manifest(folder / "manifest.json")
-        raise ParamdiffError(f"the run {folder} has no generator yet", remedy=f"finish it: paramdiff run run_dir={folder}")
+        raise ParamdiffError(f"the run {folder} has no generator yet",
+                             remedy=f"finish it: paramdiff run run_dir={folder}")  # fmt: skip
     raise ParamdiffError(f"{folder} is nothing that can be pushed",
                          expected="a run folder, a saved generator or a saved zoo")  # fmt: skip
 
@@ -159,7 +160,8 @@ def _pulled(repository: Repository, folder: Path, kind: ArtefactFolder, names: A
 
 def _about(error: ParamdiffError, repository: Repository, partial: Path) -> HubError:
     """What is wrong with an artefact, named as where it came from and not as the temporary folder."""
-    came, expected = (text.replace(str(partial), str(repository)) for text in (error.came, error.expected))
+    came = f"{error.key}: {error.came}" if isinstance(error, ConfigError) else error.came
+    came, expected = (text.replace(str(partial), str(repository)) for text in (came, error.expected))
     return HubError(f"the {repository} is not usable: {came}", expected=expected,
                     remedy="ask its author to push it again; nothing was kept")  # fmt: skip
 
