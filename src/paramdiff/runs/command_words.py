@@ -1,4 +1,4 @@
-"""What the commands of runs take beside their settings: Hydra's flags; and the settings that a mistyped flag may mean."""
+"""What the commands of runs take beside their settings: Hydra's flags; and which settings a mistyped flag may mean."""
 
 from argparse import SUPPRESS
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,9 @@ def add_hydra_flags(parser: Parser) -> None:
         parser.add_argument(*names, action=PassedOn, **more)
 
     flag("-m", "--multirun", nargs=0, help="sweep: comma-separated values, one run each")
-    flag("--config-dir", "-cd", metavar="DIR", help="a folder with your own recipes, e.g. experiment/NAME.yaml")
+    flag(
+        "--config-dir", "-cd", metavar="DIR", help="a folder with your own recipes, e.g. experiment/NAME.yaml"
+    )
     flag("--cfg", "-c", metavar="job", type=OneOf("--cfg", *CONFIGS),
          help="print the whole configuration, with every key, and stop")  # fmt: skip
     flag("--config-name", "-cn", metavar="NAME", help=SUPPRESS)

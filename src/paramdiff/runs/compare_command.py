@@ -15,6 +15,7 @@ from paramdiff.runs.text_table import TextTable
 IMPORTANT = ("runs", "originals", "mean", "selected", "within", "verdict")
 """Columns that come first where not all fit beside each other."""
 
+
 def gather_command(words: Sequence[str], row: str | None = None, out: str | None = None) -> int:
     """Compare finished runs; returns the exit code.
 

@@ -17,14 +17,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from paramdiff.errors import ConfigError, near
-from paramdiff.progress import say
+from paramdiff.progress import say, silenced
 from paramdiff.runs.config import RunConfig, built, explain, register
 from paramdiff.runs.pipeline import Pipeline
 from paramdiff.runs.recipe_checks import require_readable
 from paramdiff.runs.recipe_names import list_options
 from paramdiff.runs.rows import generator_rows
+from paramdiff.runs.trackers import tracked, tracker_names, trackers
 
-NAMELESS = ("experiment", "run_dir", "force", "device", "sweep")
+NAMELESS = ("experiment", "run_dir", "force", "device", "sweep", "tracker", "quiet")
 """Overrides that do not become part of a run folder's name, those of ``sweep.n`` and its like included."""
 
 
@@ -58,8 +59,12 @@ def launch(command: str, words: Sequence[str]) -> int:
     done: list[Path] = []
 
     def job(config: DictConfig) -> None:
-        run = Pipeline(*compose(config), command=_typed(command, words), siblings=done)
-        done.append(run.run(command))
+        found, yaml = compose(config)
+        makers = trackers(tracker_names(found.tracker))
+        with silenced(found.quiet):
+            run = Pipeline(found, yaml, command=_typed(command, words), siblings=done)
+            with tracked(makers, run.folder.path, config):
+                done.append(run.run(command))
 
     _with_hydra(job, given, f"paramdiff {command}")
     if len(done) > 1 and all((folder / "results.json").is_file() for folder in done):
@@ -138,6 +143,7 @@ def _rehearse(words: Sequence[str]) -> None:
     def job(config: DictConfig) -> None:
         found, _ = compose(config)
         generator_rows(found)
+        trackers(tracker_names(found.tracker))
         folders.append(os.path.realpath(str(found.run_dir)))
 
     with TemporaryDirectory() as scratch:
