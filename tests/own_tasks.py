@@ -123,7 +123,7 @@ class AveragePrecision:
         for found, target in zip(outputs, targets, strict=True):
             self.boxes += len(target["boxes"])
             for box, score in zip(found["boxes"], found["scores"]):
-                self.hits.append((float(score), any(_iou(box, t) > 0.5 for t in target["boxes"])))
+                self.hits.append((score.item(), any(_iou(box, t) > 0.5 for t in target["boxes"])))
 
     def compute(self):
         right = torch.tensor([hit for _, hit in sorted(self.hits, reverse=True)] or [False]).double()
@@ -134,7 +134,7 @@ class AveragePrecision:
 def _iou(a, b):
     low, high = torch.maximum(a[:2], b[:2]), torch.minimum(a[2:], b[2:])
     inside = (high - low).clamp(min=0).prod()
-    return float(inside / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - inside))
+    return (inside / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - inside)).item()
 
 
 class Squares(Task):

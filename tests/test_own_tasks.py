@@ -1,13 +1,14 @@
 """Tasks of other kinds than image classification, from training to the report: text, detection, generation."""
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from finished_runs import QUICK_FIT
+from finished_runs import QUICK_FIT, undrawn
 from own_tasks import AveragePrecision, Line, PeakDetector, Reviews, Ring, Squares
 from paramdiff.cli import main
 from paramdiff.collectors import TrainingConfig, TrajectoryCollector
@@ -35,8 +36,8 @@ def zoo_of(task: Task, select: str, n: int = 5) -> Zoo:
 # From collecting to the report ------------------------------------------------------------------------------
 
 RUNS = {
-    "Reviews": ("head.*", 40, {"test_ci95", "within"}),
-    "Squares": ("'\"body.1.weight,body.1.bias,head.*\"'", 25, set()),
+    "Reviews": ("head.*", 30, {"test_ci95", "within"}),
+    "Squares": ('"body.1.weight,body.1.bias,head.*"', 25, set()),
     "Ring": ("last_norms:2", 60, set()),
     "Line": ("last_norms:1", 100, {"test_ci95"}),
 }
@@ -48,11 +49,12 @@ def test_a_task_of_any_kind_runs_to_its_report(name: str, tmp_path: Path, monkey
     select, epochs, given = RUNS[name]
     monkeypatch.chdir(tmp_path)
     words = [
-        "task=own", f"task.name=own_tasks:{name}", f"zoo.select={select.strip(chr(39))}", "zoo.k=6", "n=4",
+        "task=own", f"task.name=own_tasks:{name}", f"zoo.select={select}", "zoo.k=6", "n=4",
         f"zoo.pretrain.epochs={epochs}", "zoo.pretrain.lr=1e-2", "compare=none",
         "+generator@compare.gaussian=gaussian", *QUICK_FIT, "run_dir=run",
     ]  # fmt: skip
-    assert main(["run", *words]) == 0
+    with nullcontext() if name == "Ring" else undrawn():
+        assert main(["run", *words]) == 0
     results, task = read_json(Path("run/results.json")), make_task(f"own_tasks:{name}")
     assert results["task"]["metric"] == task.metric
     original, sampled, gaussian = results["models"]
@@ -64,9 +66,12 @@ def test_a_task_of_any_kind_runs_to_its_report(name: str, tmp_path: Path, monkey
         assert not row.get("ensembles")
     assert results["verdict"]["class"] in ("replica", "interpolation", "novel", "broken")
     page = Path("run/report.html").read_text()
-    assert task.metric in page and ("rror similarity" in page) == ("within" in given)
-    before = read_json(Path("run/manifest.json"))["stages"]
-    assert main(["run", *words]) == 0 and read_json(Path("run/manifest.json"))["stages"] == before, "resumed"
+    assert task.metric in page and ('scope="colgroup">Error similarity' in page) == ("within" in given)
+    if name == "Squares":
+        before = read_json(Path("run/manifest.json"))["stages"]
+        assert main(["run", *words]) == 0 and read_json(Path("run/manifest.json"))["stages"] == before, (
+            "resumed"
+        )
 
 
 # Training and eval mode -------------------------------------------------------------------------------------

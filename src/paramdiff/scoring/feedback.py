@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingFeedback:
-    """Feedback on a fixed random subset of the training data (:class:`paramdiff.generators.feedback.Feedback`)."""
+    """Feedback on a fixed random subset of the training data (:class:`paramdiff.generators.context.Feedback`)."""
 
     scorer: "Scorer"
     items: int
