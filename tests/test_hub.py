@@ -76,7 +76,7 @@ def states(generator: Generator) -> list[dict[str, Tensor]]:
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:
     """The one line on standard error."""
-    lines = [line for line in capsys.readouterr().err.splitlines() if line]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line and "loading ..." not in line]
     assert len(lines) == 1 and lines[0].startswith("paramdiff: error: ") and TOKEN not in lines[0], lines
     return lines[0].removeprefix("paramdiff: error: ")
 

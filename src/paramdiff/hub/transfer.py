@@ -115,7 +115,11 @@ def download(
         # Into the cache by its own name, so that it is found under that name where the Hub cannot be asked.
         revision, where = (commit, {"local_dir": into}) if into else (repository.revision, {})
         found = [
-            Path(api.hf_hub_download(repository.id, name, repo_type=repository.kind, revision=revision, **where))
+            Path(
+                api.hf_hub_download(
+                    repository.id, name, repo_type=repository.kind, revision=revision, **where
+                )
+            )
             for name in present
         ]
     if len({file.parent for file in found}) > 1:

@@ -59,7 +59,11 @@ def _push_zoo(folder: Path, id: str, options: Options) -> str:
     Zoo.verify(folder)
     zoo = Zoo.load(folder)
     address = zoo.push_to_hub(
-        id, license=options.license, card=_own_card(folder), private=options.private, revision=options.revision
+        id,
+        license=options.license,
+        card=_own_card(folder),
+        private=options.private,
+        revision=options.revision,
     )
     return f"{_described_zoo(zoo)} is at {address}"
 
