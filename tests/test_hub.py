@@ -170,7 +170,9 @@ def test_a_saved_generator_keeps_its_card(hub: Hub, tmp_path: Path):
     with (tmp_path / "g" / "README.md").open("a") as card:
         card.write("\nMy own words.\n")
     assert main(["push", str(tmp_path / "g"), "me/mine"]) == 0
-    assert hub.repos["model", "me/mine"].files["README.md"].decode().endswith("My own words.\n")
+    card = hub.repos["model", "me/mine"].files["README.md"].decode()
+    assert card.endswith("My own words.\n") and 'Generator.from_pretrained("me/mine")' in card
+    assert str(tmp_path) not in card
 
 
 def test_baselines_and_zoos_of_a_run(hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

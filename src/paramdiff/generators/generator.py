@@ -233,14 +233,14 @@ class Generator(ABC):
             row: its row in the results; by default that of its name, else the one that the verdict is about.
             license: for the card, as the Hub writes it, e.g. ``apache-2.0``; none by default.
             tags: for the card, beside those of this library.
-            place: what the card's example loads; by default the folder.
+            place: what the card's example loads; by default the folder's name.
             card: one to take as it is.
 
         Raises:
             GeneratorError: not fitted, or without its network, or there is anything but a saved generator.
             DiskError: the disk is full or not writable.
         """
-        saved, options = self._saved(), CardOptions(place or str(folder), license, tags)
+        saved, options = self._saved(), CardOptions(place or Path(folder).name, license, tags)
         facts = saving.facts(saved, self.label, self.asks, row)
         saving.write(folder, saved, card if card is not None else generator_card(facts, options, results))
 
