@@ -85,8 +85,8 @@ def test_quotes_let_a_selection_leave_something_out():
 
 def test_words_may_come_in_any_order():
     """DESIGN.md's own example has ``-m`` between overrides, which Hydra's parser alone refuses."""
-    assert arranged(["zoo.k=50", "-m", "seed=0,1", "--config-dir", "here", "experiment=x"]) == [
-        "-m", "--config-dir", "here", "zoo.k=50", "seed=0,1", "experiment=x",
+    assert arranged(["zoo.k=50", "-m", "seed=0,1", "--config-dir=here", "experiment=x"]) == [
+        "-m", "--config-dir=here", "zoo.k=50", "seed=0,1", "experiment=x",
     ]  # fmt: skip
     assert arranged(["zoo.k=5"]) == ["experiment=digits", "zoo.k=5"]
     assert arranged(["task=own"]) == ["task=own"], "another task does not get the digits' settings"

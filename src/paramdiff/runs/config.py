@@ -58,6 +58,9 @@ class RunConfig:
             anew in every sample and in the originals they are compared with (:mod:`paramdiff.scoring.recalibration`);
             0 leaves them as they are.
         force: redo the zoo or the fit of a run folder that has them with other settings.
+        quiet: say nothing but the result.
+        tracker: where losses and scores are logged, e.g. ``tensorboard``, a list of such names, or null for nowhere
+            (:mod:`paramdiff.runs.trackers`).
         sweep: of ``paramdiff sweep-temperature``.
     """
 
@@ -71,6 +74,8 @@ class RunConfig:
     precision: str = "auto"
     recalibrate: int = 0
     force: bool = False
+    quiet: bool = False
+    tracker: Any = None
     task: Any = MISSING
     zoo: Any = MISSING
     generator: Any = MISSING
