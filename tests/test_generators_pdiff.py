@@ -218,11 +218,13 @@ def test_a_setting_of_the_flat_list_is_told_its_place():
             call(early_stop=False)
     with pytest.raises(TypeError):
         ParameterDiffusion(strange=1)  # type: ignore[call-arg]
+    made = ParameterDiffusion()
     for wrong in ({"lr": 1e-3}, Diffusion()):
+        made.autoencoder = wrong  # type: ignore[assignment]
         with pytest.raises(
             ConfigError, match=r"^autoencoder: .* is of type \w+; expected Autoencoder\(...\)$"
         ):
-            ParameterDiffusion(autoencoder=wrong)  # type: ignore[arg-type]
+            made.__post_init__()
 
 
 def test_a_generator_saved_with_flat_settings_draws_what_it_drew(tmp_path: Path):
