@@ -291,7 +291,7 @@ def test_from_pretrained_says_what_is_not_there(hub: Hub, tmp_path: Path):
     with pytest.raises(GeneratorError, match="holds a generator 'gaussian'; expected 'average'"):
         type(make("average")).from_pretrained(tmp_path / "g")
     alone = make("gaussian").fit(tied_zoo())
-    alone.network = None
+    alone._network = None
     with pytest.raises(GeneratorError, match="without its network"):
         alone.push_to_hub("me/mine")
 
