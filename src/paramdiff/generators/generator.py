@@ -71,7 +71,7 @@ class Generator(ABC):
 
     # Learnt by fit. This class is not a dataclass, so these are no hyper-parameters of subclasses.
     normaliser: Normaliser | None = None
-    _network: "Network | partial[Network] | None" = None
+    _network: Any = None  # a Network, or what makes it; a type that OmegaConf can read, without importing it
     losses: dict[str, list[float]]
     notes: dict[str, Any]
 
