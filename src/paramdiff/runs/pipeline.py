@@ -26,6 +26,7 @@ from paramdiff.files import about, load_tensors, read_json, save_tensors, write_
 from paramdiff.generators.context import FitContext, Score
 from paramdiff.generators.generator import Generator
 from paramdiff.generators.latent import LatentGenerator
+from paramdiff.generators.settings import without
 from paramdiff.progress import outlook, say
 from paramdiff.runs import originals
 from paramdiff.runs.config import RunConfig, plain
@@ -316,9 +317,7 @@ class Pipeline:
                 raise error.under(entry.key) from None
             fitted.save(self.folder.path / entry.fitted)
 
-        settings = {
-            key: value for key, value in plain(entry.generator).items() if key not in entry.generator.sampling
-        }
+        settings = without(plain(entry.generator), entry.generator.sampling)
         matched = self._drawn_files(self.main) if entry.generator.matches else []
         if matched:
             settings |= dict(*self.recalibrating)
@@ -365,7 +364,7 @@ class Pipeline:
 
     def _fitted(self, entry: GeneratorRow, settings: Mapping[str, Any]) -> Generator:
         generator = Generator.load(self.folder.path / entry.fitted)
-        vars(generator).update(settings)
+        generator.change(settings)
         return generator
 
     def _score(self, entry: GeneratorRow, group: str = "score") -> Stage:
