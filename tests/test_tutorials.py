@@ -15,6 +15,8 @@ import pytest
 from finished_runs import QUICK_FIT, undrawn
 from paramdiff import ParameterDiffusion
 from paramdiff.cli import main
+from paramdiff.generators.autoencoder import Autoencoder
+from paramdiff.generators.diffusion import Diffusion
 
 DOCS = Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"^```(python|sh|yaml)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -64,7 +66,9 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 
 @pytest.fixture
 def short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = partialmethod(ParameterDiffusion.__init__, autoencoder_steps=5, steps=5)
+    quick = partialmethod(
+        ParameterDiffusion.__init__, autoencoder=Autoencoder(steps=5), diffusion=Diffusion(steps=5)
+    )
     monkeypatch.setattr(ParameterDiffusion, "__init__", quick)
 
 
