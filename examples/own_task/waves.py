@@ -62,4 +62,7 @@ class Waves(Task):
         return {"correct": answer == batch[1], "nll": nll, "answer": answer, "confidence": confidence}
 
     def metrics(self, outcomes: dict[str, Tensor]) -> dict[str, float]:
-        return {name: float(outcomes[key].float().mean()) for name, key in (("accuracy", "correct"), ("nll", "nll"))}
+        return {
+            name: float(outcomes[key].float().mean())
+            for name, key in (("accuracy", "correct"), ("nll", "nll"))
+        }
