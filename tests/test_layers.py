@@ -20,6 +20,7 @@ LAYERS = [
     {"generators", "tasks"},
     {"scoring"},
     {"collectors", "evaluation"},
+    {"testing"},
     {"reports"},
     {"runs"},
     {"cli"},
