@@ -20,6 +20,7 @@ from paramdiff.collectors.collector import (
     add_train_scores,
     fresh_network,
     learnable_spec,
+    register,
     training_data,
     training_facts,
 )
@@ -37,6 +38,7 @@ from paramdiff.zoo.state_dicts import load_file
 from paramdiff.zoo.zoo import Record, Zoo
 
 
+@register("subset")
 @dataclass
 class TrajectoryCollector(Optimisation, Collector):
     """K steps of one training of the selected tensors. ``optimizer``, ``lr``, ... are those of this phase.
@@ -50,7 +52,6 @@ class TrajectoryCollector(Optimisation, Collector):
         pretrain: the training before, of the whole network.
     """
 
-    way: ClassVar[str] = "subset"
     RANGES: ClassVar[Ranges] = {"k": MEMBERS, "every": COUNT, "seed": SEED}
 
     lr: float = 1e-2
