@@ -10,6 +10,7 @@ from torch import nn
 
 from paramdiff.chance import near_chance
 from paramdiff.collectors.optimisation import TrainingConfig
+from paramdiff.devices import SMALL, suitable_threads
 from paramdiff.distributed import main_process_first
 from paramdiff.errors import ConfigError, TaskError, check_choice
 from paramdiff.memory import require_memory
@@ -20,6 +21,7 @@ from paramdiff.scoring.scorer import Scorer
 from paramdiff.seeds import seeded
 from paramdiff.tasks.batches import ready
 from paramdiff.tasks.task import Data, Task
+from paramdiff.zoo.score_bins import classify
 from paramdiff.zoo.zoo import Zoo, too_small
 
 
@@ -28,18 +30,20 @@ class Collector(ABC):
 
     Class attributes:
         way: its name in ``Zoo.about`` and in the configuration, set by ``@register``.
+        one_thread: parameters below which a network is run by one thread.
         align: whether members' hidden units are put in a common order afterwards
             (:mod:`paramdiff.zoo.alignment`); a setting of the ways whose members may differ in it.
     """
 
     way: ClassVar[str]
+    one_thread: ClassVar[int] = SMALL
     align: str = "false"
 
-    @abstractmethod
     def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
         """K members, each with the seed, step, score on the training data and class of accuracy known of it.
 
-        Every rank calls it with the same folder and gets the same zoo.
+        Every rank calls it with the same folder and gets the same zoo. First come :meth:`members`, then their scores,
+        then those that are :meth:`wanted`.
 
         Args:
             task: gives the network and its data.
@@ -51,6 +55,18 @@ class Collector(ABC):
             SelectionError: the selection matches nothing or cannot be collected in this way.
             NumericalError: NaN or Inf appeared.
         """
+        zoo = self.members(task, folder, device)
+        with suitable_threads(sum(tensor.numel() for tensor in zoo.base.values()), self.one_thread):
+            add_train_scores(zoo, task, device)
+        return classify(self.wanted(zoo), "train", higher_is_better=task.higher_is_better)
+
+    @abstractmethod
+    def members(self, task: Task, folder: Path, device: torch.device | str) -> Zoo:
+        """The members without scores; arguments and errors are those of :meth:`collect`."""
+
+    def wanted(self, zoo: Zoo) -> Zoo:
+        """Those to keep of the members, whose scores are known now; all of them by default."""
+        return zoo
 
     def state_bytes(self, vectors: int, network: int) -> int | None:
         """Disk that collecting needs beside the zoo, from the bytes of ``V`` and of a network; None if unknown."""
