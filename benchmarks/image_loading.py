@@ -3,8 +3,9 @@
     PARAMDIFF_DATA=... python -m benchmarks.image_loading        (writes nothing but a temporary folder; 1 to 3 minutes)
 
 A row is a job that both can do. Times are CPU seconds, medians of repetitions that alternate between the two, so that
-another job on the machine does not count; the ratio is theirs over ours. What torchvision draws once for a whole batch (a crop at one place for all images) is another distribution,
-so its transforms of single images are what is compared, and its batch is given beside them.
+another job on the machine does not count; the ratio is theirs over ours. What torchvision draws once for a whole batch
+(a crop at one place for all images) is another distribution, so its transforms of single images are what is compared,
+and its batch is given beside them.
 """
 
 import os

@@ -19,7 +19,7 @@ from paramdiff.progress import say
 from paramdiff.registry import Registry
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.seeds import seeded
-from paramdiff.tasks.batches import ready
+from paramdiff.tasks.batches import on_device
 from paramdiff.tasks.task import Data, Task
 from paramdiff.zoo.score_bins import classify
 from paramdiff.zoo.zoo import Zoo, too_small
@@ -104,7 +104,7 @@ def fresh_network(task: Task, device: torch.device | str, *key: int | str) -> nn
 def training_data(task: Task, device: torch.device | str) -> Data:
     """The task's training data on the device. Of several ranks the first reads it, and may leave it in a cache."""
     with main_process_first():
-        return ready(task.train_data(), device)
+        return on_device(task.train_data(), device)
 
 
 def learnable_spec(model: nn.Module, select: str, k: int) -> ParameterSpec:
@@ -129,7 +129,7 @@ def learnable_spec(model: nn.Module, select: str, k: int) -> ParameterSpec:
     return spec
 
 
-def training_facts(training: TrainingConfig, data: Data) -> dict[str, int]:
+def training_length(training: TrainingConfig, data: Data) -> dict[str, int]:
     """How long a network is trained, for ``about["training"]``; said before it begins.
 
     ``updates`` of the optimiser count more than epochs do: of few items an epoch is next to nothing.

@@ -22,7 +22,7 @@ from paramdiff.collectors.collector import (
     learnable_spec,
     register,
     training_data,
-    training_facts,
+    training_length,
 )
 from paramdiff.collectors.optimisation import TrainingConfig
 from paramdiff.collectors.processes import can_fork, spread
@@ -76,7 +76,7 @@ class SeedCollector(Collector):
         seeds = range(self.seed, self.seed + self.k)
         files = [_file(folder, seed) for seed in seeds]
         processes = suitable_processes(size(model), device)
-        training = training_facts(self.train, data)
+        training = training_length(self.train, data)
         with suitable_threads(size(model), ONE_THREAD):
             left = local_items(
                 broadcast([s for s, file in zip(seeds, files, strict=True) if not file.is_file()])

@@ -21,7 +21,7 @@ from paramdiff.collectors.collector import (
     learnable_spec,
     register,
     training_data,
-    training_facts,
+    training_length,
 )
 from paramdiff.collectors.optimisation import Optimisation, TrainingConfig, descend
 from paramdiff.devices import size, suitable_threads
@@ -65,7 +65,7 @@ class TrajectoryCollector(Optimisation, Collector):
         model = fresh_network(task, device, self.seed)
         spec = learnable_spec(model, self.select, self.k)
         members = Members(self.k, spec, model)
-        training = training_facts(self.pretrain, data) if self.weights is None else None
+        training = training_length(self.pretrain, data) if self.weights is None else None
         with suitable_threads(size(model)):
             with main_process_first():  # one training is one rank's; the others resume it where it has ended
                 self._prepare(model, task, data, folder)
