@@ -19,9 +19,10 @@ from paramdiff.errors import ConfigError
 from paramdiff.progress import say
 from paramdiff.runs.command_words import arranged, sweeps
 from paramdiff.runs.config import RunConfig, built, explain, register
-from paramdiff.runs.pipeline import Pipeline
+from paramdiff.runs.configured import plan_of
+from paramdiff.runs.pipeline import GROUPS, Pipeline
 from paramdiff.runs.recipe_checks import require_readable
-from paramdiff.runs.rows import generator_rows
+from paramdiff.runs.summary_table import print_outcome
 
 NAMELESS = ("experiment", "run_dir", "force", "device", "sweep")
 """Overrides that do not become part of a run folder's name, those of ``sweep.n`` and its like included."""
@@ -49,8 +50,9 @@ def launch(command: str, words: Sequence[str]) -> int:
     done: list[Path] = []
 
     def job(config: DictConfig) -> None:
-        run = Pipeline(*compose(config), command=_typed(command, words), siblings=done)
+        run = Pipeline(plan_of(*compose(config)), command=_typed(command, words), siblings=done)
         done.append(run.run(command))
+        print_outcome(done[-1], GROUPS.get(command, (command,)))
 
     _with_hydra(job, given, f"paramdiff {command}")
     if len(done) > 1 and all((folder / "results.json").is_file() for folder in done):
@@ -103,7 +105,7 @@ def _rehearse(words: Sequence[str]) -> None:
 
     def job(config: DictConfig) -> None:
         found, _ = compose(config)
-        generator_rows(found)
+        plan_of(found)
         folders.append(os.path.realpath(str(found.run_dir)))
 
     with TemporaryDirectory() as scratch:

@@ -147,3 +147,11 @@ def score(value: float | None, metric: str, places: int = 2) -> str:
     if value is None:
         return "-"
     return f"{100 * value:.{places}f}" if metric == "accuracy" else f"{value:.4g}"
+
+
+def print_outcome(folder: Path, groups: Sequence[str]) -> None:
+    """What these groups of stages end with: the curves of a sweep, else the table if there is one and it is theirs."""
+    if "sweep" in groups:
+        print_sweep(folder)
+    elif (folder / "results.json").exists() and {"score", "compare", "report"} & set(groups):
+        print_summary(folder)
