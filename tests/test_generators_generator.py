@@ -89,9 +89,9 @@ def test_chunks_of_long_vectors_are_smaller(monkeypatch: pytest.MonkeyPatch):
     seen = []
 
     class Watched(registry()["gaussian"]):  # type: ignore[misc]
-        def _sample(self, indices: Any, seed: int, probe: Any) -> Any:
+        def _sample(self, indices: Any, seed: int, feedback: Any) -> Any:
             seen.append(len(indices))
-            return super()._sample(indices, seed, probe)
+            return super()._sample(indices, seed, feedback)
 
     generator = Watched().fit(toy_zoo(curve(4, 50)))
     whole = generator.sample(12)
@@ -155,7 +155,7 @@ def test_a_broken_plugin_is_reported_and_left_out(
         def load(self) -> None:
             raise ImportError("no module odd")
 
-    monkeypatch.setattr(generator, "entry_points", lambda group: [Broken()])
+    monkeypatch.setattr(protocol, "entry_points", lambda group: [Broken()])
     monkeypatch.delenv("PARAMDIFF_QUIET")
     assert set(BUILT_IN) <= set(registry())
     assert "plug-in odd (odd.module:Odd) cannot be imported: no module odd" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import torch
 
 from paramdiff.errors import ConfigError
 from paramdiff.generators import make
+from paramdiff.generators.context import FitContext
 from paramdiff.generators.latent_noise import LatentNoise
 from toy_zoos import QUICK, curve, toy_zoo
 
@@ -20,7 +21,7 @@ def test_without_noise_samples_are_reconstructed_members():
     assert generator.normaliser is not None
     x = generator.normaliser.normalise(curve(14, 33))
     rebuilt = generator.autoencoder.decode(generator.autoencoder.encode(x))
-    apart = torch.cdist(generator._sample(range(40), 0, None), rebuilt)
+    apart = torch.cdist(generator._sample(range(40), 0, FitContext()), rebuilt)
     assert float(apart.min(1).values.max()) < 1e-2
     assert len(apart.argmin(1).unique()) > 8, "random members"
 

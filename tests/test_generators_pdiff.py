@@ -9,6 +9,7 @@ from paramdiff import ParameterDiffusion
 from paramdiff.errors import ConfigError, NumericalError
 from paramdiff.files import read_json, write_json
 from paramdiff.generators import Generator, fitting, make
+from paramdiff.generators.context import FitContext
 from paramdiff.generators.diffusion import LatentDiffusion
 from paramdiff.training import Training
 from toy_zoos import QUICK, curve, scattered, toy_zoo
@@ -46,9 +47,9 @@ def test_a_killed_fit_goes_on_with_the_same_numbers(
     monkeypatch.setattr(fitting, "Training", Killed)
     monkeypatch.setattr(Killed, "victim", victim)
     with pytest.raises(KilledError):
-        quick(norm="batch").fit(zoo, folder=tmp_path)
+        quick(norm="batch").fit(zoo, FitContext(folder=tmp_path))
     monkeypatch.undo()
-    resumed = quick(norm="batch").fit(zoo, folder=tmp_path)
+    resumed = quick(norm="batch").fit(zoo, FitContext(folder=tmp_path))
     assert torch.equal(resumed.sample(8), whole.sample(8))
     assert resumed.losses == whole.losses and resumed.notes == whole.notes
     assert {"autoencoder.safetensors", "denoiser.safetensors"} < {path.name for path in tmp_path.iterdir()}
@@ -62,9 +63,9 @@ def test_the_same_seed_gives_the_same_fit():
 
 def test_a_state_of_other_settings_or_another_zoo_is_not_resumed(tmp_path: Path):
     zoo, other = toy_zoo(curve(14, 33)), toy_zoo(curve(14, 33) + 0.1 * curve(14, 33).cos())
-    quick(latent=4).fit(zoo, folder=tmp_path)
+    quick(latent=4).fit(zoo, FitContext(folder=tmp_path))
     for generator, next_zoo in ((quick(), zoo), (quick(), other)):
-        again = generator.fit(next_zoo, folder=tmp_path)
+        again = generator.fit(next_zoo, FitContext(folder=tmp_path))
         assert torch.equal(again.sample(3), quick().fit(next_zoo).sample(3))
 
 
@@ -151,8 +152,8 @@ def test_the_denoising_gap_is_noted_where_held_out_latents_mean_something(
 @pytest.mark.parametrize("norm", ["none", "batch", "group", "instance"])
 def test_a_sample_does_not_depend_on_those_drawn_with_it(norm: str, codec: str, tmp_path: Path):
     generator = quick(norm=norm, codec=codec).fit(toy_zoo(curve(14, 33)))
-    together = generator._sample(range(5), 0, None)
-    alone = torch.cat([generator._sample([index], 0, None) for index in range(5)])
+    together = generator._sample(range(5), 0, FitContext())
+    alone = torch.cat([generator._sample([index], 0, FitContext()) for index in range(5)])
     assert torch.allclose(together, alone, atol=1e-4)
     generator.save(tmp_path / "g")
     assert torch.equal(Generator.load(tmp_path / "g").sample(3), generator.sample(3))

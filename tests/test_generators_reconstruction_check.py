@@ -8,6 +8,7 @@ from torch import Tensor
 from paramdiff.chance import Chance
 from paramdiff.errors import ConfigError, ZooError
 from paramdiff.generators import Generator, make
+from paramdiff.generators.context import FitContext
 from paramdiff.generators.diffusion import LatentDiffusion
 from paramdiff.generators.reconstruction_check import (
     MOST_HELD,
@@ -25,10 +26,10 @@ def linear(**settings: Any) -> Generator:
     return make("p-diff-linear", **{**QUICK["p-diff-linear"], **settings})
 
 
-def measure(reconstruct: Any, probe: Any = None, held: int = 4) -> ReconstructionCheck:
+def measure(reconstruct: Any, feedback: Any = None, held: int = 4) -> ReconstructionCheck:
     x = torch.cat([scattered(50, 30), -scattered(50, 30)])  # their mean is zero
     x = x[torch.randperm(100, generator=torch.Generator().manual_seed(0))]
-    return ReconstructionCheck.measure(reconstruct, x[held:], x[:held], probe, 0.02, "raise components")
+    return ReconstructionCheck.measure(reconstruct, x[held:], x[:held], feedback, 0.02, "raise components")
 
 
 @pytest.mark.parametrize(("k", "held"), [(2, 0), (9, 0), (10, 2), (30, 3), (200, 20), (5000, MOST_HELD)])
@@ -50,13 +51,13 @@ def test_explained_variance():
     assert explained_variance(x[:1], x[:1] + 1, x[0]) == 0  # no spread: nothing to explain
 
 
-def test_scores_decide_where_there_is_a_probe():
-    def probe(x: Tensor) -> Tensor:
+def test_scores_decide_where_there_is_feedback():
+    def feedback(x: Tensor) -> Tensor:
         return x.square().mean(1)
 
-    good = measure(lambda x: x * 0.999, probe)
+    good = measure(lambda x: x * 0.999, feedback)
     assert good.passed and 0 < good.loss < 0.02
-    bad = measure(lambda x: x * 0.9, probe)
+    bad = measure(lambda x: x * 0.9, feedback)
     assert not bad.passed and bad.loss == pytest.approx(0.19 * bad.members)
     assert "and score" in bad.why and "the network is sensitive to what is lost; raise components" in bad.why
 
@@ -68,9 +69,9 @@ def test_passing_says_nothing_where_members_are_near_chance():
         def __call__(self, x: Tensor) -> Tensor:
             return torch.full((len(x),), self.score)
 
-    probe = Known()
-    for probe.score, void, word in ((0.51, True, "says nothing"), (0.9, False, "passed")):
-        gate = measure(lambda x: x, probe)
+    feedback = Known()
+    for feedback.score, void, word in ((0.51, True, "says nothing"), (0.9, False, "passed")):
+        gate = measure(lambda x: x, feedback)
         assert gate.passed and (gate.void, gate.outcome, gate.to_json()["void"]) == (void, word, void)
         assert ("which is near chance (0.5): nothing was learnt" in gate.why) == void
     assert not measure(lambda x: x, lambda x: torch.full((len(x),), 0.5)).void, "nobody knows chance"
@@ -108,14 +109,14 @@ def test_a_trajectory_passes():
 
 
 def test_small_zoos_are_judged_by_the_members_themselves():
-    gate = linear().fit(toy_zoo(curve(5, 60)), probe=lambda v: v.mean(1)).notes["gate"]
+    gate = linear().fit(toy_zoo(curve(5, 60)), FitContext(lambda v: v.mean(1))).notes["gate"]
     assert gate["held_out"] == 0 and gate["explained_variance"] is None and gate["passed"]
     assert gate["members"] == pytest.approx(gate["reconstructed"], abs=1e-4)
 
 
-def test_the_probe_sees_raw_vectors():
+def test_feedback_sees_raw_vectors():
     vectors, seen = curve(20, 30), []
-    linear().fit(toy_zoo(vectors), probe=lambda v: (seen.append(v), v.mean(1))[1])
+    linear().fit(toy_zoo(vectors), FitContext(lambda v: (seen.append(v), v.mean(1))[1]))
     assert float(torch.cdist(seen[0], vectors).min(1).values.max()) < 1e-4
 
 

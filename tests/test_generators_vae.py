@@ -7,6 +7,7 @@ from torch.distributions import Normal, kl_divergence
 
 from paramdiff.errors import ConfigError
 from paramdiff.generators import make
+from paramdiff.generators.context import FitContext
 from paramdiff.generators.vae import ScaledNormal, VariationalAutoencoder, twice_divergence
 from toy_zoos import QUICK, curve, toy_zoo
 
@@ -54,7 +55,7 @@ def test_it_draws_what_theory_says_from_a_gaussian_zoo(beta: float):
     assert generator.normaliser is not None
     x = generator.normaliser.normalise(vectors)
     expected = (torch.linalg.eigvalsh(torch.cov(x.T)).flip(0) - beta).clamp(min=0)[:2]
-    seen = torch.linalg.eigvalsh(torch.cov(generator._sample(range(2000), 0, None).T)).flip(0)
+    seen = torch.linalg.eigvalsh(torch.cov(generator._sample(range(2000), 0, FitContext()).T)).flip(0)
     assert torch.allclose(seen[:2], expected, atol=0.35)
     assert float(seen[2:].sum()) < 0.05
 

@@ -1,7 +1,7 @@
 """Lower layers know nothing of higher ones: read from the imports themselves, lazy ones included."""
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pytest
@@ -98,14 +98,15 @@ def import_graph(paths: list[Path]) -> dict[str, set[str]]:
     return {name: imported(path, files.keys()) - {name} for name, path in files.items()}
 
 
-def imported(path: Path, known: Iterable[str]) -> set[str]:
-    found = set()
+def imported(path: Path, known: Collection[str]) -> set[str]:
+    found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{a.name}" for a in node.names} | {node.module}
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [name if name in known else node.module for name in names]
         elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-    return found & set(known)
+            found += [alias.name for alias in node.names]
+    return set(found) & set(known)
 
 
 def circular(graph: Mapping[str, set[str]]) -> set[str]:

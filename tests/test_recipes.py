@@ -42,7 +42,7 @@ DIMENSIONS = {
     "cifar100_resnet18_linear": 51_200, "cifar100_resnet18_conv": 1_728,  # Tables 17c and 10
     "cifar100_resnet18_shortcut": 8_192,
     "digits": 256, "digits_full": 4_785, "digits_seeds": 4_785, "reference": 2_048,
-    "reference_zoo": 2_048, "reference_whole": 11_229_732,
+    "reference_zoo": 2_048, "reference_whole": 11_229_732, "reference_from_scratch": 2_048,
     "mnist_convnet3": 128, "fashion_mnist_convnet3": 128, "fashion_mnist_mlp3": 39_760,
     "cifar10_resnet20": 256, "cifar10_resnet56": 256,
 }  # fmt: skip

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from paramdiff.generators import Generator
+from paramdiff.generators.context import FitContext
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.seeds import generator
 from paramdiff.zoo.zoo import Zoo
@@ -81,12 +82,12 @@ class ToyFeedback:
 def fitted_to(made: Generator, zoo: Zoo) -> Generator:
     """Fitted, with what it needs beside the zoo."""
     if made.matches:
-        return made.fit(zoo, probe=ToyFeedback(zoo.vectors), reference=curve(5, zoo.dim))
+        return made.fit(zoo, FitContext(ToyFeedback(zoo.vectors), reference=curve(5, zoo.dim)))
     return made.fit(zoo)
 
 
 def drawn_from(fitted: Generator, n: int, seed: int = 0) -> Tensor:
     """Samples, with the feedback of a task where it asks for it."""
     assert fitted.normaliser is not None
-    probe = ToyFeedback(fitted.normaliser.mean.float()[None] + curve(3, len(fitted.normaliser.mean)))
-    return fitted.sample(n, seed, probe=probe if fitted.asks else None)
+    feedback = ToyFeedback(fitted.normaliser.mean.float()[None] + curve(3, len(fitted.normaliser.mean)))
+    return fitted.sample(n, seed, context=FitContext(feedback if fitted.asks else None))

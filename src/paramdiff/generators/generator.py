@@ -30,7 +30,7 @@ from paramdiff.files import (
     settle,
     write_json,
 )
-from paramdiff.generators.feedback import Probe, normalised
+from paramdiff.generators.context import FitContext
 from paramdiff.generators.normalised_view import NormalisedView
 from paramdiff.memory import require_memory
 from paramdiff.parameters.normaliser import Normaliser
@@ -102,7 +102,6 @@ class Generator(ABC):
     normaliser: Normaliser | None = None
     losses: dict[str, list[float]]
     notes: dict[str, Any]
-    _reference: Float[Tensor, "n D"] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -134,18 +133,12 @@ class Generator(ABC):
             ConfigError: K members of D parameters are too few for a setting, which it names.
         """
 
-    def fit(
-        self, zoo: Zoo, *, probe: Probe | None = None, folder: Path | None = None,
-        reference: Float[Tensor, "n D"] | None = None,
-    ) -> Self:  # fmt: skip
+    def fit(self, zoo: Zoo, context: FitContext = FitContext()) -> Self:  # noqa: B008 (it is frozen)
         """Learn the zoo's distribution.
 
         Args:
             zoo: K members of D parameters.
-            probe: scores vectors on the task's training data; generators with a reconstruction
-                gate use it, others ignore it.
-            folder: where a resumable fit keeps its state; ``None`` keeps none.
-            reference: raw samples of another generator, for one that ``matches``.
+            context: what it may use beside the zoo, in raw coordinates.
 
         Raises:
             ZooError: the zoo cannot be learnt (K = 1, no variation, NaN).
@@ -156,29 +149,30 @@ class Generator(ABC):
         self.losses, self.notes, self.normaliser = {}, {}, None
         self.require(zoo.k, zoo.dim)
         normaliser = Normaliser.fit(zoo.vectors, zoo.spec.positive)
-        self._reference = None if reference is None else normaliser.normalise(reference)
         x = NormalisedView(zoo.vectors, normaliser)
         with suitable_threads(zoo.dim):
             members: Any = x if self.streams else x[:, :]
-            self._fit(members, normalised(probe, normaliser), folder)
+            self._fit(members, context.normalised(normaliser))
         self.normaliser = normaliser  # last: a fit that failed leaves an unfitted generator
         return self
 
-    def sample(self, n: int, seed: int = 0, *, probe: Probe | None = None) -> Float[Tensor, "n D"]:
+    def sample(
+        self, n: int, seed: int = 0, *, context: FitContext = FitContext()  # noqa: B008
+    ) -> Float[Tensor, "n D"]:  # fmt: skip
         """``n`` new raw parameter vectors. Sample i is the same for every ``n``.
 
         Args:
-            probe: for a generator that ``asks``; others ignore it.
+            context: its feedback is for a generator that ``asks``; others ignore it.
 
         Raises:
-            GeneratorError: not fitted, or ``n`` < 1, or a probe is needed.
+            GeneratorError: not fitted, or ``n`` < 1, or feedback is needed.
             NumericalError: a sample holds NaN or Inf.
         """
         if self.normaliser is None:
             raise GeneratorError(f"{self.name} is not fitted", remedy="call fit(zoo) first")
         if n < 1:
             raise GeneratorError(f"n = {n} samples", expected="at least 1")
-        own_probe = normalised(probe, self.normaliser)
+        own = context.normalised(self.normaliser)
         dim = len(self.normaliser.mean)
         size = max(1, min(self.drawn_at_once, ELEMENTS // dim))
         require_memory(
@@ -187,17 +181,17 @@ class Generator(ABC):
         v = torch.empty(n, dim)
         for start in range(0, n, size):
             with suitable_threads(dim):
-                x = self._sample(range(start, start + size), seed, own_probe)[: n - start]
+                x = self._sample(range(start, start + size), seed, own)[: n - start]
             require_finite(x, f"sampling {self.label}, samples from {start} on")
             v[start : start + size] = self.normaliser.denormalise(x)
         return v
 
     @abstractmethod
-    def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
-        """Fit normalised members; ``probe`` takes normalised vectors here."""
+    def _fit(self, x: Float[Tensor, "K D"], context: FitContext) -> None:
+        """Fit normalised members; the context is in normalised coordinates, too."""
 
     @abstractmethod
-    def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
+    def _sample(self, indices: Sequence[int], seed: int, context: FitContext) -> Float[Tensor, "n D"]:
         """Normalised samples with these indices; each depends only on its index and the seed."""
 
     @abstractmethod

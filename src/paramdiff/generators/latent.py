@@ -22,7 +22,7 @@ from torch import Tensor
 from paramdiff.devices import suitable_threads
 from paramdiff.errors import CheckpointError, GeneratorError, ZooError, check_choice
 from paramdiff.files import read_json, write_json
-from paramdiff.generators.feedback import Probe
+from paramdiff.generators.context import FitContext, Score
 from paramdiff.generators.generator import Generator
 from paramdiff.generators.normalised_view import Matrix, NormalisedView
 from paramdiff.generators.reconstruction_check import ReconstructionCheck, split
@@ -106,7 +106,7 @@ class LatentGenerator(Settings, Generator):
     Attributes:
         gate: what a failed reconstruction gate does: ``warn``, ``stop`` (before the prior is fitted),
             or ``off``.
-        tolerance: the drop of the probe's score that reconstructions may have.
+        tolerance: the drop of the score that reconstructions may have.
         held_out: fraction of members kept out of the fit, for the gate and to see when the prior is
             learnt; at least 2 members, none if K < 10.
         contraction: factor on a sampled latent's deviation from the mean latent; used when sampling, so it
@@ -154,19 +154,19 @@ class LatentGenerator(Settings, Generator):
     def _prior(self) -> Prior:
         """An unfitted prior with these settings."""
 
-    def _fit(self, x: Matrix, probe: Probe | None, folder: Path | None) -> None:
-        if folder is not None:
-            self._claim(folder, x)
+    def _fit(self, x: Matrix, context: FitContext) -> None:
+        if context.folder is not None:
+            self._claim(context.folder, x)
         fitted, held = (x[rows] for rows in split(len(x), self.held_out, self.seed))
         self.autoencoder, self.prior = self._codec(), self._prior()
-        self.autoencoder.fit(fitted, folder)
-        if self.gate != "off" and not self._pass_gate(fitted, held, probe):
+        self.autoencoder.fit(fitted, context.folder)
+        if self.gate != "off" and not self._pass_gate(fitted, held, context.feedback):
             held = held[:0]  # latents of members that it cannot rebuild tell the prior nothing
         z = self.autoencoder.encode(fitted)
         self.latent_mean, self.latent_deviation = self._scale(z)
         z = self._standardise(z)
         unseen = self._standardise(self.autoencoder.encode(held)) if len(held) else z[:0]
-        self.prior.fit(z, unseen, folder)
+        self.prior.fit(z, unseen, context.folder)
         self.notes |= self.prior.findings(z, unseen)
         parts = {"autoencoder": self.autoencoder.losses, "denoiser": self.prior.losses}
         self.losses = {name: losses for name, losses in parts.items() if losses}
@@ -179,12 +179,12 @@ class LatentGenerator(Settings, Generator):
     def _standardise(self, z: Float[Tensor, "n L"]) -> Float[Tensor, "n L"]:
         return (z - self.latent_mean) / self.latent_deviation
 
-    def _pass_gate(self, fitted: Matrix, held: Matrix, probe: Probe | None) -> bool:
+    def _pass_gate(self, fitted: Matrix, held: Matrix, feedback: Score | None) -> bool:
         def reconstruct(x: Matrix) -> Tensor:
             return self.autoencoder.decode(self.autoencoder.encode(x))
 
         result = ReconstructionCheck.measure(
-            reconstruct, fitted, held, probe, self.tolerance, self.autoencoder.remedy
+            reconstruct, fitted, held, feedback, self.tolerance, self.autoencoder.remedy
         )
         self.notes["gate"] = result.to_json()
         if not result.passed and self.gate == "stop":
@@ -193,7 +193,7 @@ class LatentGenerator(Settings, Generator):
         say(f"  gate {result.outcome}: {result.why}")
         return result.passed
 
-    def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
+    def _sample(self, indices: Sequence[int], seed: int, context: FitContext) -> Float[Tensor, "n D"]:
         x = self._decode(self.prior.sample(indices, seed))
         if self.spread > 0:
             x += self.spread * sample_normal(indices, x.shape[1], "spread", seed)

@@ -1,7 +1,7 @@
 r"""The reconstruction gate: does the codec rebuild checkpoints it has not seen?
 
 If it does not, diffusion on its latents can only produce noise, and the reason is worth a sentence. Held-out
-members are encoded, decoded and, where a probe is given, scored beside the members themselves; without one,
+members are encoded, decoded and, where there is feedback, scored beside the members themselves; without one,
 their explained variance ``1 - sum ||x - x'||^2 / sum ||x - mean||^2`` decides.
 """
 
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.chance import Chance
-from paramdiff.generators.feedback import Probe
+from paramdiff.generators.context import Score
 from paramdiff.generators.normalised_view import Matrix
 from paramdiff.seeds import generator
 from paramdiff.subsampling import blocks, evenly_spaced
@@ -49,7 +49,7 @@ class ReconstructionCheck:
 
     Attributes:
         held_out: number of held-out members; 0 if K is too small, then fitted members are looked at.
-        members, reconstructed: mean probe scores before and after, ``None`` without a probe.
+        members, reconstructed: mean scores before and after, ``None`` without feedback.
         tolerance: the drop of the score that is accepted.
         explained_variance: of held-out members; ``None`` if none were held out.
         explained_variance_train: of the members the codec was fitted on.
@@ -68,7 +68,7 @@ class ReconstructionCheck:
 
     @classmethod
     def measure(
-        cls, reconstruct: Callable[[Tensor], Tensor], train: Matrix, held: Matrix, probe: Probe | None,
+        cls, reconstruct: Callable[[Tensor], Tensor], train: Matrix, held: Matrix, feedback: Score | None,
         tolerance: float, remedy: str,
     ) -> "ReconstructionCheck":  # fmt: skip
         """Reconstruct fitted and held-out members and compare, some at a time if they are long."""
@@ -76,7 +76,7 @@ class ReconstructionCheck:
         seen = _Seen(reconstruct, mean, None).over(
             train[evenly_spaced(len(train), MOST_SEEN)] if len(held) else train[:0]
         )
-        unseen = _Seen(reconstruct, mean, probe).over(held if len(held) else train)
+        unseen = _Seen(reconstruct, mean, feedback).over(held if len(held) else train)
         return cls(
             held_out=len(held),
             members=unseen.members,
@@ -85,7 +85,7 @@ class ReconstructionCheck:
             explained_variance=unseen.explained if len(held) else None,
             explained_variance_train=(seen if len(held) else unseen).explained,
             remedy=remedy,
-            chance=getattr(probe, "chance", None),
+            chance=getattr(feedback, "chance", None),
         )
 
     @property
@@ -96,7 +96,7 @@ class ReconstructionCheck:
 
     @property
     def loss(self) -> float | None:
-        """The drop of the score; ``None`` without a probe, or if a score is not finite."""
+        """The drop of the score; ``None`` without feedback, or if a score is not finite."""
         if self.members is None or self.reconstructed is None:
             return None
         loss = self.members - self.reconstructed
@@ -174,10 +174,10 @@ class ReconstructionCheck:
 
 
 class _Seen:
-    """Members beside their reconstructions: sums of squares, and scores if there is a probe."""
+    """Members beside their reconstructions: sums of squares, and scores if there is feedback."""
 
-    def __init__(self, reconstruct: Callable[[Tensor], Tensor], mean: Tensor, probe: Probe | None) -> None:
-        self.reconstruct, self.mean, self.probe = reconstruct, mean, probe
+    def __init__(self, reconstruct: Callable[[Tensor], Tensor], mean: Tensor, feedback: Score | None) -> None:
+        self.reconstruct, self.mean, self.feedback = reconstruct, mean, feedback
         self.error = self.spread = 0.0
         self.scores: list[tuple[Tensor, Tensor]] = []
 
@@ -189,8 +189,8 @@ class _Seen:
             again = self.reconstruct(x)
             error, spread = _squares(x, again, self.mean)
             self.error, self.spread = self.error + error, self.spread + spread
-            if self.probe is not None:
-                self.scores.append((self.probe(x).double().cpu(), self.probe(again).double().cpu()))
+            if self.feedback is not None:
+                self.scores.append((self.feedback(x).double().cpu(), self.feedback(again).double().cpu()))
         return self
 
     @property

@@ -116,20 +116,20 @@ class Recalibration:
 @dataclass(frozen=True)
 class RecalibratedFeedback:
     """Feedback of a task on networks as they are once recalibrated
-    (:class:`paramdiff.generators.feedback.Feedback`).
+    (:class:`paramdiff.generators.context.Feedback`).
     """
 
-    probe: TrainingFeedback
+    feedback: TrainingFeedback
     recalibration: Recalibration
 
     def __call__(self, vectors: Float[Tensor, "n D"]) -> Float[Tensor, "n"]:
-        return self.probe(self.recalibration(vectors))
+        return self.feedback(self.recalibration(vectors))
 
     def mistakes(self, vectors: Float[Tensor, "n D"]) -> Bool[Tensor, "n items"]:
-        return self.probe.mistakes(self.recalibration(vectors))
+        return self.feedback.mistakes(self.recalibration(vectors))
 
     def gradients(self, vectors: Float[Tensor, "n D"], batch: int) -> Float[Tensor, "n D"]:
-        return self.probe.gradients(self.recalibration(vectors), batch)
+        return self.feedback.gradients(self.recalibration(vectors), batch)
 
 
 def _keys(spec: TensorSpec) -> tuple[str, ...]:
