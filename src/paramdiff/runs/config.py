@@ -16,10 +16,9 @@ from hydra.errors import OverrideParseException
 from omegaconf import MISSING, AnyNode, DictConfig, ListConfig, OmegaConf
 from yaml import MarkedYAMLError
 
-from paramdiff.errors import ConfigError, check_choice, near
-from paramdiff.networks.precision import PRECISIONS
-from paramdiff.ranges import COUNT, SEED, Range, Ranges, check_ranges
-from paramdiff.runs.plan import SweepConfig, plain
+from paramdiff.errors import ConfigError, near
+from paramdiff.ranges import Ranges, check_ranges
+from paramdiff.runs.plan import RUN_RANGES, SweepConfig, check_run, plain
 from paramdiff.runs.recipe_names import list_options
 
 __all__ = ["SweepConfig", "plain"]  # also of this module
@@ -43,7 +42,7 @@ class RunConfig:
         sweep: of ``paramdiff sweep-temperature``.
     """
 
-    RANGES: ClassVar[Ranges] = {"n": COUNT, "seed": SEED, "recalibrate": Range(least=0, most=10**9)}
+    RANGES: ClassVar[Ranges] = RUN_RANGES
 
     name: str | None = None
     run_dir: str | None = None
@@ -61,14 +60,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        check_choice("device", self.device.partition(":")[0], ("auto", "cpu", "cuda", "mps", "xpu"))
-        check_choice("precision", self.precision, PRECISIONS)
-        if self.recalibrate == 1:  # one item has no variance
-            raise ConfigError(
-                "recalibrate",
-                f"{self.recalibrate} is out of range",
-                expected="0, for off, or at least 2 items",
-            )
+        check_run(self.device, self.precision, self.recalibrate)
 
 
 def register() -> None:

@@ -17,6 +17,7 @@ class GeneratorRow:
         name: its row in ``results.json``.
         generator: with its settings; unfitted, unless the caller handed in a fitted one.
         key: where those settings were given.
+        digest: hash of what the generator had learnt before the run; None unless it was fitted.
         prefix: folder of its files, relative to the run folder; empty for the main generator.
     """
 
@@ -24,6 +25,7 @@ class GeneratorRow:
     generator: Generator
     key: str = "generator"
     prefix: str = ""
+    digest: str | None = None
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -48,6 +50,11 @@ class GeneratorRow:
         return f"scores/{self.name}.safetensors"
 
 
+def row_folder(name: str, main: bool) -> str:
+    """Folder of a row's files, relative to the run folder."""
+    return "" if main else f"baselines/{name}/"
+
+
 def generator_rows(planned: Sequence[PlannedGenerator], k: int | None = None) -> list[GeneratorRow]:
     """The rows of a run, the main generator's first.
 
@@ -64,7 +71,7 @@ def generator_rows(planned: Sequence[PlannedGenerator], k: int | None = None) ->
         if rows and one.name is None and plain(generator) == plain(rows[0].generator):
             continue
         name = one.name or _numbered(generator.label, rows)
-        rows.append(GeneratorRow(name, generator, one.key, f"baselines/{name}/" if rows else ""))
+        rows.append(GeneratorRow(name, generator, one.key, row_folder(name, main=not rows), one.digest))
     return rows
 
 
