@@ -37,7 +37,30 @@ class _Stopped(BaseException):
 
 
 def launch(command: str, words: Sequence[str]) -> int:
-    """Compose the configuration, run ``command`` for it (or for each of a sweep) and return the exit code.
+    """Do ``command`` for every run that the words mean, print what it ends with, and return the exit code.
+
+    Raises:
+        ConfigError: a key, value or option that does not exist or does not fit.
+    """
+    groups = GROUPS.get(command, (command,))
+    done = perform(command, words, lambda folder: print_outcome(folder, groups))
+    if len(done) > 1 and all((folder / "results.json").is_file() for folder in done):
+        say(f"compare them: {gathering(done)}")
+    return 0
+
+
+def perform(
+    command: str, words: Sequence[str], ended: Callable[[Path], None] = lambda folder: None
+) -> list[Path]:
+    """Compose the configuration and do ``command`` for it, or for each of a sweep.
+
+    Args:
+        command: ``run``, or one stage.
+        words: settings (``key=value``) and Hydra's flags.
+        ended: called with every run folder as soon as its run is done.
+
+    Returns:
+        The run folders.
 
     Raises:
         ConfigError: a key, value or option that does not exist or does not fit.
@@ -52,12 +75,10 @@ def launch(command: str, words: Sequence[str]) -> int:
     def job(config: DictConfig) -> None:
         run = Pipeline(plan_of(*compose(config)), command=_typed(command, words), siblings=done)
         done.append(run.run(command))
-        print_outcome(done[-1], GROUPS.get(command, (command,)))
+        ended(done[-1])
 
     _with_hydra(job, given, f"paramdiff {command}")
-    if len(done) > 1 and all((folder / "results.json").is_file() for folder in done):
-        say(f"compare them: {gathering(done)}")
-    return 0
+    return done
 
 
 def _with_hydra(job: Callable[[DictConfig], None], words: Sequence[str], program: str = "paramdiff") -> None:

@@ -39,8 +39,14 @@ def stages(run: RunContext) -> list[Stage]:
             (run.zoo.k, run.zoo.dim), run.zoo.vectors.dtype,
         )  # fmt: skip
 
-    measured = Stage(f"score:{ORIGINAL}:recalibrate", run.recalibrating, ["zoo"], [RECALIBRATED_MEMBERS], recalibrate)
-    return [as_trained, measured, _score(run, RECALIBRATED, run.recalibrated_zoo, ["zoo", RECALIBRATED_MEMBERS])]
+    measured = Stage(
+        f"score:{ORIGINAL}:recalibrate", run.recalibrating, ["zoo"], [RECALIBRATED_MEMBERS], recalibrate
+    )
+    return [
+        as_trained,
+        measured,
+        _score(run, RECALIBRATED, run.recalibrated_zoo, ["zoo", RECALIBRATED_MEMBERS]),
+    ]
 
 
 def score_as_saved(run: RunContext) -> None:
