@@ -16,7 +16,8 @@ from paramdiff.reports.finished_run import FinishedRun
 from paramdiff.zoo.zoo import Record, Zoo
 
 QUICK_FIT = [
-    "generator.autoencoder_steps=5", "generator.steps=5", "generator.width=16", "generator.sample_steps=5",
+    "generator.autoencoder.steps=5", "generator.diffusion.steps=5",
+    "generator.diffusion.width=16", "generator.diffusion.sample_steps=5",
 ]  # fmt: skip
 """Overrides for runs whose samples may be anything."""
 

@@ -8,7 +8,7 @@ coordinates in the same way.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, is_dataclass
 from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -32,6 +32,7 @@ from paramdiff.files import (
 )
 from paramdiff.generators.context import FitContext
 from paramdiff.generators.normalised_view import NormalisedView
+from paramdiff.generators.settings import get, make_parts, put
 from paramdiff.memory import require_memory
 from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.progress import say
@@ -86,7 +87,7 @@ class Generator(ABC):
     name: ClassVar[str] = ""
     drawn_at_once: ClassVar[int] = CHUNK
     sampling: ClassVar[tuple[str, ...]] = ()
-    """Names of the settings that only :meth:`sample` reads: they may change without fitting again."""
+    """Dotted keys of the settings that only :meth:`sample` reads: they may change without fitting again."""
     knob: ClassVar[str | None] = None
     """Name of the setting that trades accuracy against diversity at sampling time, if there is one."""
     matches: ClassVar[bool] = False
@@ -117,6 +118,16 @@ class Generator(ABC):
     def label(self) -> str:
         """The row name with the hyper-parameter that matters, e.g. ``average-of-16``."""
         return self.name
+
+    @property
+    def sampling_settings(self) -> dict[str, Any]:
+        """The settings that only :meth:`sample` reads, by dotted key."""
+        return {key: get(self, key) for key in self.sampling}
+
+    def change(self, settings: Mapping[str, Any]) -> None:
+        """Change settings of sampling by dotted key, without fitting again."""
+        for key, value in settings.items():
+            put(self, key, value)
 
     def adapted(self, k: int) -> Self:
         """This generator for a zoo of K members: what its settings leave open is decided, what is said stays."""
@@ -283,16 +294,11 @@ def registry() -> dict[str, type[Generator]]:
 
 
 def make(name: str, **settings: Any) -> Generator:
-    """A generator by name, e.g. ``make("gaussian", scale=0.7)``.
+    """A generator by name, e.g. ``make("gaussian", scale=0.7)`` or ``make("p-diff", diffusion={"steps": 500})``.
 
     Raises:
         ConfigError: unknown name, unknown setting, or a value out of range.
     """
     known = registry()
     check_choice("generator", name, known)
-    kind = known[name]
-    allowed: list[str] = [field.name for field in fields(kind)] if is_dataclass(kind) else []
-    for key in settings:
-        if key not in allowed:
-            raise ConfigError(key, f"{name} has no such setting", remedy=near(key, allowed))
-    return kind(**settings)
+    return known[name](**make_parts(known[name], settings))

@@ -1,4 +1,4 @@
-r"""The reconstruction gate: does the codec rebuild checkpoints it has not seen?
+r"""The reconstruction check: does the codec rebuild checkpoints it has not seen?
 
 If it does not, diffusion on its latents can only produce noise, and the reason is worth a sentence. Held-out
 members are encoded, decoded and, where there is feedback, scored beside the members themselves; without one,
@@ -6,17 +6,19 @@ their explained variance ``1 - sum ||x - x'||^2 / sum ||x - mean||^2`` decides.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.chance import Chance
+from paramdiff.errors import check_choice
 from paramdiff.generators.context import Score
 from paramdiff.generators.normalised_view import Matrix
+from paramdiff.ranges import FACTOR, Range, Ranges, check_ranges
 from paramdiff.seeds import generator
 from paramdiff.subsampling import blocks, evenly_spaced
 
@@ -43,9 +45,32 @@ def split(k: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     return order[held:].sort().values, order[:held].sort().values
 
 
-@dataclass(frozen=True)
+@dataclass
 class ReconstructionCheck:
-    """What the gate saw.
+    """Settings of the reconstruction check.
+
+    Attributes:
+        action: what a failed check does: ``warn``, ``stop`` (before the prior is fitted), or ``off`` for no check.
+        tolerance: the drop of the score that reconstructions may have.
+        held_out: fraction of members that are not fitted, for the check and to see when the prior has learnt
+            enough; at least 2 members, none if K < 10.
+    """
+
+    action: str = "warn"
+    tolerance: float = 0.02
+    held_out: float = 0.1
+
+    FORMERLY: ClassVar[Mapping[str, str]] = {"action": "gate"}
+    RANGES: ClassVar[Ranges] = {"tolerance": FACTOR, "held_out": Range(least=0, most=0.5)}
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        check_choice("action", self.action, ("warn", "stop", "off"))
+
+
+@dataclass(frozen=True)
+class ReconstructionResult:
+    """What the check found.
 
     Attributes:
         held_out: number of held-out members; 0 if K is too small, then fitted members are looked at.
@@ -70,7 +95,7 @@ class ReconstructionCheck:
     def measure(
         cls, reconstruct: Callable[[Tensor], Tensor], train: Matrix, held: Matrix, feedback: Score | None,
         tolerance: float, remedy: str,
-    ) -> "ReconstructionCheck":  # fmt: skip
+    ) -> "ReconstructionResult":  # fmt: skip
         """Reconstruct fitted and held-out members and compare, some at a time if they are long."""
         mean = _mean(train)
         seen = _Seen(reconstruct, mean, None).over(

@@ -8,6 +8,7 @@ from torch import Tensor
 from paramdiff.errors import ConfigError
 from paramdiff.generators.context import FitContext, Score
 from paramdiff.generators.generator import Generator
+from paramdiff.generators.settings import without
 from paramdiff.runs.context import RunContext
 from paramdiff.runs.plan import plain
 from paramdiff.runs.rows import GeneratorRow
@@ -30,10 +31,9 @@ def fit(run: RunContext, row: GeneratorRow, name: str = "fit") -> Stage:
 
 def _settings(row: GeneratorRow) -> dict[str, Any]:
     """What decides the outcome of a fit."""
-    generator = row.generator
     if row.digest is not None:
         return {"fitted": row.digest}
-    return {key: value for key, value in plain(generator).items() if key not in generator.sampling}
+    return without(plain(row.generator), row.generator.sampling)
 
 
 def _fitted(run: RunContext, row: GeneratorRow, scratch: Path) -> Generator:

@@ -38,7 +38,7 @@ def draw(run: RunContext, row: GeneratorRow, n: int, settings: Mapping[str, Any]
 def with_settings(run: RunContext, row: GeneratorRow, settings: Mapping[str, Any]) -> Generator:
     """A row's fitted generator with these settings of sampling."""
     generator = run.fitted(row)
-    vars(generator).update(settings)
+    generator.change(settings)
     return generator
 
 
