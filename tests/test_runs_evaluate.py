@@ -50,11 +50,10 @@ class Sign(Task):
         return {"accuracy": float(outcomes["correct"].double().mean())}
 
 
+@paramdiff.register("halfway-of-the-tests")
 @dataclass
 class Halfway(Generator):
     """Between two members: a generator of a user's own."""
-
-    name: ClassVar[str] = "halfway-of-the-tests"
 
     def _fit(self, x: Tensor, context: FitContext) -> None:
         self.members = x
@@ -160,7 +159,7 @@ def test_save_writes_a_run_folder_and_replaces_nothing_else(found: "paramdiff.Ev
         ({"a/b": Average()}, ConfigError, r"generators\['a/b'\]: not a name for a row"),
         ({"original": Average()}, ConfigError, "does not begin with original"),
         ({"a": MatchedNoise()}, ConfigError, "matches the samples of the main generator; .* put another one before"),
-        ({"a": Unnamed()}, GeneratorError, r"generators\['a'\] is Unnamed\(\); expected a generator, of a data"),
+        ({"a": Unnamed()}, GeneratorError, r"generators\['a'\] is Unnamed\(\); .* with @paramdiff.register\("),
     ],
 )  # fmt: skip
 def test_generators_that_make_no_rows(zoo: Zoo, generators: Any, error: type[Exception], message: str):

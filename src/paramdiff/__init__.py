@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from paramdiff import errors as errors
+    from paramdiff import testing as testing
     from paramdiff.collectors.checkpoints import CheckpointCollector as CheckpointCollector
     from paramdiff.collectors.collector import Collector as Collector
     from paramdiff.collectors.optimisation import TrainingConfig as TrainingConfig
@@ -27,21 +28,27 @@ if TYPE_CHECKING:
     from paramdiff.errors import TaskError as TaskError
     from paramdiff.errors import ZooError as ZooError
     from paramdiff.evaluation.comparison import Scored as Scored
+    from paramdiff.generators.autoencoder import Autoencoder as Autoencoder
+    from paramdiff.generators.autoencoder import PlainAutoencoder as PlainAutoencoder
     from paramdiff.generators.autoencoder_kde import AutoencoderKde as AutoencoderKde
     from paramdiff.generators.averages import Average as Average
     from paramdiff.generators.averages import AverageOfK as AverageOfK
     from paramdiff.generators.context import Feedback as Feedback
     from paramdiff.generators.context import FitContext as FitContext
+    from paramdiff.generators.diffusion import Diffusion as Diffusion
     from paramdiff.generators.fine_tuned import FineTuned as FineTuned
     from paramdiff.generators.gaussian import Gaussian as Gaussian
     from paramdiff.generators.gaussian import LowRankGaussian as LowRankGaussian
     from paramdiff.generators.gaussian import Swag as Swag
     from paramdiff.generators.generator import Generator as Generator
+    from paramdiff.generators.generator import register as register
     from paramdiff.generators.latent_noise import LatentNoise as LatentNoise
+    from paramdiff.generators.linear_autoencoder import LinearAutoencoder as LinearAutoencoder
     from paramdiff.generators.noise import MatchedNoise as MatchedNoise
     from paramdiff.generators.noise import NoisedMembers as NoisedMembers
     from paramdiff.generators.pdiff import ParameterDiffusion as ParameterDiffusion
     from paramdiff.generators.pdiff_linear import LinearParameterDiffusion as LinearParameterDiffusion
+    from paramdiff.generators.reconstruction_check import ReconstructionCheck as ReconstructionCheck
     from paramdiff.generators.vae import VariationalAutoencoder as VariationalAutoencoder
     from paramdiff.parameters.normaliser import Normaliser as Normaliser
     from paramdiff.parameters.spec import ParameterSpec as ParameterSpec
@@ -74,16 +81,20 @@ EXPORTS = {
         "ParamdiffError", "ParamdiffWarning", "RunFolderError", "SelectionError", "TaskError", "ZooError",
     ),
     "evaluation.comparison": ("Scored",),
+    "generators.autoencoder": ("Autoencoder", "PlainAutoencoder"),
     "generators.autoencoder_kde": ("AutoencoderKde",),
     "generators.averages": ("Average", "AverageOfK"),
     "generators.context": ("Feedback", "FitContext"),
+    "generators.diffusion": ("Diffusion",),
     "generators.fine_tuned": ("FineTuned",),
     "generators.gaussian": ("Gaussian", "LowRankGaussian", "Swag"),
-    "generators.generator": ("Generator",),
+    "generators.generator": ("Generator", "register"),
     "generators.latent_noise": ("LatentNoise",),
+    "generators.linear_autoencoder": ("LinearAutoencoder",),
     "generators.noise": ("MatchedNoise", "NoisedMembers"),
     "generators.pdiff": ("ParameterDiffusion",),
     "generators.pdiff_linear": ("LinearParameterDiffusion",),
+    "generators.reconstruction_check": ("ReconstructionCheck",),
     "generators.vae": ("VariationalAutoencoder",),
     "parameters.normaliser": ("Normaliser",),
     "parameters.spec": ("ParameterSpec",),
@@ -98,7 +109,7 @@ EXPORTS = {
 }  # fmt: skip
 """Public names by the module that makes them; the imports for type checkers above say the same."""
 
-MODULES = ("errors",)
+MODULES = ("errors", "testing")
 """Public modules."""
 
 _WHERE = {name: module for module, names in EXPORTS.items() for name in names}

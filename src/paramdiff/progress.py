@@ -30,6 +30,7 @@ PATIENCE = 10.0
 LINES = 20
 """Lines a bar writes at most into a log file, ten seconds apart at least."""
 
+_silenced: ContextVar[bool] = ContextVar("silenced", default=False)
 _outlook: ContextVar["Callable[[], str] | None"] = ContextVar("outlook", default=None)
 
 
@@ -194,6 +195,16 @@ def say(text: str) -> None:
         sys.stderr.flush()
 
 
+@contextmanager
+def silenced(wanted: bool = True) -> Iterator[None]:
+    """Inside, bars and lines are not shown; nothing changes unless it is ``wanted``."""
+    before = _silenced.set(wanted or _silenced.get())
+    try:
+        yield
+    finally:
+        _silenced.reset(before)
+
+
 def quiet() -> bool:
-    """Asked to be, or another process does the talking."""
-    return bool(os.environ.get("PARAMDIFF_QUIET")) or not is_printing_process()
+    """Asked to be (:func:`silenced`, ``PARAMDIFF_QUIET`` in the environment), or another process does the talking."""
+    return _silenced.get() or bool(os.environ.get("PARAMDIFF_QUIET")) or not is_printing_process()

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from paramdiff.errors import ConfigError
 from paramdiff.generators.pdiff import ParameterDiffusion
-from paramdiff.runs.config import RunConfig, option_name
+from paramdiff.runs.config import RunConfig
 from paramdiff.runs.plan import Plan, PlannedGenerator, plain
+from paramdiff.runs.recipe_names import option_name
 
 RECORDED = ("name", "seed", "n", "task", "zoo", "generator", "compare")
 """Keys of the configuration that decide the results."""

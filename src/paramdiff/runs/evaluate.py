@@ -17,7 +17,7 @@ import yaml
 from paramdiff.atomic import writing
 from paramdiff.errors import ConfigError, GeneratorError, short
 from paramdiff.files import settle
-from paramdiff.generators.generator import Generator, registry
+from paramdiff.generators.generator import GENERATORS, Generator
 from paramdiff.progress import say
 from paramdiff.runs.finished import Run
 from paramdiff.runs.given import GivenZoo, fitted_digest, task_settings, zoo_settings
@@ -159,15 +159,7 @@ def _planned(row: str, generator: Generator, zoo: Zoo) -> PlannedGenerator:
             key, "not a name for a row", expected="text without slashes and colons that does not begin with original",
             remedy="choose another name",
         )  # fmt: skip
-    if (
-        not isinstance(generator, Generator)
-        or not is_dataclass(generator)
-        or generator.name not in registry()
-    ):
-        raise GeneratorError(
-            f"{key} is {short(generator)}",
-            expected="a generator, of a dataclass with a name that is registered",
-        )
+    _require_known(key, generator)
     if generator.normaliser is None:
         return PlannedGenerator(deepcopy(generator), key, row)
     if len(generator.normaliser.mean) != zoo.dim:
@@ -177,6 +169,16 @@ def _planned(row: str, generator: Generator, zoo: Zoo) -> PlannedGenerator:
         )  # fmt: skip
     say(f"  {row}: fitted already, used as it is")
     return PlannedGenerator(generator, key, row, fitted_digest(generator))
+
+
+def _require_known(key: str, generator: Generator) -> None:
+    """Samples are drawn from what a fit has saved, so the class has to be found by its name."""
+    if is_dataclass(generator) and GENERATORS.all().get(generator.name) is not None:
+        return
+    raise GeneratorError(
+        f"{key} is {short(generator)}", expected="a generator whose class is registered",
+        remedy='decorate the class with @paramdiff.register("its-name") and @dataclass',
+    )  # fmt: skip
 
 
 def _require_main(planned: Sequence[PlannedGenerator]) -> None:

@@ -19,7 +19,7 @@ from paramdiff.runs.plan import SweepConfig
 from paramdiff.runs.rows import GeneratorRow
 from paramdiff.runs.run_folder import Stage
 from paramdiff.runs.stages.sample import draw
-from paramdiff.scoring.scorer import Scores
+from paramdiff.scoring.scores import Scores
 
 SCHEMA = 1
 SWEEP = "sweep"
