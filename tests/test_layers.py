@@ -16,7 +16,7 @@ LAYERS = [
     {"progress", "seeds", "files", "devices", "error_iou", "chance", "subsampling", "regular_files"},
     {"memory", "tracking", "registry"},
     {"training"},
-    {"networks"},
+    {"networks", "hub"},
     {"parameters"},
     {"zoo"},
     {"generators", "tasks"},

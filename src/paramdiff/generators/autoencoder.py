@@ -28,8 +28,7 @@ from paramdiff.generators.chunking import Chunks, Sequences, Unchunked, restored
 from paramdiff.generators.fitting import Plateau, fit_network, require_shapes
 from paramdiff.generators.generator import CHUNK
 from paramdiff.generators.latent import AUTOENCODER, Codec
-from paramdiff.generators.nets.conv import NORMS, ConvAutoencoder
-from paramdiff.generators.nets.fc import DenseAutoencoder, matching_width
+from paramdiff.generators.nets.conv import NORMS, ConvAutoencoder, Network
 from paramdiff.generators.normalised_view import Matrix
 from paramdiff.memory import made_if_fits
 from paramdiff.ranges import BATCH, COUNT, FACTOR, RATE, STEPS, Range, Ranges, check_ranges
@@ -48,8 +47,6 @@ WEIGHT_DECAY = 2e-6
 EMA_DECAY = 0.98
 
 ARCHITECTURES = ("conv", "fc")
-
-Network = ConvAutoencoder | DenseAutoencoder
 
 
 @dataclass
@@ -248,6 +245,8 @@ def make_autoencoder(settings: PlainAutoencoder, dim: int, code: int, auto: str 
 
     if own.architecture == "conv":
         return made_if_fits("latent", convolutional)
+    from paramdiff.generators.nets.fc import DenseAutoencoder, matching_width
+
     with torch.device("meta"):
         budget = size(convolutional())
     depth = len(own.channels)
