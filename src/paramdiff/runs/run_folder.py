@@ -34,7 +34,7 @@ from paramdiff.distributed import (
 )
 from paramdiff.errors import CheckpointError, RunFolderError
 from paramdiff.files import copy, disk_error, read_json, sha256, write_json, write_text
-from paramdiff.generators.generator import FOLDER as GENERATOR
+from paramdiff.generators.saving import FOLDER as GENERATOR
 from paramdiff.progress import say
 from paramdiff.reports.schema import read_file, read_manifest
 from paramdiff.runs.environment import environment, peak_rss_bytes
@@ -331,6 +331,39 @@ def differing_keys(before: Any, now: Any, path: str = "") -> list[str]:
         keys = dict.fromkeys([*before, *now])
         return [d for key in keys for d in differing_keys(before.get(key), now.get(key), f"{path}.{key}")]
     return [] if before == now else [path.strip(".") or "settings"]
+
+
+HOLDS = (
+    "manifest.json", "config.yaml", "zoo", "generator", "samples", "baselines", "scores", "study", "stats.jsonl",
+    "results.json", "report.html", "figures", "sweep", "sweep.json",
+)  # fmt: skip
+"""All that a run folder may hold."""
+
+
+def require_replaceable(folder: Path) -> None:
+    """Raise unless ``folder`` is new, empty, or a run folder with nothing else in it.
+
+    Raises:
+        RunFolderError: it is a file, or holds something of somebody else's.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise _irreplaceable(f"{folder} is a file")
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    strange = [name for name in names if name not in HOLDS]
+    if strange:
+        raise _irreplaceable(f"{folder} holds {strange[0]}, and saving would remove it")
+    if names and not (folder / "manifest.json").is_file():
+        raise _irreplaceable(f"{folder} is not empty and no run folder")
+    if names:
+        read_manifest(folder / "manifest.json")
+
+
+def _irreplaceable(came: str) -> RunFolderError:
+    return RunFolderError(
+        came, expected="a new or empty folder, or a run folder to replace", remedy="choose another folder"
+    )
 
 
 @contextmanager

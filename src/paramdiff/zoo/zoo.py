@@ -31,6 +31,9 @@ from paramdiff.files import (
     sha256,
     write_json,
 )
+from paramdiff.hub.access import Repository
+from paramdiff.hub.cards import CardOptions
+from paramdiff.hub.transfer import located, push
 from paramdiff.parameters.spec import ParameterSpec, TensorSpec
 from paramdiff.validation import typed
 from paramdiff.zoo.score_filter import ScoreFilter
@@ -44,7 +47,8 @@ FILES = ("vectors", "base")
 """Names of a saved zoo's safetensors files."""
 
 FOLDER = ArtefactFolder(
-    "saved zoo", "manifest.json", ("schema", "spec", "records"), [f"{name}.safetensors" for name in FILES], ZooError
+    "saved zoo", "manifest.json", ("schema", "spec", "records"), [f"{name}.safetensors" for name in FILES], ZooError,
+    beside=["README.md"],
 )  # fmt: skip
 """What :meth:`Zoo.save` may replace."""
 
@@ -373,6 +377,72 @@ class Zoo:
                 if key not in base or base[key].shape != tensor.shape:
                     raise _damaged(folder, f"base.safetensors has no {key} of shape {list(tensor.shape)}")
         return cls(vectors, spec, base, manifest["records"], manifest["about"])
+
+    def save_pretrained(
+        self, folder: Path | str, *, license: str | None = None, tags: Sequence[str] = (), place: str | None = None,
+        card: str | None = None,
+    ) -> None:  # fmt: skip
+        """Write what :meth:`save` writes, without paths of this machine, and a data-set card, ``README.md``.
+
+        Args:
+            folder: new, empty, or of a saved zoo.
+            license: for the card, as the Hub writes it; none by default.
+            tags: for the card, beside those of this library.
+            place: what the card's example loads; by default the folder.
+            card: one to take as it is.
+
+        Raises:
+            ZooError: there is anything but a saved zoo.
+            DiskError: the disk is full or not writable.
+        """
+        from paramdiff.zoo import sharing  # it builds on this module
+
+        sharing.write(folder, self, CardOptions(place or str(folder), license, tags), card)
+
+    def push_to_hub(
+        self, id: str, *, license: str | None = None, tags: Sequence[str] = (), card: str | None = None,
+        private: bool | None = None, revision: str | None = None, token: str | None = None,
+    ) -> str:  # fmt: skip
+        """Upload what :meth:`save_pretrained` writes to the Hugging Face Hub, as a data set; returns its address.
+
+        Args:
+            id: ``user/name``; the repository is made if there is none.
+            license, tags, card: as for :meth:`save_pretrained`.
+            private: whether a new repository is.
+            revision: branch to write to.
+            token: by default ``HF_TOKEN``, or that of ``hf auth login``.
+
+        Raises:
+            HubError: a wrong id, no token, or no right to write.
+            HubUnreachableError: the Hub cannot be reached.
+        """
+        from paramdiff.zoo import sharing
+
+        def write(folder: Path) -> None:
+            self.save_pretrained(folder, license=license, tags=tags, place=id, card=card)
+
+        repository, names = Repository(id, "dataset", revision), (*sharing.NEEDED, *sharing.OPTIONAL)
+        return push(repository, write, names, private=private, token=token)
+
+    @classmethod
+    def from_pretrained(
+        cls, source: Path | str, *, revision: str | None = None, token: str | None = None
+    ) -> Self:
+        """A zoo out of a folder, or from a data set of the Hugging Face Hub; the matrix stays on disk until it is used.
+
+        Args:
+            source: a folder, or ``user/name``.
+            revision: branch, tag or commit on the Hub.
+            token: for a private data set; by default ``HF_TOKEN``, or that of ``hf auth login``.
+
+        Raises:
+            CheckpointError, ZooError: as :meth:`load`.
+            HubError: there is no such folder or data set.
+            HubUnreachableError: the Hub cannot be reached.
+        """
+        from paramdiff.zoo import sharing
+
+        return cls.load(located(source, "dataset", sharing.NEEDED, revision=revision, token=token))
 
     @staticmethod
     def verify(folder: Path | str) -> None:
