@@ -21,6 +21,7 @@ from paramdiff.cli import main
 from paramdiff.errors import GeneratorError, HubError, HubUnreachableError, ParamdiffError
 from paramdiff.files import load_tensors, read_json, write_json
 from paramdiff.generators import Generator, make
+from paramdiff.runs.finished import Run
 from paramdiff.zoo.zoo import Record, Zoo
 from test_generators_saving import same, tied_zoo
 
@@ -139,7 +140,7 @@ def test_a_zoo_there_and_back(hub: Hub, tmp_path: Path):
 def test_a_run_is_pushed_with_its_results_and_pulled(
     hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    run = a_run(tmp_path / "run", generator="gaussian")
+    run = a_run(tmp_path / "run", generator="gaussian", timings_s={"total": 1.0})
     assert main(["push", str(run), "me/mine", "--private", "--license", "mit"]) == 0
     assert f"is at {hub.url}/me/mine" in capsys.readouterr().out and hub.repos["model", "me/mine"].private
     assert main(["pull", "me/mine", str(tmp_path / "got")]) == 0
@@ -147,7 +148,7 @@ def test_a_run_is_pushed_with_its_results_and_pulled(
     assert names(tmp_path / "got") == GENERATOR
     for name in ("config.json", "model.safetensors"):
         assert (tmp_path / "got" / name).read_bytes() == hub.repos["model", "me/mine"].files[name]
-    fitted = Generator.load(run / "generator", Zoo.load(run / "zoo"))
+    fitted = Run.load(run).generator  # with the network of the run's zoo
     assert all(map(same, states(Generator.from_pretrained(tmp_path / "got")), states(fitted)))
     assert main(["pull", "me/mine", str(tmp_path / "got")]) == 0  # it replaces its own kind
 

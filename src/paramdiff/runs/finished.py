@@ -117,12 +117,13 @@ class Run:
         return render(self.folder)
 
     def generator_of(self, name: str) -> Generator:
-        """The fitted generator of a row.
+        """The fitted generator of a row, with the network of the run's zoo: it samples complete state dicts.
 
         Raises:
             RunFolderError: the run has no such generator.
         """
-        return Generator.load(self._folder_of(name) / "generator")
+        zoo = self.zoo if (self.folder / "zoo").is_dir() else None
+        return Generator.load(self._folder_of(name) / "generator", zoo)
 
     def samples_of(self, name: str) -> Tensor:
         """The samples [N, D] of a row.
