@@ -24,9 +24,7 @@ from paramdiff.generators import saving
 from paramdiff.generators.context import FitContext
 from paramdiff.generators.normalised_view import NormalisedView
 from paramdiff.generators.settings import described, get, make_parts, put
-from paramdiff.hub.access import Repository
 from paramdiff.hub.cards import CardOptions, generator_card
-from paramdiff.hub.transfer import located, push
 from paramdiff.memory import require_memory
 from paramdiff.parameters.network import Network
 from paramdiff.parameters.normaliser import Normaliser
@@ -269,6 +267,9 @@ class Generator(ABC):
                 folder, results=results, row=row, license=license, tags=tags, place=id, card=card
             )
 
+        from paramdiff.hub.access import Repository
+        from paramdiff.hub.transfer import push
+
         repository, names = Repository(id, "model", revision), (*saving.NEEDED, *saving.OPTIONAL)
         return push(repository, write, names, private=private, token=token)
 
@@ -291,6 +292,8 @@ class Generator(ABC):
             HubError: there is no such folder or repository.
             HubUnreachableError: the Hub cannot be reached.
         """
+        from paramdiff.hub.transfer import located
+
         generator = cls.load(located(source, "model", saving.NEEDED, revision=revision, token=token))
         if not isinstance(generator, cls):
             raise GeneratorError(f"{source} holds a generator {generator.name!r}", expected=f"{cls.name!r}",
@@ -359,11 +362,9 @@ def _restored(saved: saving.Saved, folder: Path) -> Generator:
 
 
 def _describe(kind: type[Generator]) -> None:
-    """Settings of parts, which ``help`` would leave out."""
+    """Let ``help`` show the settings of parts, and inherited ones."""
     if lines := list(described(kind)):
-        kind.__doc__ = f"{inspect.cleandoc(kind.__doc__ or '')}\n\nSettings of the parts:\n" + "\n".join(
-            lines
-        )
+        kind.__doc__ = f"{inspect.cleandoc(kind.__doc__ or '')}\n\nAll settings:\n" + "\n".join(lines)
 
 
 GENERATORS: Registry[type[Generator]] = Registry("generator", "generators", finish=_describe)

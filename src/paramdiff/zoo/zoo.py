@@ -31,9 +31,6 @@ from paramdiff.files import (
     sha256,
     write_json,
 )
-from paramdiff.hub.access import Repository
-from paramdiff.hub.cards import CardOptions
-from paramdiff.hub.transfer import located, push
 from paramdiff.parameters.spec import ParameterSpec, TensorSpec
 from paramdiff.validation import typed
 from paramdiff.zoo.score_filter import ScoreFilter
@@ -395,6 +392,7 @@ class Zoo:
             ZooError: there is anything but a saved zoo.
             DiskError: the disk is full or not writable.
         """
+        from paramdiff.hub.cards import CardOptions
         from paramdiff.zoo import sharing  # it builds on this module
 
         sharing.write(folder, self, CardOptions(place or str(folder), license, tags), card)
@@ -416,6 +414,8 @@ class Zoo:
             HubError: a wrong id, no token, or no right to write.
             HubUnreachableError: the Hub cannot be reached.
         """
+        from paramdiff.hub.access import Repository
+        from paramdiff.hub.transfer import push
         from paramdiff.zoo import sharing
 
         def write(folder: Path) -> None:
@@ -440,6 +440,7 @@ class Zoo:
             HubError: there is no such folder or data set.
             HubUnreachableError: the Hub cannot be reached.
         """
+        from paramdiff.hub.transfer import located
         from paramdiff.zoo import sharing
 
         return cls.load(located(source, "dataset", sharing.NEEDED, revision=revision, token=token))
