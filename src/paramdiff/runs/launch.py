@@ -29,14 +29,16 @@ from paramdiff.runs.trackers import tracked, tracker_names, trackers
 NAMELESS = ("experiment", "run_dir", "force", "device", "sweep", "tracker", "quiet")
 """Overrides that do not become part of a run folder's name, those of ``sweep.n`` and its like included."""
 
-
 DEFAULT_EXPERIMENT = "digits"
+
+BEHAVIOUR: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
+"""Of Hydra 1.3 the behaviour that later versions have by themselves."""
 
 SWEEP_FLAGS = {"-m", "--multirun"}
 
 
 class _Stopped(BaseException):
-    """Carries what happened in a run past Hydra, which would print more about any ``Exception``."""
+    """Carries an error of a run past Hydra, which would print its own report of any ``Exception``."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(str(error))
@@ -51,7 +53,8 @@ def launch(command: str, words: Sequence[str]) -> int:
     """
     groups = GROUPS.get(command, (command,))
     done = perform(command, words, lambda folder: print_outcome(folder, groups))
-    if len(done) > 1 and all((folder / "results.json").is_file() for folder in done):
+    finished = all((folder / "results.json").is_file() for folder in done)
+    if len(done) > 1 and "quiet=true" not in words and finished:
         say(f"compare them: {gathering(done)}")
     return 0
 
@@ -63,14 +66,11 @@ def perform(
 
     Args:
         command: ``run``, or one stage.
-        words: settings (``key=value``) and Hydra's flags.
+        words: settings (``key=value``) and Hydra's flags, each flag one word with its value (``--config-dir=DIR``).
         ended: called with every run folder as soon as its run is done.
 
     Returns:
         The run folders.
-
-    Args:
-        words: settings (``key=value``) and Hydra's flags, each flag one word with its value (``--config-dir=DIR``).
 
     Raises:
         ConfigError: a key, value or option that does not exist or does not fit.
@@ -106,7 +106,10 @@ def arranged(words: Sequence[str]) -> list[str]:
     flags = [word for word in words if word.startswith("-")]
     settings = [word for word in words if not word.startswith("-")]
     for word in settings:
-        _require_option(*word.lstrip("+").partition("=")[::2])
+        key, _, value = word.lstrip("+").partition("=")
+        _require_option(key, value)
+        if key == "ablation" and "," in value:
+            raise _not_swept(value.partition(",")[0])
     named = any(word.lstrip("+").startswith(("experiment=", "task=")) for word in settings)
     return [*flags, *([] if named else [f"experiment={DEFAULT_EXPERIMENT}"]), *settings]
 
@@ -136,9 +139,7 @@ def _with_hydra(job: Callable[[DictConfig], None], words: Sequence[str], program
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us instead of printing and exiting
     before, sys.argv = sys.argv, [program, *words]
     try:
-        hydra.main(version_base="1.3", config_path="pkg://paramdiff.recipes", config_name="config")(
-            shielded
-        )()
+        hydra_main(shielded)
     except _Stopped as stopped:
         raise stopped.error from None
     except HydraException as error:
@@ -151,10 +152,15 @@ def _with_hydra(job: Callable[[DictConfig], None], words: Sequence[str], program
         sys.argv = before
 
 
+def hydra_main(job: Callable[[DictConfig], object]) -> None:
+    """Hydra's program over the recipes, with the words in ``sys.argv``."""
+    hydra.main(config_path="pkg://paramdiff.recipes", config_name="config", **BEHAVIOUR)(job)()
+
+
 def _rehearse(words: Sequence[str]) -> None:
     """Compose and check every run of a sweep before the first one starts.
 
-    Not where the words name another sweeper or launcher: what these do next may depend on results.
+    Skipped if the words choose another sweeper or launcher: its next run may depend on the results of the last.
 
     Raises:
         ConfigError: a run's settings do not fit, or two runs would have one folder.
@@ -181,7 +187,7 @@ def _rehearse(words: Sequence[str]) -> None:
 
 
 def gathering(folders: Sequence[Path]) -> str:
-    """The command that puts these runs beside each other: by a glob if one means exactly them."""
+    """The command that compares these runs, with a glob if one matches exactly them."""
     names = [str(folder) for folder in folders]
     parts = zip(*(name.split(",") for name in names))
     shared = list(takewhile(lambda same: len(set(same)) == 1, parts))
@@ -207,7 +213,7 @@ def composed(overrides: Sequence[str], name: str = "config") -> DictConfig:
     """A configuration for code: composed from the recipes, without Hydra's run."""
     register()
     try:
-        with hydra.initialize_config_module("paramdiff.recipes", version_base="1.3"):
+        with hydra.initialize_config_module("paramdiff.recipes", **BEHAVIOUR):
             return hydra.compose(name, overrides=list(overrides))
     except Exception as error:  # Hydra's own, OmegaConf's, YAML's, and bare ones at odd words
         raise explain(error) from None
@@ -218,8 +224,13 @@ def _require_sweep(hydra_config: Any) -> None:
     name = hydra_config.runtime.choices.get("ablation")
     given = {word.partition("=")[0] for word in hydra_config.overrides.task}
     if name is not None and not given.issuperset(hydra_config.sweeper.params or {}):
-        remedy = "add -m, and name one ablation at a time"
-        raise ConfigError("ablation", f"{name!r} is a sweep", remedy=remedy)
+        raise _not_swept(name)
+
+
+def _not_swept(ablation: str) -> ConfigError:
+    return ConfigError(
+        "ablation", f"{ablation!r} is a sweep", remedy="add -m, and name one ablation at a time"
+    )
 
 
 def recipe_name(hydra_config: Any) -> str:
@@ -229,7 +240,7 @@ def recipe_name(hydra_config: Any) -> str:
 
 
 def title(config: DictConfig, hydra_config: Any) -> str:
-    """What a run is called: by its experiment, or its task; ``own`` and ``images`` say what they are of."""
+    """The name of a run: its experiment or its task; of the tasks ``own`` and ``images``, the task or data set."""
     choices, task = hydra_config.runtime.choices, config.get("task")
     named = {"own": "name", "images": "data"}.get(str(choices.get("task")))
     if choices.get("experiment") or not named or OmegaConf.is_missing(task, named):

@@ -385,7 +385,7 @@ class Zoo:
             folder: new, empty, or of a saved zoo.
             license: for the card, as the Hub writes it; none by default.
             tags: for the card, beside those of this library.
-            place: what the card's example loads; by default the folder.
+            place: what the card's example loads; by default the folder's name.
             card: one to take as it is.
 
         Raises:
@@ -395,7 +395,7 @@ class Zoo:
         from paramdiff.hub.cards import CardOptions
         from paramdiff.zoo import sharing  # it builds on this module
 
-        sharing.write(folder, self, CardOptions(place or str(folder), license, tags), card)
+        sharing.write(folder, self, CardOptions(place or Path(folder).name, license, tags), card)
 
     def push_to_hub(
         self, id: str, *, license: str | None = None, tags: Sequence[str] = (), card: str | None = None,
@@ -414,8 +414,7 @@ class Zoo:
             HubError: a wrong id, no token, or no right to write.
             HubUnreachableError: the Hub cannot be reached.
         """
-        from paramdiff.hub.access import Repository
-        from paramdiff.hub.transfer import push
+        from paramdiff.hub.transfer import Repository, push
         from paramdiff.zoo import sharing
 
         def write(folder: Path) -> None:
