@@ -30,6 +30,10 @@ class GivenZoo(Collector):
     zoo: Zoo
 
     def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
+        """The zoo as it is: what is known of its members is not asked for again."""
+        return self.members(task, folder, device)
+
+    def members(self, task: Task, folder: Path, device: torch.device | str) -> Zoo:
         zoo = self.zoo
         return Zoo(
             zoo.vectors, zoo.spec, zoo.base, zoo.records, zoo.about

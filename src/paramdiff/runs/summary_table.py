@@ -96,11 +96,11 @@ def summary_sheet(results: Results) -> TextTable:
     """One row per model: test scores, the sample selected on train, similarity."""
     task, zoo, rows = results["task"], results["zoo"], results["models"]
     before = ["before"] if recalibrated_on(results) else []
-    columns = ["n", "best", *before, "mean", "median", "worst", "selected [95%]", *ALIKE.values()]
+    columns = ["n", "best", *before, "mean", "median", "worst", "selected [95%]", *_known_alike(rows)]
     return TextTable(
         title=f"{results['experiment']}: test {task['metric']}, K = {zoo['k']}, D = {zoo['dim']}",
         headings=["model", *columns],
-        rows=[_cells(row, Metric.of_results(results), bool(before)) for row in rows],
+        rows=[_cells(row, Metric.of_results(results), bool(before))[: 1 + len(columns)] for row in rows],
         first=IMPORTANT,
         bold=[number for number, row in enumerate(rows) if row["name"] == results["generator"]],
     )
@@ -160,6 +160,12 @@ def _cells(row: Model, metric: Metric, recalibrated: bool) -> list[str]:
 def _with_interval(value: float | None, interval: Sequence[float | None] | None, metric: Metric) -> str:
     ends = "" if interval is None else f" [{', '.join(score(end, metric, 1) for end in interval)}]"
     return score(value, metric) + ends
+
+
+def _known_alike(rows: Sequence[Model]) -> list[str]:
+    """The columns of similarities; none where a task has no sets of mistakes."""
+    known = any(_alike(row["similarity"]) != ["-"] * len(ALIKE) for row in rows)
+    return list(ALIKE.values()) if known else []
 
 
 def _alike(similarity: Mapping[str, Any]) -> list[str]:
