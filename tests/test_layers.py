@@ -37,7 +37,7 @@ MAY_NOT = {
 
 IN_WORK = {
     "paramdiff.zoo.records", "paramdiff.zoo.checkpoints", "paramdiff.zoo.saved_networks", "paramdiff.zoo.zoo",
-    "paramdiff.scoring.scorer", "paramdiff.scoring.feedback",
+    "paramdiff.zoo.sharing", "paramdiff.scoring.scorer", "paramdiff.scoring.feedback",
 }  # fmt: skip
 """Modules of circles that are still to go."""
 

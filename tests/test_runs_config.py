@@ -4,6 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
+from paramdiff.cli import main
 from paramdiff.collectors import TrajectoryCollector
 from paramdiff.errors import ConfigError
 from paramdiff.generators.pdiff import ParameterDiffusion
@@ -174,3 +175,12 @@ def test_a_run_is_called_what_its_task_is_called(words: list[str], name: str):
     register()
     launch._with_hydra(lambda config: found.append(launch.compose(config)[0].name), arranged(words))
     assert found == [name]
+
+
+def test_a_recipe_with_a_key_of_the_flat_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "experiment" / "mine.yaml"
+    path.parent.mkdir()
+    path.write_text("# @package _global_\ndefaults: [override /task: digits]\ngenerator: {latent_noise: 1}\n")
+    assert main(["run", "--config-dir", str(tmp_path), "experiment=mine"]) == 2
+    told = "experiment/mine: generator.latent_noise: no such key; write generator.autoencoder.latent_noise"
+    assert told in capsys.readouterr().err

@@ -17,6 +17,7 @@ from omegaconf import MISSING, AnyNode, DictConfig, ListConfig, OmegaConf
 from yaml import MarkedYAMLError
 
 from paramdiff.errors import ConfigError, near
+from paramdiff.generators import GENERATORS
 from paramdiff.generators.settings import moved, where
 from paramdiff.ranges import Ranges, check_ranges
 from paramdiff.runs.plan import RUN_RANGES, SweepConfig, check_run, plain
@@ -74,7 +75,6 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore
 
     from paramdiff.collectors import COLLECTORS
-    from paramdiff.generators import GENERATORS
     from paramdiff.tasks import CONFIGS
 
     store = ConfigStore.instance()
@@ -201,7 +201,7 @@ SAID = [
 
 def explain(error: Exception) -> ConfigError:
     """One line from Hydra's or OmegaConf's many: which key, what came, what exists."""
-    if plainly := _not_composed(error):
+    if plainly := _not_composed(error) or _moved_in_recipe(str(error)):
         return plainly
     chain: list[BaseException] = [error]
     while (deeper := chain[-1].__cause__) is not None:
@@ -236,6 +236,15 @@ def _not_composed(error: Exception) -> ConfigError | None:
         place = f"{mark.name}, line {mark.line + 1}" if mark else "a recipe"
         return ConfigError(place, error.problem or "not YAML", remedy="correct it")
     return None
+
+
+def _moved_in_recipe(text: str) -> ConfigError | None:
+    """For a recipe with a generator's key that is in a part of its own by now; Hydra tells the class by name only."""
+    said = re.search(r"In '([^']+)': .*\nKey '(\w+)' not in '(\w+)'\s+full_key: (\S+)", text)
+    kinds = {kind.__name__: kind for kind in GENERATORS.all().values()} if said else {}
+    if not said or said[2] not in moved(kinds.get(said[3], object)):
+        return None
+    return ConfigError(f"{said[1]}: {said[4]}", "no such key", remedy=_meant(kinds[said[3]], said[4], ()))
 
 
 def _cut(text: str) -> str:

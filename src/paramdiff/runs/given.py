@@ -29,11 +29,14 @@ class GivenZoo(Collector):
 
     zoo: Zoo
 
-    def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
+    def members(self, task: Task, folder: Path, device: torch.device | str) -> Zoo:
+        """A zoo of its own, because stages add to what is said about it."""
         zoo = self.zoo
-        return Zoo(
-            zoo.vectors, zoo.spec, zoo.base, zoo.records, zoo.about
-        )  # stages add to what is said about it
+        return Zoo(zoo.vectors, zoo.spec, zoo.base, zoo.records, zoo.about)
+
+    def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
+        """The zoo as it is, with the scores it has."""
+        return self.members(task, folder, device)
 
 
 def zoo_settings(zoo: Zoo) -> dict[str, Any]:
