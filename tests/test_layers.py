@@ -8,12 +8,11 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "paramdiff"
 
 LAYERS = [
-    {"escaping"},
     {"errors"},
     {"distributed", "ranges"},
     {"atomic", "validation"},
-    {"progress", "seeds", "files", "devices", "error_iou", "chance", "subsampling", "regular_files"},
-    {"training", "memory"},
+    {"progress", "seeds", "files", "error_iou", "chance", "subsampling"},
+    {"training", "devices", "artefacts"},
     {"networks"},
     {"parameters"},
     {"zoo"},

@@ -14,7 +14,8 @@ from paramdiff.zoo import inspection
 from paramdiff.zoo.diagnostics import Basin, Inspection, ScoreFacts, Spectrum, TensorFacts
 from paramdiff.zoo.inspection import inspect
 from paramdiff.zoo.recommendations import advise
-from paramdiff.zoo.zoo import Record, Zoo
+from paramdiff.zoo.records import Record
+from paramdiff.zoo.zoo import Zoo
 
 
 def make_zoo(vectors: Tensor, trajectory: bool = False, scores: list[float] | None = None, **about) -> Zoo:

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paramdiff.parameters.spec import ParameterSpec
+from paramdiff.zoo.records import Record
 from paramdiff.zoo.score_bins import classify
-from paramdiff.zoo.zoo import Record, Zoo
+from paramdiff.zoo.zoo import Zoo
 
 
 def zoo_of(scores: list[float | None]) -> Zoo:

@@ -7,10 +7,36 @@ prints that line and exits with ``exit_code``: 2 for a user's mistake, 1 for any
 import difflib
 import math
 import operator
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 
-from paramdiff.escaping import line
+ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]?|[\]P^_X][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*.?)", re.DOTALL)
+"""What begins with ESC: colours and movements, titles and links, and the rest."""
+
+CONTROLS = {
+    code: None
+    for code in (
+        *range(32),
+        *range(0x7F, 0xA0),
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+        0x200E,
+        0x200F,
+    )
+    if chr(code) not in "\n\t"
+} | dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
+"""Control characters and changes of direction go; halves of characters, which cannot be encoded, are replaced."""
+
+
+def plain(text: str) -> str:
+    """Text without anything that a terminal obeys; lines and tabs stay."""
+    return text if text.isascii() and text.isprintable() else ESCAPES.sub("", text).translate(CONTROLS)
+
+
+def line(text: str) -> str:
+    """The same on one line."""
+    return " ".join(plain(text).split())
 
 
 class ParamdiffError(Exception):
@@ -99,6 +125,12 @@ def near(word: str, known: Iterable[str], n: int = 3) -> str:
         return f"did you mean {', '.join(close)}"
     more = f", ... ({len(known)} in all)" if len(known) > 12 else ""
     return f"choose from {', '.join(known[:12])}{more}"
+
+
+def few(names: Sequence[str], most: int = 3) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 GENEROUS = 1000

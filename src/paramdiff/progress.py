@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from paramdiff.distributed import is_printing_process
-from paramdiff.escaping import plain
+from paramdiff.errors import plain
 
 Item = TypeVar("Item")
 
@@ -195,5 +194,9 @@ def say(text: str) -> None:
 
 
 def quiet() -> bool:
-    """Asked to be, or another process does the talking."""
-    return bool(os.environ.get("PARAMDIFF_QUIET")) or not is_printing_process()
+    """Whether ``PARAMDIFF_QUIET`` asks for silence, or this is one of several processes and another one prints."""
+    if os.environ.get("PARAMDIFF_QUIET") or "RANK" not in os.environ:
+        return bool(os.environ.get("PARAMDIFF_QUIET"))
+    from paramdiff.distributed import is_printing_process
+
+    return not is_printing_process()

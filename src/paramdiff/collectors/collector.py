@@ -10,9 +10,9 @@ from torch import nn
 
 from paramdiff.chance import near_chance
 from paramdiff.collectors.optimisation import TrainingConfig
+from paramdiff.devices import require_memory
 from paramdiff.distributed import main_process_first
 from paramdiff.errors import ConfigError, TaskError, check_choice
-from paramdiff.memory import require_memory
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.progress import say
 from paramdiff.scoring.scorer import Scorer

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from paramdiff.files import write_json
-from paramdiff.networks.trace import evaluating
+from paramdiff.networks.structure import evaluating
 from paramdiff.scoring.batches import joined, random_subset
 from paramdiff.scoring.scorer import common_length
 from paramdiff.tasks.task import Batch, Data, Task

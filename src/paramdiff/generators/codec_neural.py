@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.devices import size
+from paramdiff.devices import made_if_fits, size
 from paramdiff.errors import ConfigError, check_choice
 from paramdiff.generators.chunking import Chunks, Sequences, Unchunked, restored
 from paramdiff.generators.fitting import Plateau, fit_network, require_shapes
@@ -32,7 +32,6 @@ from paramdiff.generators.nets.conv import NORMS, ConvAutoencoder
 from paramdiff.generators.nets.fc import DenseAutoencoder, matching_width
 from paramdiff.generators.normalised_view import Matrix
 from paramdiff.generators.settings import Settings
-from paramdiff.memory import made_if_fits
 from paramdiff.ranges import BATCH, COUNT, FACTOR, RATE, STEPS, Range, Ranges
 from paramdiff.seeds import generator, seeded
 

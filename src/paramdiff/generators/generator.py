@@ -19,20 +19,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.devices import suitable_threads
+from paramdiff.artefacts import ArtefactFolder
+from paramdiff.atomic import settle
+from paramdiff.devices import require_memory, suitable_threads
 from paramdiff.errors import CheckpointError, ConfigError, GeneratorError, check_choice, near
-from paramdiff.files import (
-    ArtefactFolder,
-    load_metadata,
-    load_state,
-    read_json,
-    save_state,
-    settle,
-    write_json,
-)
+from paramdiff.files import load_metadata, load_state, read_json, save_state, write_json
 from paramdiff.generators.feedback import Probe, normalised
 from paramdiff.generators.normalised_view import NormalisedView
-from paramdiff.memory import require_memory
 from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.progress import say
 from paramdiff.ranges import check_ranges

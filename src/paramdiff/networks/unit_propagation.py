@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from paramdiff.networks.hidden_units import Call, Layout, Number, Own, Units, UnitSpan, Value
 from paramdiff.networks.reshaping import RULES, flatten_module
-from paramdiff.networks.trace import evaluating
+from paramdiff.networks.structure import evaluating
 
 
 def apply_module(call: Call, module: Any) -> Value | None:

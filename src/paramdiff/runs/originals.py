@@ -17,7 +17,7 @@ from paramdiff.files import load_tensors, save_rows
 from paramdiff.progress import say
 from paramdiff.runs.run_folder import Stage
 from paramdiff.scoring.saved_networks import score_members
-from paramdiff.zoo.saved_networks import outside, why_unreadable
+from paramdiff.zoo.saved_networks import why_unreadable
 from paramdiff.zoo.zoo import Zoo
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def stages(run: "Pipeline") -> list[Stage]:
 
 def score_as_saved(run: "Pipeline") -> None:
     """Score the checkpoints as they are in their files, if the zoo is not quite them; say so where that cannot be."""
-    if not outside(run.zoo):
+    if not run.zoo.frozen_differences:
         return
     stage = _as_saved(run)
     if run.folder.is_current(stage):
@@ -99,7 +99,7 @@ def rows(run: "Pipeline") -> list[Row]:
 
 def notes(run: "Pipeline") -> list[str]:
     """How far the networks in the files are from the originals of the table, in a sentence."""
-    if not outside(run.zoo):
+    if not run.zoo.frozen_differences:
         return []
     if not _has_as_saved(run):
         why = why_unreadable(run.zoo) or "they could not be read when the originals were scored"
@@ -130,7 +130,7 @@ def _as_saved(run: "Pipeline") -> Stage:
 
 
 def _has_as_saved(run: "Pipeline") -> bool:
-    return bool(outside(run.zoo)) and on_main_process(lambda: run.folder.is_current(_as_saved(run)))
+    return bool(run.zoo.frozen_differences) and on_main_process(lambda: run.folder.is_current(_as_saved(run)))
 
 
 def _recalibrated(run: "Pipeline") -> Zoo:

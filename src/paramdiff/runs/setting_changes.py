@@ -12,7 +12,7 @@ from pathlib import Path
 
 from paramdiff.errors import RunFolderError
 from paramdiff.runs.run_folder import RunFolder, Stage
-from paramdiff.zoo.stacked_files import few
+from paramdiff.errors import few
 
 MAIN = ""
 """Owner of the stages that belong to no baseline."""

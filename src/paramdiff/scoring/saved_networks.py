@@ -14,7 +14,8 @@ from paramdiff.progress import bar
 from paramdiff.scoring.scorer import Scorer, Scores
 from paramdiff.seeds import seeded
 from paramdiff.zoo.saved_networks import states
-from paramdiff.zoo.zoo import Zoo, differing
+from paramdiff.zoo.state_dicts import differing
+from paramdiff.zoo.zoo import Zoo
 
 ELEMENTS_AT_ONCE = 1 << 26
 """Numbers of complete networks that are in memory together: 256 MiB."""
