@@ -30,7 +30,7 @@ from torch import Tensor
 from benchmarks.worlds import WORLDS, World, world
 from paramdiff.files import write_json
 from paramdiff.generators import make
-from paramdiff.generators.diffusion import DiffusionSettings, LatentDiffusion
+from paramdiff.generators.diffusion import Diffusion, LatentDiffusion
 from paramdiff.generators.reconstruction_check import split
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.zoo.zoo import Zoo
@@ -61,12 +61,15 @@ class Fitted:
 
     def __init__(self, x: Tensor, generator: str | None, settings: dict[str, Any]) -> None:
         started = time.process_time()
-        self.generator = None if generator is None else make(generator, gate="off", **settings).fit(_zoo(x))
-        if self.generator is None:
+        self.generator = None if generator is None else make(generator)
+        if self.generator is not None:
+            self.generator.change({"reconstruction_check.action": "off", **settings})
+            self.generator.fit(_zoo(x))
+        else:
             self.mean, self.deviation = x.mean(0), x.std(0, correction=0)
             z = (x - self.mean) / self.deviation
             fitted, held = split(len(z), 0.1, 0)
-            self.prior = LatentDiffusion(DiffusionSettings(**settings))
+            self.prior = LatentDiffusion(Diffusion(**settings))
             self.prior.fit(z[fitted], z[held])
         self.seconds = time.process_time() - started
 
@@ -76,8 +79,12 @@ class Fitted:
         return len(losses)
 
     def sample(self, n: int, temperature: float) -> Tensor:
-        own: Any = self.prior.settings if self.generator is None else self.generator
-        own.temperature = temperature
+        if self.generator is None:
+            self.prior.settings.temperature = temperature
+        else:
+            self.generator.change(
+                {key: temperature for key in self.generator.sampling if "temperature" in key}
+            )
         if self.generator is not None:
             return self.generator.sample(n, seed=5)
         return self.prior.sample(range(n), 5) * self.deviation + self.mean
@@ -153,7 +160,8 @@ def value_of(word: str) -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("settings", nargs="*", help="of the prior or the generator, as key=value")
+    said = "of the prior (steps=500) or of the generator (diffusion.steps=500), as key=value"
+    parser.add_argument("settings", nargs="*", help=said)
     parser.add_argument("--worlds", default=",".join(WORLDS))
     parser.add_argument("--k", default=",".join(map(str, SIZES)))
     parser.add_argument("--temperatures", default="1,0.7,0.4")

@@ -39,6 +39,7 @@ from benchmarks.sizes import Reference
 from paramdiff.files import write_json
 from paramdiff.generators.diffusion import SAMPLERS
 from paramdiff.generators.pdiff import ParameterDiffusion
+from paramdiff.generators.reconstruction_check import ReconstructionCheck
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.seeds import generator
 from paramdiff.tasks.classification import ImageClassification
@@ -117,16 +118,16 @@ def measured(
     cells: list[Cell] = []
     reference: Tensor | None = None
     for count in sorted(steps, reverse=True):
-        fitted.scheduler, fitted.sample_steps = solver, count
+        fitted.diffusion.scheduler, fitted.diffusion.sample_steps = solver, count
         started = time.perf_counter()
         z = fitted.prior.sample(range(n), 0)
         seconds = time.perf_counter() - started
         reference = z if reference is None else reference
         apart = ((z - reference).square().sum(1).mean() / total_variance(reference)) ** 0.5
-        x = fitted.autoencoder.decode(z * fitted.latent_deviation + fitted.latent_mean)
+        x = fitted.codec.decode(z * fitted.latent_deviation + fitted.latent_mean)
         cells.append(Cell(
-            fitted.process, fitted.prediction, solver, count, seconds, None if solver == "ddpm" else float(apart),
-            total_variance(x) / members.variance, members.energy(z),
+            fitted.diffusion.process, fitted.diffusion.prediction, solver, count, seconds,
+            None if solver == "ddpm" else float(apart), total_variance(x) / members.variance, members.energy(z),
         ))  # fmt: skip
     return cells[::-1]
 
@@ -156,7 +157,7 @@ def run(
         task: where some cells are to be scored.
         n: samples of each cell.
         counts: numbers of steps.
-        settings: of p-diff.
+        settings: of p-diff, by dotted key.
     """
     scorer = None if task is None else Scorer(shortened(task, test=IMAGES), zoo)
     found: dict[str, Any] = {"k": zoo.k, "dim": zoo.dim, "n": n, "margins": [VARIANCE, ENERGY]}
@@ -165,7 +166,8 @@ def run(
         originals = accuracy_and_similarity(scorer, zoo.vectors[torch.linspace(0, zoo.k - 1, SCORED).long()])
         found["originals"] = dict(zip(("accuracy", "similarity"), originals))
     for process, prediction in FITS:
-        fitted = ParameterDiffusion(process=process, prediction=prediction, gate="off", **settings)
+        fitted = ParameterDiffusion(reconstruction_check=ReconstructionCheck("off"))
+        fitted.change({**settings, "diffusion.process": process, "diffusion.prediction": prediction})
         fitted.fit(zoo)
         members = Members(fitted, zoo)
         found["floors"][f"{process} {prediction}"] = members.floor
@@ -173,7 +175,7 @@ def run(
             cells = measured(fitted, members, solver, counts, n)
             for cell in cells:
                 if scorer is not None and cell.steps in SCORED_STEPS:
-                    fitted.scheduler, fitted.sample_steps = solver, cell.steps
+                    fitted.diffusion.scheduler, fitted.diffusion.sample_steps = solver, cell.steps
                     cell.accuracy, cell.similarity = accuracy_and_similarity(scorer, fitted.sample(SCORED))
             found["enough"][f"{process} {prediction} {solver}"] = enough(cells)
             found["cells"] += map(asdict, cells)

@@ -17,7 +17,8 @@ from paramdiff.zoo.records import Record
 from paramdiff.zoo.zoo import Zoo
 
 QUICK_FIT = [
-    "generator.autoencoder_steps=5", "generator.steps=5", "generator.width=16", "generator.sample_steps=5",
+    "generator.autoencoder.steps=5", "generator.diffusion.steps=5",
+    "generator.diffusion.width=16", "generator.diffusion.sample_steps=5",
 ]  # fmt: skip
 """Overrides for runs whose samples may be anything."""
 

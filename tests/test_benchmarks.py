@@ -32,16 +32,19 @@ from benchmarks.suite import CASES, Settings, Suite, after, load_case
 from benchmarks.table import written
 from benchmarks.worker import record_of
 from finished_runs import results
-from paramdiff import ParameterDiffusion
 from paramdiff.error_iou import error_iou
 from paramdiff.errors import ConfigError, ParamdiffError
 from paramdiff.files import read_json, write_json
 from paramdiff.generators.gaussian import Gaussian
 from paramdiff.generators.generator import Generator
-from toy_zoos import QUICK, SMALL
+from toy_zoos import SMALL, quick
 
-FAST = ("generator.steps=2", "generator.width=16", "generator.sample_steps=4")
-BOTH = (*FAST, "generator.autoencoder_steps=2", "generator.latent=8")
+DOTTED = {f"autoencoder.{key}": value for key, value in SMALL.items()} | {
+    "diffusion.steps": 2,
+    "diffusion.width": 16,
+}
+FAST = ("generator.diffusion.steps=2", "generator.diffusion.width=16", "generator.diffusion.sample_steps=4")
+BOTH = (*FAST, "generator.autoencoder.steps=2", "generator.autoencoder.latent=8")
 TINY = {
     "rounds": 2, "k": 12, "images": 40, "train": 256, "model": "convnet", "options": {"channels": [4, 8, 8]},
     "shape": (1, 8, 8), "classes": 10,
@@ -56,14 +59,17 @@ SIZES = {
     "sample": sample.Sizes(**TINY, n=4, plain_n=2, plain_steps=5, fit=BOTH),
     "fit": fit.Sizes(
         **TINY, n=4, convolutional=("generator=pdiff_cool", *BOTH), linear=("generator=pdiff_linear", *FAST),
-        paper=("generator=paper", "generator.latent=8", "generator.sample_steps=3", "generator.batch=4"),
+        paper=(
+            "generator=paper", "generator.autoencoder.latent=8", "generator.diffusion.sample_steps=3",
+            "generator.diffusion.batch=4",
+        ),
         autoencoder_steps=1, steps=1, plain_n=1,
     ),
     "memory": memory.Sizes(dim=300, k=12, batch=4, autoencoder_steps=1, steps=2),
     "growth": growth.Sizes(
         rounds=1, dims=(64, 128), members=(12, 16), counts=(2, 3), k=12, dim=64, n=2, steps=2
     ),
-    "solvers": solvers.Sizes(**TINY, n=12, steps=(2, 4), settings={**QUICK["p-diff"], "steps": 2}),
+    "solvers": solvers.Sizes(**TINY, n=12, steps=(2, 4), settings=DOTTED),
     "collect": collect.Sizes(**TINY, steps=2),
     "seeds": seeds.Sizes(rounds=2, subjects=(seeds.Subject("mnist", "mlp", (1, 8, 8), 10, 256, 2),), compiled=False),
     "reading": reading.Sizes(rounds=1, tensors=20, few=2, many=3),
@@ -179,7 +185,7 @@ def test_members_are_those_of_the_plain_module(rows):
 
 
 def test_one_at_a_time_draws_the_same_vectors():
-    fitted = ParameterDiffusion(**SMALL, steps=2, width=16, scheduler="ddpm", sample_steps=4).fit(
+    fitted = quick("p-diff", diffusion={"steps": 2, "scheduler": "ddpm", "sample_steps": 4}).fit(
         plain_zoo(12, 64)
     )
     single = sample.changed(fitted, drawn_at_once=1)

@@ -191,7 +191,7 @@ def test_a_reader_that_has_gone_is_no_failure():
     [
         (["--k", "10"], "--k: not a flag; expected key=value; did you mean zoo.k=10"),
         (["--experiment=digits_full"], "did you mean experiment=digits_full"),
-        (["--lr=3"], "did you mean zoo.lr=3, generator.lr=3"),
+        (["--lr=3"], "did you mean zoo.lr=3"),
         (["--config-dir"], "--config-dir: no value; give --config-dir DIR"),
         (["--cfg", "x"], "--cfg: 'x' is not known; expected one of job, hydra, all"),
         (["--experimental-rerun", "x.pickle"], "--experimental-rerun: not a flag"),

@@ -245,7 +245,8 @@ def test_a_users_mistake_is_one_line_and_the_same_exit_code(tmp_path: Path, monk
 
     monkeypatch.setattr(Gaussian, "_fit", refuse)
     words = [
-        "zoo.k=6", "zoo.pretrain.epochs=1", "n=2", "generator.autoencoder_steps=2", "generator.steps=2", "compare=none",
+        "zoo.k=6", "zoo.pretrain.epochs=1", "n=2", "generator.autoencoder.steps=2", "generator.diffusion.steps=2",
+        "compare=none",
     ]  # fmt: skip
     for command in ("collect", "fit", "sample", "score"):
         assert main([command, f"run_dir={tmp_path / 'r'}", *words]) == 0

@@ -44,13 +44,9 @@ SWEEP = {"schema": 1, "n": 4, "curves": [{"name": "p-diff", "label": "p-diff", "
      "test_ci95": [0.8, 0.95], "to_zoo_mean": 0.7, "to_zoo_max_mean": 0.8} for v in (0.0, 0.5, 1.0)]}]}  # fmt: skip
 TRAINING = {"items": 100, "points": [[0, 0.1, 0.1], [1, 0.2, 0.5], [4, 0.9, None], [9, 1.5, 0.8]]}
 SMALL = {
-    "latent": 4,
-    "channels": [4],
-    "strides": [4],
-    "autoencoder_steps": 2,
-    "steps": 2,
-    "width": 8,
-    "gate": "off",
+    "autoencoder": {"latent": 4, "channels": [4], "strides": [4], "steps": 2},
+    "diffusion": {"steps": 2, "width": 8},
+    "reconstruction_check": {"action": "off"},
 }
 SECONDS = {"collect": 14.2, "fit": 91.0, "sample": 0.04, "total": 105.3}
 SETTINGS = {
@@ -282,8 +278,12 @@ def test_a_generator_may_not_ask_for_terabytes(run: Path):
     """Sizes in its settings and in its state, before memory is taken."""
     path = run / "generator" / "generator.json"
     sound = path.read_text()
-    for key, size in (("width", 10**6), ("latent", 10**6), ("channels", [10**6])):
-        write_json(path, json.loads(sound) | {"settings": json.loads(sound)["settings"] | {key: size}})
+    for part, key, size in (
+        ("diffusion", "width", 10**6), ("autoencoder", "latent", 10**6), ("autoencoder", "channels", [10**6]),
+    ):  # fmt: skip
+        about = json.loads(sound)
+        about["settings"][part][key] = size
+        write_json(path, about)
         assert not refused(lambda: Generator.load(run / "generator"), ParamdiffError, limit_s=20)
         with pytest.raises(ParamdiffError):
             Generator.load(run / "generator")

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,14 +8,16 @@ from scipy.stats import ks_2samp
 from sklearn.neighbors import KernelDensity
 from torch import Tensor
 
-from paramdiff.errors import ConfigError
-from paramdiff.generators import make
-from paramdiff.generators.autoencoder_kde import AutoencoderKde, Kernel, Kernels, scott
-from toy_zoos import QUICK, curve, toy_zoo
+import toy_zoos
+from paramdiff.errors import ConfigError, GeneratorError
+from paramdiff.files import read_json, write_json
+from paramdiff.generators import Generator, make
+from paramdiff.generators.autoencoder_kde import AutoencoderKde, Kernels, scott
+from toy_zoos import curve, toy_zoo
 
 
 def quick(**settings: Any) -> AutoencoderKde:
-    made = make("autoencoder-kde", **{**QUICK["autoencoder-kde"], **settings})
+    made = toy_zoos.quick("autoencoder-kde", **settings)
     assert isinstance(made, AutoencoderKde)
     return made
 
@@ -27,21 +30,17 @@ def on_a_line(k: int) -> Tensor:
 
 
 def drawn(z: Tensor, n: int, bandwidth: float, joint: bool) -> Tensor:
-    prior = Kernels(lambda k, size: Kernel(bandwidth, joint))
+    prior = Kernels(lambda k: bandwidth, joint)
     prior.fit(z, z[:0], None)
     return prior.sample(range(n), 0)
 
 
-@pytest.mark.parametrize("dimensions", [1, 3, 128])
-def test_scotts_rule_is_that_of_scikit_learn(dimensions: int):
-    z = np.random.default_rng(0).normal(size=(50, dimensions))
-    assert scott(50, dimensions) == pytest.approx(KernelDensity(bandwidth="scott").fit(z).bandwidth_)
-
-
-@pytest.mark.parametrize(("joint", "size"), [(False, 1), (True, 8)])
-def test_the_default_bandwidth_is_scotts(joint: bool, size: int):
-    assert quick(joint=joint)._kernel(40, 8).bandwidth == pytest.approx(40 ** (-1 / (size + 4)))
-    assert quick(joint=joint, bandwidth=0.3)._kernel(40, 8).bandwidth == 0.3
+def test_the_default_bandwidth_is_scotts():
+    z = np.random.default_rng(0).normal(size=(50, 1))
+    assert scott(50) == pytest.approx(KernelDensity(bandwidth="scott").fit(z).bandwidth_)
+    for bandwidth, used in ((None, scott(40)), (0.3, 0.3)):
+        prior = quick(bandwidth=bandwidth)._prior()
+        assert isinstance(prior, Kernels) and prior.bandwidth(40) == used
 
 
 def test_a_joint_density_is_that_of_scikit_learn():
@@ -72,19 +71,30 @@ def test_without_bandwidth_draws_are_members_and_a_constant_latent_stays_so():
     assert bool((drawn(z, 20, 0.5, joint=False)[:, 2] == 0).all())
 
 
-def test_bandwidth_and_kind_change_without_fitting_again():
+def test_the_bandwidth_changes_without_fitting_again():
     zoo = toy_zoo(curve(14, 33))
-    generator, fresh = quick().fit(zoo), quick(joint=True, bandwidth=0.01).fit(zoo)
+    generator, fresh = quick().fit(zoo), quick(bandwidth=0.01).fit(zoo)
     default = generator.sample(5)
-    vars(generator).update(joint=True, bandwidth=0.01)
+    generator.change({"bandwidth": 0.01})
     assert torch.equal(generator.sample(5), fresh.sample(5)) and not torch.equal(generator.sample(5), default)
-    assert set(AutoencoderKde.sampling) == {"contraction", "spread", "bandwidth", "joint"}
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_a_joint_density_of_an_earlier_version_is_refused(joint: bool, tmp_path: Path):
+    quick().fit(toy_zoo(curve(14, 33))).save(tmp_path / "g")
+    about = read_json(tmp_path / "g" / "generator.json")
+    write_json(tmp_path / "g" / "generator.json", about | {"settings": about["settings"] | {"joint": joint}})
+    if joint:
+        with pytest.raises(GeneratorError, match="a joint kernel density, .*; fit latent-noise in its place"):
+            Generator.load(tmp_path / "g")
+    else:
+        assert Generator.load(tmp_path / "g").sample(1).isfinite().all()
 
 
 def test_latents_are_p_diffs_and_contraction_scales_draws():
     zoo = toy_zoo(curve(14, 33))
     generator = quick().fit(zoo)
-    other = make("p-diff", **QUICK["p-diff"]).fit(zoo)
+    other = toy_zoos.quick("p-diff").fit(zoo)
     assert torch.equal(generator.encode(curve(14, 33)), other.encode(curve(14, 33)))  # type: ignore[attr-defined]
     assert generator.contraction == 1 and "denoiser" not in generator.losses
     generator.contraction = 0.0

@@ -5,13 +5,13 @@ import torch
 from torch import Tensor, nn
 
 from paramdiff.errors import ConfigError
-from paramdiff.generators.diffusion import DiffusionSettings, LatentDiffusion
+from paramdiff.generators.diffusion import Diffusion, LatentDiffusion
 
-QUICK = DiffusionSettings(steps=300, width=64, device="cpu")
+QUICK = Diffusion(steps=300, width=64)
 
 
 def fitted(z: Tensor, **settings: object) -> LatentDiffusion:
-    prior = LatentDiffusion(replace(QUICK, **settings))  # type: ignore[arg-type]
+    prior = LatentDiffusion(replace(QUICK, **settings), device="cpu")  # type: ignore[arg-type]
     prior.fit(z, z[:0])
     return prior
 
@@ -59,7 +59,9 @@ class Ones(nn.Module):
 @pytest.mark.parametrize(("process", "prediction"), [("ddpm", "eps"), ("flow", "velocity")])
 def test_an_untrained_network_predicts_what_is_right_for_a_standard_normal(process: str, prediction: str):
     """Regression of ``eps`` or ``eps - z`` on ``z_t``, over many draws; what is left has unit size."""
-    prior = LatentDiffusion(replace(QUICK, process=process, prediction=prediction, timesteps=10))
+    prior = LatentDiffusion(
+        replace(QUICK, process=process, prediction=prediction, timesteps=10), device="cpu"
+    )
     prior.latent = 1
     net = prior._build()
     z, eps = torch.randn(2, 20_000, 1, generator=torch.Generator().manual_seed(0)).unbind()
@@ -106,7 +108,7 @@ def test_the_noise_of_a_sample_is_its_own():
 
 def test_held_out_latents_end_the_training():
     z = two_clusters()
-    prior = LatentDiffusion(replace(QUICK, steps=5000))
+    prior = LatentDiffusion(replace(QUICK, steps=5000), device="cpu")
     prior.fit(z, torch.randn(8, 3, generator=torch.Generator().manual_seed(1)))
     assert 300 < len(prior.losses) < 5000 and len(prior.losses) % 100 == 0
 
@@ -119,7 +121,6 @@ def test_settings_are_checked():
         ({"denoiser": "unet"}, "denoiser: 'unet' is not known; expected one of mlp, conv"),
         ({"timesteps": 1}, "timesteps: 1 is out of range; expected at least 2"),
         ({"ema": 1.0}, "ema: 1.0 is out of range"),
-        ({"seed": -1}, "seed: -1 is out of range"),
     ]:
         with pytest.raises(ConfigError, match=text):
             replace(QUICK, **wrong)  # type: ignore[arg-type]

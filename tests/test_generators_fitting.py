@@ -106,6 +106,9 @@ def test_parts_of_a_loss_add_up():
 
 
 def test_the_papers_recipe_never_stops_early():
-    settings = make("p-diff", early_stop=False, autoencoder_steps=30, steps=30, latent=2, width=8)
+    settings = make(
+        "p-diff", autoencoder={"early_stop": False, "steps": 30, "latent": 2},
+        diffusion={"early_stop": False, "steps": 30, "width": 8},
+    )  # fmt: skip
     losses = settings.fit(toy_zoo(curve(12, 8))).losses
     assert (len(losses["autoencoder"]), len(losses["denoiser"])) == (30, 30)

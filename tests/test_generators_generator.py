@@ -9,16 +9,12 @@ from paramdiff.errors import ConfigError, GeneratorError, NumericalError, ZooErr
 from paramdiff.files import save_tensors
 from paramdiff.generators import Generator, make, registry
 from paramdiff.generators import generator as protocol
-from toy_zoos import QUICK, curve, drawn_from, fitted_to, toy_zoo
+from toy_zoos import curve, drawn_from, fitted_to, quick, toy_zoo
 
 BUILT_IN = [
     "average", "average-of-k", "noised", "matched-noise", "gaussian", "low-rank-gaussian", "swag", "fine-tuned",
     "p-diff", "p-diff-linear", "vae", "autoencoder-kde", "latent-noise",
 ]  # fmt: skip
-
-
-def quick(name: str, **settings: Any) -> Generator:
-    return make(name, **QUICK.get(name, {}), **settings)
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +62,9 @@ def test_save_and_load_give_the_same_samples(name: str, fitted: dict[str, Genera
 @pytest.mark.parametrize("name", BUILT_IN)
 @pytest.mark.parametrize(("k", "dim"), [(2, 2), (3, 5), (11, 2)])
 def test_the_smallest_zoos_work(name: str, k: int, dim: int):
-    settings = {"k": 2} if name == "average-of-k" else QUICK.get(name, {})
+    settings = {"k": 2} if name == "average-of-k" else {}
     zoo = toy_zoo(curve(k, dim))
-    assert drawn_from(fitted_to(make(name, **settings), zoo), 3).isfinite().all()
+    assert drawn_from(fitted_to(quick(name, **settings), zoo), 3).isfinite().all()
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -89,9 +85,9 @@ def test_chunks_of_long_vectors_are_smaller(monkeypatch: pytest.MonkeyPatch):
     seen = []
 
     class Watched(registry()["gaussian"]):  # type: ignore[misc]
-        def _sample(self, indices: Any, seed: int, probe: Any) -> Any:
+        def _sample(self, indices: Any, seed: int, feedback: Any) -> Any:
             seen.append(len(indices))
-            return super()._sample(indices, seed, probe)
+            return super()._sample(indices, seed, feedback)
 
     generator = Watched().fit(toy_zoo(curve(4, 50)))
     whole = generator.sample(12)
@@ -116,8 +112,10 @@ def test_errors_name_what_is_wrong(tmp_path: Path):
         make("gaussian").fit(toy_zoo(curve(4, 5))).sample(0)
     with pytest.raises(ConfigError, match=r"generator: 'p_diff' is not known.*did you mean p-diff"):
         make("p_diff")
-    with pytest.raises(ConfigError, match="latents: p-diff has no such setting; did you mean latent"):
-        make("p-diff", latents=3)
+    with pytest.raises(
+        ConfigError, match="autoencoder.latents: Autoencoder has no such setting; did you mean latent"
+    ):
+        make("p-diff", autoencoder={"latents": 3})
     with pytest.raises(ZooError, match="all 3 checkpoints are identical"):
         make("gaussian").fit(toy_zoo(torch.ones(3, 5)))
 
@@ -155,7 +153,7 @@ def test_a_broken_plugin_is_reported_and_left_out(
         def load(self) -> None:
             raise ImportError("no module odd")
 
-    monkeypatch.setattr(generator, "entry_points", lambda group: [Broken()])
+    monkeypatch.setattr(protocol, "entry_points", lambda group: [Broken()])
     monkeypatch.delenv("PARAMDIFF_QUIET")
     assert set(BUILT_IN) <= set(registry())
     assert "plug-in odd (odd.module:Odd) cannot be imported: no module odd" in capsys.readouterr().err

@@ -5,29 +5,30 @@ import torch
 
 from paramdiff.errors import ConfigError
 from paramdiff.generators import make
+from paramdiff.generators.context import FitContext
 from paramdiff.generators.latent_noise import LatentNoise
-from toy_zoos import QUICK, curve, toy_zoo
+from toy_zoos import curve, quick, toy_zoo
 
 
 def fitted(**settings: Any) -> LatentNoise:
-    made = make("latent-noise", **{**QUICK["latent-noise"], **settings}).fit(toy_zoo(curve(14, 33)))
+    made = quick("latent-noise", **settings).fit(toy_zoo(curve(14, 33)))
     assert isinstance(made, LatentNoise)
     return made
 
 
 def test_without_noise_samples_are_reconstructed_members():
-    generator = fitted(amplitude=0.0, held_out=0.0)
+    generator = fitted(amplitude=0.0, reconstruction_check={"held_out": 0.0})
     assert generator.normaliser is not None
     x = generator.normaliser.normalise(curve(14, 33))
-    rebuilt = generator.autoencoder.decode(generator.autoencoder.encode(x))
-    apart = torch.cdist(generator._sample(range(40), 0, None), rebuilt)
+    rebuilt = generator.codec.decode(generator.codec.encode(x))
+    apart = torch.cdist(generator._sample(range(40), 0, FitContext()), rebuilt)
     assert float(apart.min(1).values.max()) < 1e-2
     assert len(apart.argmin(1).unique()) > 8, "random members"
 
 
 @pytest.mark.parametrize("amplitude", [0.1, 1.0])
 def test_noise_is_measured_in_deviations_of_the_latents(amplitude: float):
-    generator = fitted(held_out=0.0)
+    generator = fitted(reconstruction_check={"held_out": 0.0})
     generator.amplitude = amplitude  # when sampling
     z = generator.prior.sample(range(3000), 0)
     assert torch.allclose(z.var(0), torch.full((8,), 1 + amplitude**2), rtol=0.1)

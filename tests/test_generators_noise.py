@@ -6,6 +6,7 @@ from torch import Tensor
 
 from paramdiff.errors import ConfigError, GeneratorError, TaskError
 from paramdiff.generators import make
+from paramdiff.generators.context import FitContext
 from paramdiff.generators.noise import MEMBERS, SAMPLES, TOLERANCE, bisect
 from toy_zoos import ToyFeedback, curve, scattered, toy_zoo
 
@@ -34,7 +35,7 @@ def test_noise_of_amplitude_zero_gives_members():
 def test_the_amplitude_of_a_noised_reference_is_found(amplitude: float):
     zoo = toy_zoo(curve(40, 200))
     reference = make("noised", amplitude=amplitude).fit(zoo).sample(200)
-    generator = make("matched-noise").fit(zoo, probe=ToyFeedback(zoo.vectors), reference=reference)
+    generator = make("matched-noise").fit(zoo, FitContext(ToyFeedback(zoo.vectors), reference=reference))
     matched = generator.notes["matched"]
     assert matched["by"] == "similarity" and 0 < matched["reference"] < 1
     assert matched["amplitude"] == pytest.approx(amplitude, rel=0.2)
@@ -44,7 +45,7 @@ def test_the_amplitude_of_a_noised_reference_is_found(amplitude: float):
 def test_its_samples_have_the_amplitude_that_was_found():
     zoo = toy_zoo(scattered(4, 4000))
     generator = make("matched-noise").fit(
-        zoo, probe=ToyFeedback(zoo.vectors), reference=make("noised", amplitude=0.2).fit(zoo).sample(20)
+        zoo, FitContext(ToyFeedback(zoo.vectors), reference=make("noised", amplitude=0.2).fit(zoo).sample(20))
     )
     assert generator.label == "matched-noise"
     offsets = (generator.sample(20)[:, None] - zoo.vectors) / zoo.vectors.std(0, correction=0)
@@ -54,7 +55,7 @@ def test_its_samples_have_the_amplitude_that_was_found():
 
 def test_a_generator_that_replays_members_is_matched_by_members():
     zoo = toy_zoo(curve(12, 30))
-    generator = make("matched-noise").fit(zoo, probe=ToyFeedback(zoo.vectors), reference=zoo.vectors)
+    generator = make("matched-noise").fit(zoo, FitContext(ToyFeedback(zoo.vectors), reference=zoo.vectors))
     assert generator.notes["matched"] == {
         "by": "similarity", "amplitude": 0.0, "own": 1.0, "reference": 1.0,
     }  # fmt: skip
@@ -74,7 +75,7 @@ def test_a_reference_unlike_any_noise_is_said(
     vectors = curve(12, 30)
     reference = vectors[:2].clone()
     reference[:, 0] = 100
-    make("matched-noise").fit(toy_zoo(vectors), probe=Inverted(vectors), reference=reference)
+    make("matched-noise").fit(toy_zoo(vectors), FitContext(Inverted(vectors), reference=reference))
     said = capsys.readouterr().err
     assert "matched-noise: no amplitude gives the reference's similarity; this one comes closest" in said
     assert "matched-noise: amplitude " in said and "to the nearest member where the reference has" in said
@@ -89,15 +90,17 @@ def test_without_mistakes_the_distance_is_matched():
     vectors[:, :1000] = 0.7  # constant coordinates do not count
     zoo = toy_zoo(vectors)
     reference = make("noised", amplitude=0.25).fit(zoo).sample(20)
-    matched = make("matched-noise").fit(zoo, probe=Unjudged(vectors), reference=reference).notes["matched"]
+    matched = (
+        make("matched-noise").fit(zoo, FitContext(Unjudged(vectors), reference=reference)).notes["matched"]
+    )
     assert matched["by"] == "distance" and matched["amplitude"] == pytest.approx(0.25, rel=0.02)
 
 
 def test_few_networks_are_scored():
     vectors = curve(3 * MEMBERS, 20)
-    probe = ToyFeedback(vectors)
-    make("matched-noise").fit(toy_zoo(vectors), probe=probe, reference=curve(5 * SAMPLES, 20))
-    assert probe.scored == 280
+    feedback = ToyFeedback(vectors)
+    make("matched-noise").fit(toy_zoo(vectors), FitContext(feedback, reference=curve(5 * SAMPLES, 20)))
+    assert feedback.scored == 280
 
 
 def test_bisection_closes_in_from_both_sides():
@@ -112,8 +115,8 @@ def test_what_matching_needs_is_named():
     with pytest.raises(
         GeneratorError, match="matched-noise has no samples to match; expected samples of another"
     ):
-        make("matched-noise").fit(zoo, probe=ToyFeedback(zoo.vectors))
+        make("matched-noise").fit(zoo, FitContext(ToyFeedback(zoo.vectors)))
     with pytest.raises(
         GeneratorError, match="matched-noise has no training data to look at; expected feedback"
     ):
-        make("matched-noise").fit(zoo, probe=lambda v: v[:, 0], reference=zoo.vectors)
+        make("matched-noise").fit(zoo, FitContext(lambda v: v[:, 0], reference=zoo.vectors))

@@ -1,10 +1,9 @@
 import pytest
 import torch
 
-from paramdiff.generators import make
 from paramdiff.generators.normalised_view import NormalisedView
 from paramdiff.parameters.normaliser import Normaliser
-from toy_zoos import QUICK, curve, scattered, toy_zoo
+from toy_zoos import curve, quick, scattered, toy_zoo
 
 
 def test_a_view_reads_what_normalising_gives():
@@ -26,7 +25,7 @@ def test_a_long_zoo_is_never_in_memory_as_a_whole(name: str, monkeypatch: pytest
     from paramdiff.generators import latent, principal_components, reconstruction_check
 
     for module, key in (
-        (reconstruction_check, "ELEMENTS_AT_ONCE"),
+        (reconstruction_check, "READ_AT_ONCE"),
         (latent, "HASHED_AT_ONCE"),
         (principal_components, "COLUMNS_AT_ONCE"),
     ):
@@ -39,6 +38,6 @@ def test_a_long_zoo_is_never_in_memory_as_a_whole(name: str, monkeypatch: pytest
         return normalise(self, v, dtype)
 
     monkeypatch.setattr(Normaliser, "normalise", watched)
-    own = {"chunk": 64, "components": 4} if name == "p-diff" else {}
-    make(name, **{**QUICK[name], **own}).fit(zoo)
+    own = {"autoencoder": {"chunk": 64, "components": 4}} if name == "p-diff" else {}
+    quick(name, **own).fit(zoo)
     assert max(largest) <= 3000 < zoo.vectors.numel() / 2

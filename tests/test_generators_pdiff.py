@@ -1,17 +1,22 @@
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import toy_zoos
 from paramdiff import ParameterDiffusion
 from paramdiff.errors import ConfigError, NumericalError
 from paramdiff.files import read_json, write_json
 from paramdiff.generators import Generator, fitting, make
-from paramdiff.generators.diffusion import LatentDiffusion
+from paramdiff.generators.autoencoder import PlainAutoencoder
+from paramdiff.generators.context import FitContext
+from paramdiff.generators.diffusion import Diffusion, LatentDiffusion
+from paramdiff.generators.reconstruction_check import ReconstructionCheck
 from paramdiff.training import Training
-from toy_zoos import QUICK, curve, scattered, toy_zoo
+from toy_zoos import curve, scattered, toy_zoo
 
 
 class KilledError(Exception):
@@ -34,7 +39,9 @@ class Killed(Training):
 
 
 def quick(**settings: Any) -> ParameterDiffusion:
-    return ParameterDiffusion(**{**QUICK["p-diff"], **settings})
+    made = toy_zoos.quick("p-diff", **settings)
+    assert isinstance(made, ParameterDiffusion)
+    return made
 
 
 @pytest.mark.parametrize("victim", ["autoencoder", "denoiser"])
@@ -42,13 +49,13 @@ def test_a_killed_fit_goes_on_with_the_same_numbers(
     victim: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     zoo = toy_zoo(curve(14, 33))
-    whole = quick(norm="batch").fit(zoo)
+    whole = quick(autoencoder={"norm": "batch"}).fit(zoo)
     monkeypatch.setattr(fitting, "Training", Killed)
     monkeypatch.setattr(Killed, "victim", victim)
     with pytest.raises(KilledError):
-        quick(norm="batch").fit(zoo, folder=tmp_path)
+        quick(autoencoder={"norm": "batch"}).fit(zoo, FitContext(folder=tmp_path))
     monkeypatch.undo()
-    resumed = quick(norm="batch").fit(zoo, folder=tmp_path)
+    resumed = quick(autoencoder={"norm": "batch"}).fit(zoo, FitContext(folder=tmp_path))
     assert torch.equal(resumed.sample(8), whole.sample(8))
     assert resumed.losses == whole.losses and resumed.notes == whole.notes
     assert {"autoencoder.safetensors", "denoiser.safetensors"} < {path.name for path in tmp_path.iterdir()}
@@ -62,15 +69,15 @@ def test_the_same_seed_gives_the_same_fit():
 
 def test_a_state_of_other_settings_or_another_zoo_is_not_resumed(tmp_path: Path):
     zoo, other = toy_zoo(curve(14, 33)), toy_zoo(curve(14, 33) + 0.1 * curve(14, 33).cos())
-    quick(latent=4).fit(zoo, folder=tmp_path)
+    quick(autoencoder={"latent": 4}).fit(zoo, FitContext(folder=tmp_path))
     for generator, next_zoo in ((quick(), zoo), (quick(), other)):
-        again = generator.fit(next_zoo, folder=tmp_path)
+        again = generator.fit(next_zoo, FitContext(folder=tmp_path))
         assert torch.equal(again.sample(3), quick().fit(next_zoo).sample(3))
 
 
 def test_it_draws_from_the_distribution_of_a_trajectory():
     vectors = curve(60, 64)
-    generator = quick(autoencoder_steps=150, steps=500, width=64).fit(toy_zoo(vectors))
+    generator = quick(autoencoder={"steps": 150}, diffusion={"steps": 500, "width": 64}).fit(toy_zoo(vectors))
     samples = generator.sample(100)
     assert torch.allclose(samples.mean(0), vectors.mean(0), atol=0.08)
     variance = samples.var(0).sum() / vectors.var(0).sum()
@@ -80,7 +87,7 @@ def test_it_draws_from_the_distribution_of_a_trajectory():
 
 
 def test_latents_are_standardised_whatever_their_size(monkeypatch: pytest.MonkeyPatch):
-    generator = make("p-diff-linear", components=3, steps=600, width=64)
+    generator = make("p-diff-linear", autoencoder={"components": 3}, diffusion={"steps": 600, "width": 64})
     vectors = curve(40, 20) * 100 + 1000
     seen = []
     fit = "paramdiff.generators.diffusion.LatentDiffusion.fit"
@@ -97,24 +104,24 @@ def test_latents_are_standardised_whatever_their_size(monkeypatch: pytest.Monkey
 
 def test_nan_while_fitting_names_the_training():
     with pytest.raises(NumericalError, match="autoencoder: the loss is (nan|inf) at step"):
-        quick(autoencoder_lr=1e6, autoencoder_steps=60).fit(toy_zoo(curve(12, 33)))
+        quick(autoencoder={"lr": 1e6, "steps": 60}).fit(toy_zoo(curve(12, 33)))
     with pytest.raises(NumericalError, match="denoiser: the loss is (nan|inf) at step"):
-        quick(lr=1e6, steps=60).fit(toy_zoo(curve(12, 33)))
+        quick(diffusion={"lr": 1e6, "steps": 60}).fit(toy_zoo(curve(12, 33)))
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        {"denoiser": "conv", "depth": 2},
-        {"prediction": "eps"},
-        {"scheduler": "ddpm", "sample_steps": 5},
-        {"scheduler": "ddim"},
-        {"held_out": 0.0},
-        {"codec": "fc"},
-        {"codec": "fc", "norm": "instance"},
-        {"norm": "none", "latent_noise": 0.0, "parameter_noise": 0.0},
-        {"process": "flow"},
-        {"process": "flow", "prediction": "velocity", "scheduler": "euler", "timesteps": 10},
+        {"diffusion": {"denoiser": "conv", "depth": 2}},
+        {"diffusion": {"prediction": "eps"}},
+        {"diffusion": {"scheduler": "ddpm", "sample_steps": 5}},
+        {"diffusion": {"scheduler": "ddim"}},
+        {"reconstruction_check": {"held_out": 0.0}},
+        {"autoencoder": {"architecture": "fc"}},
+        {"autoencoder": {"architecture": "fc", "norm": "instance"}},
+        {"autoencoder": {"norm": "none", "latent_noise": 0.0, "parameter_noise": 0.0}},
+        {"diffusion": {"process": "flow"}},
+        {"diffusion": {"process": "flow", "prediction": "velocity", "scheduler": "euler", "timesteps": 10}},
     ],
 )
 def test_every_combination_of_parts_fits(settings: dict[str, Any]):
@@ -125,7 +132,7 @@ def test_every_combination_of_parts_fits(settings: dict[str, Any]):
 def test_contraction_scales_the_deviation_of_latents_when_sampling():
     """On linear latents the decoder is linear, so samples move towards the mean by exactly that factor."""
     zoo = toy_zoo(curve(20, 12))
-    generator = make("p-diff-linear", components=4, steps=60).fit(zoo)
+    generator = make("p-diff-linear", autoencoder={"components": 4}, diffusion={"steps": 60}).fit(zoo)
     whole = generator.sample(5)
     generator.contraction = 0.0
     centre = generator.sample(5)
@@ -141,18 +148,18 @@ def test_the_denoising_gap_is_noted_where_held_out_latents_mean_something(
     vectors: torch.Tensor, fraction: float, measured: bool
 ):
     """Not where the gate failed, nor where nothing was held out."""
-    generator = make("p-diff-linear", components=6, steps=20, width=16, held_out=fraction)
+    generator = toy_zoos.quick("p-diff-linear", reconstruction_check={"held_out": fraction})
     noted = generator.fit(toy_zoo(vectors)).notes["denoising"]
     assert noted["members"] > 0
     assert (noted["held_out"] is not None) == (noted["gap"] is not None) == measured
 
 
-@pytest.mark.parametrize("codec", ["conv", "fc"])
+@pytest.mark.parametrize("architecture", ["conv", "fc"])
 @pytest.mark.parametrize("norm", ["none", "batch", "group", "instance"])
-def test_a_sample_does_not_depend_on_those_drawn_with_it(norm: str, codec: str, tmp_path: Path):
-    generator = quick(norm=norm, codec=codec).fit(toy_zoo(curve(14, 33)))
-    together = generator._sample(range(5), 0, None)
-    alone = torch.cat([generator._sample([index], 0, None) for index in range(5)])
+def test_a_sample_does_not_depend_on_those_drawn_with_it(norm: str, architecture: str, tmp_path: Path):
+    generator = quick(autoencoder={"norm": norm, "architecture": architecture}).fit(toy_zoo(curve(14, 33)))
+    together = generator._sample(range(5), 0, FitContext())
+    alone = torch.cat([generator._sample([index], 0, FitContext()) for index in range(5)])
     assert torch.allclose(together, alone, atol=1e-4)
     generator.save(tmp_path / "g")
     assert torch.equal(Generator.load(tmp_path / "g").sample(3), generator.sample(3))
@@ -160,7 +167,7 @@ def test_a_sample_does_not_depend_on_those_drawn_with_it(norm: str, codec: str, 
 
 def test_spread_adds_independent_noise_on_every_coordinate():
     zoo = toy_zoo(curve(20, 12))
-    generator = make("p-diff-linear", components=4, steps=60).fit(zoo)
+    generator = make("p-diff-linear", autoencoder={"components": 4}, diffusion={"steps": 60}).fit(zoo)
     without = generator.sample(200, seed=3)
     generator.spread = 0.5
     added = (generator.sample(200, seed=3) - without) / zoo.vectors.std(0, correction=0)
@@ -174,21 +181,59 @@ def test_a_generator_saved_when_contraction_was_called_temperature_draws_what_it
     generator.save(tmp_path / "g")
     about = read_json(tmp_path / "g" / "generator.json")
     about["settings"]["temperature"] = about["settings"].pop("contraction")
+    del about["settings"]["diffusion"]["temperature"]
     write_json(tmp_path / "g" / "generator.json", about)
     again = Generator.load(tmp_path / "g")
-    assert isinstance(again, ParameterDiffusion) and (again.contraction, again.temperature) == (0.4, 1.0)
+    assert isinstance(again, ParameterDiffusion) and (again.contraction, again.diffusion.temperature) == (
+        0.4,
+        1.0,
+    )
     assert torch.equal(again.sample(3), generator.sample(3))
 
 
 def test_temperature_is_a_setting_of_sampling():
     zoo = toy_zoo(curve(30, 12))
-    generator = make("p-diff-linear", components=3, steps=100, width=32).fit(zoo)
+    generator = make(
+        "p-diff-linear", autoencoder={"components": 3}, diffusion={"steps": 100, "width": 32}
+    ).fit(zoo)
     whole = generator.sample(60)
-    generator.temperature = 0.5
+    generator.diffusion.temperature = 0.5
     assert float(generator.sample(60).var(0).sum()) < 0.9 * float(whole.var(0).sum())
     assert torch.equal(generator.sample(3), generator.sample(60)[:3])
-    generator.temperature = 1.0
+    generator.diffusion.temperature = 1.0
     assert torch.equal(generator.sample(60), whole)
     for name in ("autoencoder-kde", "latent-noise", "gaussian"):
         with pytest.raises(ConfigError, match=f"temperature: {name} has no such setting"):
             make(name, temperature=0.5)
+
+
+def test_a_setting_of_the_flat_list_is_told_its_place():
+    """From Python: as keyword of the class, and by name."""
+    for call in (partial(ParameterDiffusion), lambda **old: make("p-diff", **old)):
+        with pytest.raises(
+            ConfigError, match=r"^latent_noise: p-diff has this .*; write autoencoder.latent_noise$"
+        ):
+            call(latent_noise=0.1)
+        with pytest.raises(ConfigError, match=r"write autoencoder.early_stop and diffusion.early_stop$"):
+            call(early_stop=False)
+    with pytest.raises(TypeError):
+        ParameterDiffusion(strange=1)  # type: ignore[call-arg]
+    for wrong in ({"lr": 1e-3}, Diffusion()):
+        with pytest.raises(
+            ConfigError, match=r"^autoencoder: .* is of type \w+; expected Autoencoder\(...\)$"
+        ):
+            ParameterDiffusion(autoencoder=wrong)  # type: ignore[arg-type]
+
+
+def test_a_generator_saved_with_flat_settings_draws_what_it_drew(tmp_path: Path):
+    generator = quick(autoencoder={"latent": 4}, diffusion={"scheduler": "ddim"}).fit(toy_zoo(curve(14, 33)))
+    generator.save(tmp_path / "g")
+    about = read_json(tmp_path / "g" / "generator.json")
+    settings = about["settings"]
+    for part, former in (("autoencoder", PlainAutoencoder.FORMERLY), ("diffusion", {}),
+                         ("reconstruction_check", ReconstructionCheck.FORMERLY)):  # fmt: skip
+        settings |= {former.get(key, key): value for key, value in settings.pop(part).items()}
+    assert settings["latent"] == 4 and settings["gate"] == "warn" and settings["autoencoder_lr"] == 3e-3
+    write_json(tmp_path / "g" / "generator.json", about)
+    again = Generator.load(tmp_path / "g")
+    assert again == generator and torch.equal(again.sample(3), generator.sample(3))

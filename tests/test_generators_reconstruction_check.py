@@ -7,28 +7,29 @@ from torch import Tensor
 
 from paramdiff.chance import Chance
 from paramdiff.errors import ConfigError, ZooError
-from paramdiff.generators import Generator, make
+from paramdiff.generators import Generator
+from paramdiff.generators.context import FitContext
 from paramdiff.generators.diffusion import LatentDiffusion
 from paramdiff.generators.reconstruction_check import (
     MOST_HELD,
-    ReconstructionCheck,
+    ReconstructionResult,
     explained_variance,
     split,
 )
-from toy_zoos import QUICK, curve, scattered, toy_zoo
+from toy_zoos import curve, quick, scattered, toy_zoo
 
 KEYS = {"passed", "void", "held_out", "members", "reconstructed", "loss", "tolerance", "explained_variance",
         "explained_variance_train", "why"}  # fmt: skip
 
 
 def linear(**settings: Any) -> Generator:
-    return make("p-diff-linear", **{**QUICK["p-diff-linear"], **settings})
+    return quick("p-diff-linear", **settings)
 
 
-def measure(reconstruct: Any, probe: Any = None, held: int = 4) -> ReconstructionCheck:
+def measure(reconstruct: Any, feedback: Any = None, held: int = 4) -> ReconstructionResult:
     x = torch.cat([scattered(50, 30), -scattered(50, 30)])  # their mean is zero
     x = x[torch.randperm(100, generator=torch.Generator().manual_seed(0))]
-    return ReconstructionCheck.measure(reconstruct, x[held:], x[:held], probe, 0.02, "raise components")
+    return ReconstructionResult.measure(reconstruct, x[held:], x[:held], feedback, 0.02, "raise components")
 
 
 @pytest.mark.parametrize(("k", "held"), [(2, 0), (9, 0), (10, 2), (30, 3), (200, 20), (5000, MOST_HELD)])
@@ -50,13 +51,13 @@ def test_explained_variance():
     assert explained_variance(x[:1], x[:1] + 1, x[0]) == 0  # no spread: nothing to explain
 
 
-def test_scores_decide_where_there_is_a_probe():
-    def probe(x: Tensor) -> Tensor:
+def test_scores_decide_where_there_is_feedback():
+    def feedback(x: Tensor) -> Tensor:
         return x.square().mean(1)
 
-    good = measure(lambda x: x * 0.999, probe)
+    good = measure(lambda x: x * 0.999, feedback)
     assert good.passed and 0 < good.loss < 0.02
-    bad = measure(lambda x: x * 0.9, probe)
+    bad = measure(lambda x: x * 0.9, feedback)
     assert not bad.passed and bad.loss == pytest.approx(0.19 * bad.members)
     assert "and score" in bad.why and "the network is sensitive to what is lost; raise components" in bad.why
 
@@ -68,9 +69,9 @@ def test_passing_says_nothing_where_members_are_near_chance():
         def __call__(self, x: Tensor) -> Tensor:
             return torch.full((len(x),), self.score)
 
-    probe = Known()
-    for probe.score, void, word in ((0.51, True, "says nothing"), (0.9, False, "passed")):
-        gate = measure(lambda x: x, probe)
+    feedback = Known()
+    for feedback.score, void, word in ((0.51, True, "says nothing"), (0.9, False, "passed")):
+        gate = measure(lambda x: x, feedback)
         assert gate.passed and (gate.void, gate.outcome, gate.to_json()["void"]) == (void, word, void)
         assert ("which is near chance (0.5): nothing was learnt" in gate.why) == void
     assert not measure(lambda x: x, lambda x: torch.full((len(x),), 0.5)).void, "nobody knows chance"
@@ -89,7 +90,7 @@ def test_an_average_that_scores_well_passes_and_is_called_an_average():
 
 
 def test_members_in_directions_of_their_own_are_named():
-    gate = linear(components=64).fit(toy_zoo(scattered(20, 200))).notes["gate"]
+    gate = linear(autoencoder={"components": 64}).fit(toy_zoo(scattered(20, 200))).notes["gate"]
     assert gate.keys() == KEYS and not gate["passed"] and gate["held_out"] == 2
     assert gate["explained_variance"] < 0.3 and gate["explained_variance_train"] == pytest.approx(1, abs=1e-4)
     assert "as independent seeds do" in gate["why"] and "K is too small" in gate["why"]
@@ -108,14 +109,14 @@ def test_a_trajectory_passes():
 
 
 def test_small_zoos_are_judged_by_the_members_themselves():
-    gate = linear().fit(toy_zoo(curve(5, 60)), probe=lambda v: v.mean(1)).notes["gate"]
+    gate = linear().fit(toy_zoo(curve(5, 60)), FitContext(lambda v: v.mean(1))).notes["gate"]
     assert gate["held_out"] == 0 and gate["explained_variance"] is None and gate["passed"]
     assert gate["members"] == pytest.approx(gate["reconstructed"], abs=1e-4)
 
 
-def test_the_probe_sees_raw_vectors():
+def test_feedback_sees_raw_vectors():
     vectors, seen = curve(20, 30), []
-    linear().fit(toy_zoo(vectors), probe=lambda v: (seen.append(v), v.mean(1))[1])
+    linear().fit(toy_zoo(vectors), FitContext(lambda v: (seen.append(v), v.mean(1))[1]))
     assert float(torch.cdist(seen[0], vectors).min(1).values.max()) < 1e-4
 
 
@@ -138,26 +139,33 @@ def test_stop_raises_before_the_prior_is_fitted(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(
         "paramdiff.generators.diffusion.LatentDiffusion.fit", lambda *_: pytest.fail("fitted")
     )
-    generator = linear(gate="stop", components=64)
+    generator = linear(autoencoder={"components": 64}, reconstruction_check={"action": "stop"})
     with pytest.raises(
-        ZooError, match=r"the reconstruction gate failed: reconstructions of 2 held-out.*set gate=warn"
+        ZooError,
+        match=r"the reconstruction check failed: reconstructions of 2 held-out.*set reconstruction_check.action=warn",
     ):
         generator.fit(toy_zoo(scattered(20, 200)))
 
 
 def test_warn_says_it_and_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.delenv("PARAMDIFF_QUIET")
-    generator = linear(components=64).fit(toy_zoo(scattered(20, 200)))
-    assert "gate FAILED: reconstructions of 2 held-out members" in capsys.readouterr().err
+    generator = linear(autoencoder={"components": 64}).fit(toy_zoo(scattered(20, 200)))
+    assert "reconstruction check FAILED: reconstructions of 2 held-out members" in capsys.readouterr().err
     assert generator.sample(1).isfinite().all()
 
 
 def test_off_says_nothing():
-    assert "gate" not in linear(gate="off").fit(toy_zoo(curve(20, 30))).notes
+    assert "gate" not in linear(reconstruction_check={"action": "off"}).fit(toy_zoo(curve(20, 30))).notes
     for wrong, text in [
-        ({"gate": "maybe"}, "gate: 'maybe' is not known; expected one of warn, stop, off"),
-        ({"held_out": 0.9}, "held_out: 0.9 is out of range; expected at least 0 and at most 0.5"),
-        ({"tolerance": -1.0}, "tolerance: -1.0 is out of range"),
+        (
+            {"action": "maybe"},
+            "reconstruction_check.action: 'maybe' is not known; expected one of warn, stop, off",
+        ),
+        (
+            {"held_out": 0.9},
+            "reconstruction_check.held_out: 0.9 is out of range; expected at least 0 and at most 0.5",
+        ),
+        ({"tolerance": -1.0}, "reconstruction_check.tolerance: -1.0 is out of range"),
     ]:
         with pytest.raises(ConfigError, match=text):
-            linear(**wrong)
+            linear(reconstruction_check=wrong)

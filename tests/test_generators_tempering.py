@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from paramdiff.generators.diffusion import DiffusionSettings, LatentDiffusion
+from paramdiff.generators.diffusion import Diffusion, LatentDiffusion
 from paramdiff.generators.gaussian_prior import Residual
 from paramdiff.generators.tempering import Tempering, krylov, scale_of
 
-OWN = DiffusionSettings(device="cpu", sample_steps=50)
+OWN = Diffusion(sample_steps=50)
 
 VARIANCES = torch.tensor([20.0, 4.0, 1.0, 0.3, 0.1])
 CENTRES = torch.tensor([[1.0, 0.0, 0.5], [-1.2, 0.4, 0.0], [0.2, -1.0, -1.0]])
@@ -26,7 +26,7 @@ class Known(LatentDiffusion):
     def __init__(
         self, expected: Callable[[Tensor, Tensor, Tensor], Tensor], z: Tensor, **settings: object
     ) -> None:
-        super().__init__(replace(OWN, **{"prediction": "x0", **settings}))  # type: ignore[arg-type]
+        super().__init__(replace(OWN, **{"prediction": "x0", **settings}), device="cpu")  # type: ignore[arg-type]
         self.expected, self.latent, self.scale = expected, z.shape[1], scale_of(z)
         self.net = torch.nn.Identity()
 

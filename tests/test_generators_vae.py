@@ -5,14 +5,16 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
+import toy_zoos
 from paramdiff.errors import ConfigError
 from paramdiff.generators import make
+from paramdiff.generators.context import FitContext
 from paramdiff.generators.vae import ScaledNormal, VariationalAutoencoder, twice_divergence
-from toy_zoos import QUICK, curve, toy_zoo
+from toy_zoos import curve, toy_zoo
 
 
 def quick(**settings: Any) -> VariationalAutoencoder:
-    made = make("vae", **{**QUICK["vae"], **settings})
+    made = toy_zoos.quick("vae", **settings)
     assert isinstance(made, VariationalAutoencoder)
     return made
 
@@ -37,31 +39,34 @@ def test_the_prior_is_a_standard_normal_whatever_the_latents_are():
     assert torch.allclose(z.mean(0), torch.zeros(8), atol=0.1)
     assert torch.allclose(torch.cov(z.T), torch.eye(8), atol=0.15)
     fitted = quick().fit(toy_zoo(curve(14, 33)))
-    assert torch.equal(fitted._decode(z[:3]), fitted.autoencoder.decode(z[:3])), "not standardised"
+    assert torch.equal(fitted._decode(z[:3]), fitted.codec.decode(z[:3])), "not standardised"
 
 
 LINEAR: dict[str, Any] = {
-    "codec": "fc", "latent": 3, "norm": "none", "autoencoder_lr": 0.01, "autoencoder_steps": 1000,
-    "autoencoder_batch": 100, "early_stop": False, "held_out": 0.0,
+    "architecture": "fc", "latent": 3, "norm": "none", "lr": 0.01, "steps": 1000, "batch": 100, "early_stop": False,
 }  # fmt: skip
+ALL_FITTED = {"held_out": 0.0}
 
 
 @pytest.mark.parametrize("beta", [0.1, 2.0, 4.0])
 def test_it_draws_what_theory_says_from_a_gaussian_zoo(beta: float):
     """Variance lambda - beta along each principal component, or none, in normalised coordinates."""
     vectors = gaussian(200, 8, directions=2)
-    generator = quick(beta=beta, **LINEAR).fit(toy_zoo(vectors))
+    generator = quick(beta=beta, autoencoder=LINEAR, reconstruction_check=ALL_FITTED).fit(toy_zoo(vectors))
     assert generator.normaliser is not None
     x = generator.normaliser.normalise(vectors)
     expected = (torch.linalg.eigvalsh(torch.cov(x.T)).flip(0) - beta).clamp(min=0)[:2]
-    seen = torch.linalg.eigvalsh(torch.cov(generator._sample(range(2000), 0, None).T)).flip(0)
+    seen = torch.linalg.eigvalsh(torch.cov(generator._sample(range(2000), 0, FitContext()).T)).flip(0)
     assert torch.allclose(seen[:2], expected, atol=0.35)
     assert float(seen[2:].sum()) < 0.05
 
 
 def test_a_large_beta_gives_the_average():
     vectors = gaussian(100, 12, directions=2)
-    samples = quick(beta=50.0, **{**LINEAR, "autoencoder_steps": 200}).fit(toy_zoo(vectors)).sample(20)
+    short = {**LINEAR, "steps": 200}
+    samples = (
+        quick(beta=50.0, autoencoder=short, reconstruction_check=ALL_FITTED).fit(toy_zoo(vectors)).sample(20)
+    )
     assert float(samples.var(0).sum()) < 0.02 * float(vectors.var(0).sum())
 
 
@@ -79,17 +84,17 @@ def test_temperature_scales_the_drawn_latents():
     z = generator.prior.sample(range(3), 5)
     assert torch.allclose(z, ScaledNormal(8, lambda: 0.25).sample(range(3), 5))
     assert generator.normaliser is not None
-    decoded = generator.normaliser.denormalise(generator.autoencoder.decode(z))
+    decoded = generator.normaliser.denormalise(generator.codec.decode(z))
     assert torch.allclose(generator.sample(3, 5), decoded, atol=1e-6)
 
 
 def test_large_codes_do_not_overflow():
-    generator = quick(autoencoder_lr=0.1, autoencoder_steps=60).fit(toy_zoo(curve(20, 33)))
+    generator = quick(autoencoder={"lr": 0.1, "steps": 60}).fit(toy_zoo(curve(20, 33)))
     assert generator.sample(2).isfinite().all()
 
 
 def test_settings_are_checked():
     with pytest.raises(ConfigError, match="beta: -1 is out of range; expected at least 0"):
         make("vae", beta=-1)
-    with pytest.raises(ConfigError, match="latent_noise: vae has no such setting"):
-        make("vae", latent_noise=0.1)
+    with pytest.raises(ConfigError, match="autoencoder.latent_noise: PlainAutoencoder has no such setting"):
+        make("vae", autoencoder={"latent_noise": 0.1})

@@ -42,7 +42,7 @@ DIMENSIONS = {
     "cifar100_resnet18_linear": 51_200, "cifar100_resnet18_conv": 1_728,  # Tables 17c and 10
     "cifar100_resnet18_shortcut": 8_192,
     "digits": 256, "digits_full": 4_785, "digits_seeds": 4_785, "reference": 2_048,
-    "reference_zoo": 2_048, "reference_whole": 11_229_732,
+    "reference_zoo": 2_048, "reference_whole": 11_229_732, "reference_from_scratch": 2_048,
     "mnist_convnet3": 128, "fashion_mnist_convnet3": 128, "fashion_mnist_mlp3": 39_760,
     "cifar10_resnet20": 256, "cifar10_resnet56": 256,
 }  # fmt: skip
@@ -129,11 +129,18 @@ def test_optimisers_of_table_4():
 
 def test_the_generator_of_the_paper():
     own = config("digits", "generator=paper").generator
-    assert (own.autoencoder_steps, own.autoencoder_batch, own.autoencoder_lr) == (30_000, 200, 1e-3)
-    assert (own.steps, own.batch, own.lr, own.weight_decay) == (30_000, 200, 1e-3, 2e-6)
-    assert (own.parameter_noise, own.latent_noise, own.norm, len(own.channels)) == (1e-3, 0.1, "instance", 4)
-    assert (own.denoiser, own.depth, own.prediction, own.ema) == ("conv", 4, "eps", 0.9999)
-    assert (own.scheduler, own.timesteps, own.sample_steps) == ("ddpm", 1000, 1000)
+    first, second = own.autoencoder, own.diffusion
+    assert (first.steps, first.batch, first.lr, first.early_stop) == (30_000, 200, 1e-3, False)
+    assert (first.parameter_noise, first.latent_noise, first.norm, len(first.channels)) == (
+        1e-3,
+        0.1,
+        "instance",
+        4,
+    )
+    assert (second.steps, second.batch, second.lr, second.weight_decay) == (30_000, 200, 1e-3, 2e-6)
+    assert (second.denoiser, second.depth, second.prediction, second.ema) == ("conv", 4, "eps", 0.9999)
+    assert (second.scheduler, second.timesteps, second.sample_steps) == ("ddpm", 1000, 1000)
+    assert not second.early_stop and own.reconstruction_check.held_out == 0
 
 
 # Ablations -----------------------------------------------------------------------------------------------
@@ -188,11 +195,11 @@ def test_ablations_sweep_something_and_name_their_table():
 
 def test_the_ablations_of_the_paper():
     assert swept("noise") == {
-        "generator.parameter_noise": ["0", "0.001"],
-        "generator.latent_noise": ["0", "0.1"],
+        "generator.autoencoder.parameter_noise": ["0", "0.001"],
+        "generator.autoencoder.latent_noise": ["0", "0.1"],
     }
-    assert swept("timesteps") == {"generator.timesteps": ["10", "100", "1000", "2000"]}
-    assert swept("norm") == {"generator.norm": ["none", "batch", "group", "instance"]}
+    assert swept("timesteps") == {"generator.diffusion.timesteps": ["10", "100", "1000", "2000"]}
+    assert swept("norm") == {"generator.autoencoder.norm": ["none", "batch", "group", "instance"]}
     by_layer = [f"zoo.select={value}" for value in swept("layers")["zoo.select"]]
     names = [
         spec(network(made), made.zoo.select).names[::2]

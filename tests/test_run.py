@@ -17,8 +17,9 @@ from paramdiff.tasks.classification import ImageClassification
 from processes import Forked
 
 SMALL = [
-    "zoo.k=24", "zoo.pretrain.epochs=2", "n=12", "generator.autoencoder_steps=40", "generator.steps=60",
-    "compare.pdiff_linear.steps=60", "compare.pdiff_linear.sample_steps=10", "generator.sample_steps=10",
+    "zoo.k=24", "zoo.pretrain.epochs=2", "n=12", "generator.autoencoder.steps=40", "generator.diffusion.steps=60",
+    "compare.pdiff_linear.diffusion.steps=60", "compare.pdiff_linear.diffusion.sample_steps=10",
+    "generator.diffusion.sample_steps=10",
 ]  # fmt: skip
 
 

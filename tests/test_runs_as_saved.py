@@ -39,7 +39,10 @@ def folder(tmp_path: Path) -> Path:
     for seed in range(K):
         with seeded("as saved", seed):
             model = pipeline(tmp_path).task.model()
-            for name, value in model.state_dict().items():  # random answers, which differ from network to network
+            for (
+                name,
+                value,
+            ) in model.state_dict().items():  # random answers, which differ from network to network
                 value.copy_(torch.rand(value.shape) + 0.5 if "var" in name else torch.randn(value.shape))
         torch.save(model.state_dict(), tmp_path / "files" / f"{seed}.pt")
     return tmp_path
@@ -68,7 +71,7 @@ def accuracy(run: Pipeline, state: dict[str, torch.Tensor]) -> float:
 
 def test_the_row_is_of_the_networks_in_the_files(folder: Path, monkeypatch: pytest.MonkeyPatch):
     run = collected(folder, "zoo.select=conv1.*")
-    monkeypatch.setattr(scoring, "ELEMENTS_AT_ONCE", 1)  # one network at a time
+    monkeypatch.setattr(scoring, "NETWORKS_AT_ONCE", 1)  # one network at a time
     score(run)
     files = [torch.load(folder / "files" / f"{seed}.pt") for seed in range(K)]
     as_saved = load_tensors(folder / "r" / ROW)["test"]

@@ -22,9 +22,9 @@ def config(*overrides: str):
 
 
 def test_a_configuration_becomes_the_objects_it_configures():
-    made = config("zoo.k=7", "generator.latent_noise=0.5")
+    made = config("zoo.k=7", "generator.autoencoder.latent_noise=0.5")
     assert isinstance(made.zoo, TrajectoryCollector) and made.zoo.k == 7
-    assert isinstance(made.generator, ParameterDiffusion) and made.generator.latent_noise == 0.5
+    assert isinstance(made.generator, ParameterDiffusion) and made.generator.autoencoder.latent_noise == 0.5
 
 
 def test_one_seed_for_everything_unless_it_is_set():
@@ -41,12 +41,28 @@ def test_one_seed_for_everything_unless_it_is_set():
         ("zoo.k=0", "zoo.k: 0 is out of range; expected at least 2"),
         ("zoo.pretrain.lr=-1", "zoo.pretrain.lr: -1.0 is out of range; expected more than 0"),
         ("zoo.optimizer=adm", "zoo.optimizer: 'adm' is not known; expected one of .*did you mean adam"),
-        ("generator.latent_noise=-1", "generator.latent_noise: -1.0 is out of range; expected at least 0"),
+        (
+            "generator.autoencoder.latent_noise=-1",
+            "generator.autoencoder.latent_noise: -1.0 is out of range; expected at least 0",
+        ),
         ("compare.gaussian.scale=-1", "compare.gaussian.scale: -1.0 is out of range"),
         ("n=0", "n: 0 is out of range; expected at least 1"),
         ("device=tpu", "device: 'tpu' is not known; expected one of auto, cpu"),
         ("generator=pdif", "generator: there is no 'pdif'; did you mean pdiff"),
         ("experiment=digit", "experiment: there is no 'digit'; did you mean digits"),
+        (
+            "generator.latent_noise=1",
+            "generator.latent_noise: no such key; write generator.autoencoder.latent_noise$",
+        ),
+        ("+generator.steps=1", "generator.steps: no such key; write generator.diffusion.steps$"),
+        (
+            "++compare.pdiff_linear.components=1",
+            "compare.pdiff_linear.components: no such key; write compare.pdiff_l",
+        ),
+        (
+            "generator.early_stop=false",
+            "generator.early_stop: .*autoencoder.early_stop and generator.diffusion.early_",
+        ),
         ("bogus", "bogus: not understood; expected KEY=VALUE"),
         ("zoo.select=all,!fc", "zoo.select=all,!fc: not understood; expected KEY=VALUE; put quotes"),
         ("n=1,2", "n: 1,2 is several values; add -m for a run each, or put quotes"),
@@ -93,7 +109,7 @@ def test_p_diff_is_always_among_the_rows():
 def test_a_repeated_generator_is_left_out_and_namesakes_are_numbered():
     names = [e.name for e in generator_rows(config("generator=average"))]
     assert names.count("average") == 1
-    names = [e.name for e in generator_rows(config("generator.latent_noise=1", "+generator@compare.p=pdiff"))]
+    names = [e.name for e in generator_rows(config("generator.seed=1", "+generator@compare.p=pdiff"))]
     assert "p-diff" in names and "p-diff-2" in names
 
 

@@ -83,7 +83,7 @@ def test_other_settings_redo_what_they_touch_and_keep_the_rest(folder: Path):
         in said
     )
     before = times(folder)
-    (said,) = go(folder, "n=4", "generator.temperature=0.5")
+    (said,) = go(folder, "n=4", "generator.diffusion.temperature=0.5")
     assert redone(folder, before) == [*SAMPLES, *SCORES]
     assert (
         "redone: sample, score, map of latents; kept: collect, fit, score of the originals; of average"
@@ -102,10 +102,10 @@ def test_another_run_is_refused_in_one_line_that_says_what_force_redoes(folder: 
         "latents; of average, noised-0.3: fit, sample, score and keeps nothing"
     )
     said = r"redoes fit, sample, score, map of latents and keeps collect, score of the originals; of average, noised"
-    with pytest.raises(RunFolderError, match=rf"differs in generator.steps.*{said}"):
-        begun(folder, "generator.steps=6").run("fit")
+    with pytest.raises(RunFolderError, match=rf"differs in generator.diffusion.steps.*{said}"):
+        begun(folder, "generator.diffusion.steps=6").run("fit")
     assert redone(folder, before) == []
-    go(folder, "generator.steps=6", force=True)
+    go(folder, "generator.diffusion.steps=6", force=True)
     assert redone(folder, before) == [*MAIN, *SAMPLES, *SCORES]
 
 

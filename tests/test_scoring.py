@@ -1,4 +1,4 @@
-"""Scores against the plain network run one by one; what is kept between calls; NaN; probes; error texts."""
+"""Scores against the plain network run one by one; what is kept between calls; NaN; feedback; error texts."""
 
 import pytest
 import torch
@@ -220,7 +220,7 @@ def test_building_the_network_moves_no_random_stream():
     assert torch.equal(torch.rand(3), expected)
 
 
-# Probes
+# Feedback
 
 
 def test_equal_networks_are_computed_once(monkeypatch: pytest.MonkeyPatch):
@@ -237,25 +237,25 @@ def test_equal_networks_are_computed_once(monkeypatch: pytest.MonkeyPatch):
     assert len(computed) == 2, "50 items are one joined batch"
 
 
-def test_a_probe_scores_a_fixed_subset():
+def test_feedback_scores_a_fixed_subset():
     task = Digits(items=200)
     zoo, vectors = make(task)
-    probe = Scorer(task, zoo).probe(40)
-    scores = probe(vectors)
+    feedback = Scorer(task, zoo).feedback(40)
+    scores = feedback(vectors)
     assert scores.shape == (5,)
-    assert torch.equal(scores, Scorer(task, zoo).probe(40)(vectors))
+    assert torch.equal(scores, Scorer(task, zoo).feedback(40)(vectors))
     assert ((scores * 40).round() - scores * 40).abs().max() < 1e-9
     assert not torch.equal(scores, Scorer(task, zoo).score(vectors, "train").metric)
 
 
-def test_a_probe_reads_the_data_once_and_late():
+def test_feedback_reads_the_data_once_and_late():
     task = Digits(items=200)
     zoo, vectors = make(task)
-    probe = Scorer(task, zoo).probe(40)
+    feedback = Scorer(task, zoo).feedback(40)
     assert task.data.reads == 0
-    probe(vectors)
+    feedback(vectors)
     reads = task.data.reads
-    probe(vectors[:2])
+    feedback(vectors[:2])
     assert task.data.reads == reads
 
 
@@ -266,15 +266,15 @@ def test_training_scores_take_the_tasks_selection_items():
     zoo, vectors = make(task)
     scores = Scorer(task, zoo).score(vectors, "train")
     assert scores.outcomes["correct"].shape == (len(vectors), 40)
-    assert torch.equal(scores.metric, Scorer(task, zoo).probe(40)(vectors))
+    assert torch.equal(scores.metric, Scorer(task, zoo).feedback(40)(vectors))
     assert Scorer(task, zoo).score(vectors, "test").outcomes["correct"].shape[1] == 200
 
 
-def test_a_probe_of_all_items_is_the_score_and_higher_is_better():
+def test_feedback_of_all_items_is_the_score_and_higher_is_better():
     task = Regression()
     zoo, vectors = make(task)
     scorer = Scorer(task, zoo)
-    assert torch.equal(scorer.probe(1000)(vectors), -scorer.score(vectors, "train").metric)
+    assert torch.equal(scorer.feedback(1000)(vectors), -scorer.score(vectors, "train").metric)
 
 
 @settings(max_examples=25, deadline=None)
@@ -476,11 +476,11 @@ def test_data_without_a_batch():
         Scorer(task, zoo).score(vectors, "train")
 
 
-def test_a_probe_gives_gradients_of_the_training_loss():
+def test_feedback_gives_gradients_of_the_training_loss():
     """Against a difference quotient through the plain network."""
     task = Digits(items=50, size=50)
     zoo, vectors = make(task)
-    gradients = Scorer(task, zoo).probe().gradients(vectors[:2], 0)
+    gradients = Scorer(task, zoo).feedback().gradients(vectors[:2], 0)
     batch = next(iter(task.train_data().shuffled(0)))
 
     def loss(v):
@@ -495,15 +495,15 @@ def test_a_probe_gives_gradients_of_the_training_loss():
         assert torch.allclose(gradient @ step, change, rtol=2e-2, atol=1e-4)
 
 
-def test_a_probe_tells_mistakes_if_the_task_does():
+def test_feedback_tells_mistakes_if_the_task_does():
     task = Digits(items=50)
     zoo, vectors = make(task)
-    wrong = Scorer(task, zoo).probe(40).mistakes(vectors)
+    wrong = Scorer(task, zoo).feedback(40).mistakes(vectors)
     assert wrong.shape == (5, 40)
-    assert torch.allclose(1 - wrong.double().mean(1), Scorer(task, zoo).probe(40)(vectors))
+    assert torch.allclose(1 - wrong.double().mean(1), Scorer(task, zoo).feedback(40)(vectors))
     regression = Regression()
     with pytest.raises(TaskError, match="does not say which items"):
-        Scorer(regression, make(regression)[0]).probe().mistakes(vectors)
+        Scorer(regression, make(regression)[0]).feedback().mistakes(vectors)
 
 
 @pytest.mark.parametrize("held", [torch.float64, torch.float16])

@@ -80,7 +80,7 @@ def _row(sizes: Sizes, world: World, name: str, words: tuple[str, ...], asked: s
 
 def warm_up(sizes: Common) -> None:
     """Load what a fit needs, so that its time and memory are its own."""
-    words = ["generator.steps=2", "generator.autoencoder_steps=2"]
+    words = ["generator.diffusion.steps=2", "generator.autoencoder.steps=2"]
     recipe_generator(words, sizes.device).fit(plain_zoo(12, 64)).sample(1)
 
 

@@ -16,7 +16,7 @@ from benchmarks.sizes import Common
 from paramdiff.generators.generator import Generator
 
 GENERATORS = {
-    "p-diff": ("generator=pdiff", "generator.autoencoder_steps=10"),
+    "p-diff": ("generator=pdiff", "generator.autoencoder.steps=10", "generator.autoencoder.early_stop=false"),
     "p-diff-linear": ("generator=pdiff_linear",),
 }
 DIMS = (2_048, 8_192, 32_768, 131_072, 524_288, 1_048_576)
@@ -62,7 +62,7 @@ def run(sizes: Sizes) -> Iterator[Row]:
 
 
 def _generator(sizes: Sizes, name: str) -> Generator:
-    fixed = [f"generator.steps={sizes.steps}", "generator.early_stop=false"]
+    fixed = [f"generator.diffusion.steps={sizes.steps}", "generator.diffusion.early_stop=false"]
     return recipe_generator([*GENERATORS[name], *fixed], sizes.device)
 
 

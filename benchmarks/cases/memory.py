@@ -35,10 +35,11 @@ QUICK = {"dim": 20_000, "autoencoder_steps": 3}
 def run(sizes: Sizes) -> Iterator[Row]:
     warm_up(sizes)
     zoo = plain_zoo(sizes.k, sizes.dim)
-    both = [f"generator.steps={sizes.steps}", "generator.early_stop=false"]
+    both = [f"generator.diffusion.steps={sizes.steps}", "generator.diffusion.early_stop=false"]
     codec = [
-        f"generator.autoencoder_batch={sizes.batch}",
-        f"generator.autoencoder_steps={sizes.autoencoder_steps}",
+        f"generator.autoencoder.batch={sizes.batch}",
+        f"generator.autoencoder.steps={sizes.autoencoder_steps}",
+        "generator.autoencoder.early_stop=false",
     ]
     for name, words in {"p-diff": codec, "p-diff-linear": ["generator=pdiff_linear"]}.items():
         generator = recipe_generator([*words, *both], sizes.device)

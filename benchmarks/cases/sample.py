@@ -29,7 +29,7 @@ class Sizes(Reference):
     n: int = 100
     plain_n: int = 3
     plain_steps: int = 1000
-    fit: tuple[str, ...] = ("generator.steps=200", "generator.autoencoder_steps=50")
+    fit: tuple[str, ...] = ("generator.diffusion.steps=200", "generator.autoencoder.steps=50")
 
 
 QUICK = {"plain_n": 1}

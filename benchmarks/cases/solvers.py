@@ -16,7 +16,7 @@ class Sizes(Reference):
     Attributes:
         n: samples for each number of steps.
         steps: numbers of steps; the largest is what the others are compared with.
-        settings: of p-diff.
+        settings: of p-diff, by dotted key.
     """
 
     n: int = 1000

@@ -9,12 +9,12 @@ from typing import Any
 __version__ = "0.1.0"
 
 _WHERE = {
-    "Generator": "generators.base",
+    "Generator": "generators.generator",
     "ParameterDiffusion": "generators.pdiff",
     "ParameterSpec": "parameters.spec",
-    "Normaliser": "parameters.normalise",
+    "Normaliser": "parameters.normaliser",
     "ParamdiffError": "errors",
-    "Task": "tasks.base",
+    "Task": "tasks.task",
     "Zoo": "zoo.zoo",
 }
 __all__ = ["Generator", "Normaliser", "ParamdiffError", "ParameterDiffusion", "ParameterSpec", "Task", "Zoo"]

@@ -40,7 +40,7 @@ usage: paramdiff COMMAND [key=value ...] [-m]
 examples:
   paramdiff run                                    the digits, in a minute; nothing to download
   paramdiff run experiment=digits_full zoo.k=100   another experiment, another setting
-  paramdiff run -m generator.latent_noise=0,0.1,1  a sweep: one run folder each
+  paramdiff run -m generator.autoencoder.latent_noise=0,0.1,1  a sweep: one run folder each
   paramdiff inspect path/to/checkpoints            before any training
 
   eval "$(paramdiff -sc install=bash)"             completion of commands and keys; zsh, fish likewise

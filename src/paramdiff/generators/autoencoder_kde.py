@@ -6,17 +6,12 @@ a Gaussian kernel density is a member plus noise, with a member of its own in ea
 
 .. math:: z_l = z_{k_l, l} + h \sigma_l \epsilon_l, \quad k_l \sim U\{1..K\}, \quad \epsilon_l \sim N(0, 1)
 
-with sigma_l the members' deviation. Scott's rule is ``h = K^(-1/(d+4))``, d = 1. Independence costs what members
-have in common across dimensions: their latents fill a thin subspace, the draws do not.
-
-``joint`` estimates one density over all dimensions instead: one member for all of them (d = L in Scott's rule,
-which is then wide: h is near 1 for the usual L and K). This is closer to what the authors' released code does than
-what their text says: it restarts the random numbers in each dimension, and so draws the same member in all, with
-h = 0.002 for latents between -1 and 1. Its samples are copies of members.
+with sigma_l the members' deviation. Scott's rule is ``h = K^(-1/5)``. Independence loses what members have in common
+across dimensions: their latents fill a thin subspace, the draws do not.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,47 +19,35 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.generators.codec_neural import NoisyCodec, NoisySettings
+from paramdiff.errors import GeneratorError
+from paramdiff.generators.autoencoder import Autoencoder, NoisyCodec
 from paramdiff.generators.latent import Codec, LatentGenerator, Prior
 from paramdiff.ranges import FACTOR, Ranges
 from paramdiff.seeds import sample_generators
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """What is put around each member.
-
-    Attributes:
-        bandwidth: h, in deviations of the members.
-        joint: whether all dimensions of a draw come from one member.
-    """
-
-    bandwidth: float
-    joint: bool
-
-
 class Kernels(Prior):
-    """Kernels around the members' latents.
+    """A Gaussian kernel around each member's latent.
 
     Args:
-        kernel: of (K, L); asked for when sampling, so that it may change after the fit.
+        bandwidth: h in deviations of the members, of K; asked for when sampling, so that it may change after the fit.
+        joint: whether all dimensions of a draw come from one member, or each from a member of its own.
     """
 
-    def __init__(self, kernel: Callable[[int, int], Kernel]) -> None:
-        self.kernel, self.losses = kernel, []
+    def __init__(self, bandwidth: Callable[[int], float], joint: bool) -> None:
+        self.bandwidth, self.joint, self.losses = bandwidth, joint, []
 
     def fit(self, z: Float[Tensor, "K L"], held: Float[Tensor, "H L"], folder: Path | None) -> None:
         self.latents = z
 
     def sample(self, indices: Sequence[int], seed: int) -> Float[Tensor, "n L"]:
         k, size = self.latents.shape
-        kernel, deviation = self.kernel(k, size), self.latents.std(0, correction=0)
-        members = 1 if kernel.joint else size
+        bandwidth, deviation = self.bandwidth(k), self.latents.std(0, correction=0)
         draws = []
         for draw in sample_generators(indices, "kernel", seed):
-            rows = torch.randint(k, (members,), generator=draw).expand(size)
+            rows = torch.randint(k, (1 if self.joint else size,), generator=draw).expand(size)
             noise = torch.randn(size, generator=draw)
-            draws.append(self.latents[rows, torch.arange(size)] + kernel.bandwidth * deviation * noise)
+            draws.append(self.latents[rows, torch.arange(size)] + bandwidth * deviation * noise)
         return torch.stack(draws)
 
     def state_dict(self) -> dict[str, Any]:
@@ -74,35 +57,40 @@ class Kernels(Prior):
         self.latents = state["latents"]
 
 
-def scott(k: int, dimensions: int) -> float:
-    """Scott's rule: a bandwidth in deviations of the data."""
-    return k ** (-1 / (dimensions + 4))
+def scott(k: int) -> float:
+    """Scott's rule for K points in one dimension: a bandwidth in deviations of the data."""
+    return k ** (-1 / 5)
 
 
 @dataclass
-class AutoencoderKde(LatentGenerator, NoisySettings):
-    """Kernel density of an autoencoder's latents. Fields are those of :class:`LatentGenerator` (gate) and
-    :class:`NoisySettings` (autoencoder).
+class AutoencoderKde(LatentGenerator):
+    """Kernel density of an autoencoder's latents, each dimension by itself.
 
     Attributes:
-        bandwidth: h, in deviations of a latent between members; by default Scott's rule. It is what a temperature
-            would be: draws are around members, and this is how far.
-        joint: one density over all dimensions of a latent, in place of one for each.
+        autoencoder: architecture and training of the autoencoder.
+        bandwidth: h, in deviations of a latent between members; by default Scott's rule. It does what a temperature
+            would: draws are around members, and this is how far.
     """
 
-    sampling: ClassVar[tuple[str, ...]] = (*LatentGenerator.sampling, "bandwidth", "joint")
     name: ClassVar[str] = "autoencoder-kde"
-    bandwidth: float | None = None
-    joint: bool = False
-
+    sampling: ClassVar[tuple[str, ...]] = (*LatentGenerator.sampling, "bandwidth")
     RANGES: ClassVar[Ranges] = {"bandwidth": FACTOR}
 
+    autoencoder: Autoencoder = field(default_factory=Autoencoder)
+    bandwidth: float | None = None
+
+    @classmethod
+    def upgraded(cls, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Until it was removed, ``joint`` estimated one density over all dimensions."""
+        if settings.get("joint"):
+            raise GeneratorError(
+                "a joint kernel density, which this version does not have: its samples were copies of members",
+                remedy="fit latent-noise in its place",
+            )
+        return super().upgraded({key: value for key, value in settings.items() if key != "joint"})
+
     def _codec(self) -> Codec:
-        return NoisyCodec(self)
+        return NoisyCodec(self.autoencoder, self.seed, self.device)
 
     def _prior(self) -> Prior:
-        return Kernels(self._kernel)
-
-    def _kernel(self, k: int, size: int) -> Kernel:
-        automatic = scott(k, size if self.joint else 1)
-        return Kernel(automatic if self.bandwidth is None else self.bandwidth, self.joint)
+        return Kernels(lambda k: scott(k) if self.bandwidth is None else self.bandwidth, joint=False)

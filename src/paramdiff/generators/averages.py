@@ -8,7 +8,6 @@ must stay positive (``running_var``) get the geometric one.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -16,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.errors import ConfigError
-from paramdiff.generators.feedback import Probe
+from paramdiff.generators.context import FitContext
 from paramdiff.generators.generator import Generator
 from paramdiff.ranges import COUNT, Ranges
 from paramdiff.seeds import sample_generators
@@ -39,10 +38,10 @@ class Average(Generator):
 
     name: ClassVar[str] = "average"
 
-    def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
+    def _fit(self, x: Float[Tensor, "K D"], context: FitContext) -> None:
         self.mean = x.double().mean(0).float()
 
-    def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
+    def _sample(self, indices: Sequence[int], seed: int, context: FitContext) -> Float[Tensor, "n D"]:
         return self.mean.expand(len(indices), -1)
 
     def _state(self) -> dict[str, Any]:
@@ -77,10 +76,10 @@ class AverageOfK(Generator):
             raise ConfigError("k", f"a mean of {self.k} members", expected=f"at most K = {k}",
                               remedy="lower it, leave it out, or collect more checkpoints (zoo.k)")  # fmt: skip
 
-    def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
+    def _fit(self, x: Float[Tensor, "K D"], context: FitContext) -> None:
         self.members = x
 
-    def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
+    def _sample(self, indices: Sequence[int], seed: int, context: FitContext) -> Float[Tensor, "n D"]:
         draws = sample_generators(indices, self.name, seed)
         k = usual(len(self.members)) if self.k is None else self.k
         chosen = [torch.randperm(len(self.members), generator=draw)[:k] for draw in draws]

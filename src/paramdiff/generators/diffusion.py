@@ -28,6 +28,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from paramdiff.devices import choose_device
 from paramdiff.errors import ConfigError, check_choice
 from paramdiff.generators.ddpm import SCHEDULERS, alpha_bar, reverse, scheduler_class
 from paramdiff.generators.fitting import Plateau, fit_network, require_shapes
@@ -35,9 +36,8 @@ from paramdiff.generators.flow import SOLVERS, follow, noise_levels
 from paramdiff.generators.gaussian_prior import Residual
 from paramdiff.generators.latent import DENOISER, Prior
 from paramdiff.generators.nets.denoisers import DENOISERS, make_denoiser
-from paramdiff.generators.settings import Settings
 from paramdiff.generators.tempering import TURN, Tempering, Turn, scale_of
-from paramdiff.ranges import BATCH, FACTOR, RATE, SHARE, STEPS, Range, Ranges
+from paramdiff.ranges import BATCH, FACTOR, RATE, SHARE, STEPS, Range, Ranges, check_ranges
 from paramdiff.seeds import generator, sample_generators, sample_normal, seeded
 from paramdiff.subsampling import evenly_spaced
 
@@ -58,6 +58,9 @@ ENOUGH, PATIENCE = 0.002, 5
 guide: most of it is noise that nobody can predict, and samples still get better while it falls by less than 1%
 (``docs/decisions.md``)."""
 
+SAMPLING = ("diffusion.temperature", "diffusion.scheduler", "diffusion.sample_steps")
+"""Settings that only sampling reads, of a generator that has a ``diffusion``."""
+
 CHECKED = 1024
 """Noisy latents on which the loss is watched, of held-out members where there are some."""
 
@@ -67,8 +70,9 @@ JUDGED, DRAWS = 256, 32
 
 
 @dataclass
-class DiffusionSettings(Settings):
-    """
+class Diffusion:
+    """Settings of diffusion over latents: the denoiser, its training, and sampling.
+
     Attributes:
         denoiser: ``mlp`` (residual MLP) or ``conv`` (1-D convolutions; depth=4 is the paper's).
         width: features of the denoiser, of its innermost layer for ``conv``.
@@ -76,12 +80,13 @@ class DiffusionSettings(Settings):
         process: ``ddpm`` (denoising diffusion) or ``flow`` (flow matching).
         prediction: ``residual`` or ``x0``; or ``eps`` of ``ddpm``; or ``velocity`` of ``flow``.
         timesteps: T, noise levels.
-        steps: training steps at most; training ends earlier when they no longer help.
+        steps: training steps at most.
         batch: latents per step, drawn with replacement.
         lr, weight_decay: of AdamW.
         ema: decay of the averaged weights that sample, at most: that at step n is (1 + n) / (10 + n) until this
             exceeds it. 0.9999 is reached after 89,990 steps; until then half of the average is on the last 7%
             of the steps.
+        early_stop: end the training before ``steps`` when more of them no longer help.
         scheduler: ``dpm-solver++``, ``ddim`` (both deterministic given the first noise) or ``ddpm``; for a flow
             ``heun`` or ``euler``; ``auto`` takes the first that fits ``process``.
         sample_steps: denoiser evaluations per sample; no more than T steps are done. On the reference zoo 10 of
@@ -104,6 +109,7 @@ class DiffusionSettings(Settings):
     lr: float = 1e-3
     weight_decay: float = 2e-6
     ema: float = 0.9999
+    early_stop: bool = True
     scheduler: str = "auto"
     sample_steps: int = 50
     temperature: float = 1.0
@@ -115,7 +121,7 @@ class DiffusionSettings(Settings):
     }  # fmt: skip
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        check_ranges(self)
         check_choice("denoiser", self.denoiser, DENOISERS)
         check_choice("process", self.process, SAMPLERS)
         self._check_fits("prediction", self.prediction, PREDICTIONS)
@@ -146,6 +152,11 @@ class DiffusionSettings(Settings):
 class LatentDiffusion(Prior):
     """A denoiser with averaged weights, and the process that samples with it.
 
+    Args:
+        settings: of the denoiser, its training and sampling; those of sampling may change after the fit.
+        seed: of initial weights, batches and noise.
+        device: where it is trained and sampled from.
+
     Attributes:
         scale: the deviation of the fitted latents, see :func:`~paramdiff.generators.tempering.scale_of`.
         start: what the network's output is added to, None where the prediction says nothing of the members.
@@ -153,8 +164,8 @@ class LatentDiffusion(Prior):
 
     start: Residual | None = None
 
-    def __init__(self, settings: DiffusionSettings) -> None:
-        self.settings, self.losses = settings, []
+    def __init__(self, settings: Diffusion, seed: int = 0, device: str = "auto") -> None:
+        self.settings, self.seed, self.device, self.losses = settings, seed, choose_device(device), []
         if settings.process == "flow":
             noise = noise_levels(settings.timesteps)
             signal = 1 - noise
@@ -162,7 +173,7 @@ class LatentDiffusion(Prior):
             scheduler_class(settings.sampler)  # imported with the model, so that sampling starts at once
             squared = alpha_bar(settings.timesteps)
             signal, noise = squared.sqrt(), (1 - squared).sqrt()
-        self.signal, self.noise = signal.to(settings.torch_device), noise.to(settings.torch_device)
+        self.signal, self.noise = signal.to(self.device), noise.to(self.device)
 
     def _made(self) -> nn.Module:
         own = self.settings
@@ -170,8 +181,8 @@ class LatentDiffusion(Prior):
         return make_denoiser(own.denoiser, entering, own.width, own.depth)
 
     def _build(self) -> nn.Module:
-        with seeded("denoiser", self.settings.seed):
-            return self._made().to(self.settings.torch_device)
+        with seeded("denoiser", self.seed):
+            return self._made().to(self.device)
 
     def predict(self, net: nn.Module, z: Float[Tensor, "n L"], t: Int[Tensor, "n"]) -> Float[Tensor, "n L"]:
         """What the settings' ``prediction`` says, from the network's output."""
@@ -191,8 +202,7 @@ class LatentDiffusion(Prior):
         self, net: nn.Module, z: Float[Tensor, "n L"], t: Int[Tensor, "n"], eps: Float[Tensor, "n L"]
     ) -> Float[Tensor, ""]:
         """Equation 6: mean squared error of the prediction at times ``t`` with noise ``eps``."""
-        device = self.settings.torch_device
-        z, t, eps = (part.to(device, non_blocking=True) for part in (z, t, eps))  # the host goes on
+        z, t, eps = (part.to(self.device, non_blocking=True) for part in (z, t, eps))  # the host goes on
         noisy = self.signal[t].unsqueeze(1) * z + self.noise[t].unsqueeze(1) * eps
         c, d = TARGETS[self.settings.target]
         return (self.predict(net, noisy, t) - (c * z + d * eps)).square().mean()
@@ -200,7 +210,7 @@ class LatentDiffusion(Prior):
     def fit(self, z: Float[Tensor, "K L"], held: Float[Tensor, "H L"], folder: Path | None = None) -> None:
         own = self.settings
         self.latent, self.scale = z.shape[1], scale_of(z)
-        self.start = Residual.fit(z).to(own.torch_device) if own.prediction == "residual" else None
+        self.start = Residual.fit(z).to(self.device) if own.prediction == "residual" else None
         watched = held if len(held) else z
 
         def loss(net: nn.Module, step: int) -> list[Tensor]:
@@ -214,7 +224,7 @@ class LatentDiffusion(Prior):
 
     def _draw(self, z: Float[Tensor, "K L"], n: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Latents, times and noise of one training step."""
-        draw = generator("denoiser", self.settings.seed, step)
+        draw = generator("denoiser", self.seed, step)
         rows = torch.randint(len(z), (n,), generator=draw)
         t = torch.randint(self.settings.timesteps, (n,), generator=draw)
         return z[rows], t, torch.randn(n, z.shape[1], generator=draw)
@@ -248,7 +258,7 @@ class LatentDiffusion(Prior):
     def _denoising(self, z: Float[Tensor, "K L"]) -> float:
         """The loss on latents, as a geometric mean over evenly spaced times."""
         z = z[evenly_spaced(len(z), JUDGED)]
-        noise = torch.randn(DRAWS, self.latent, generator=generator("denoising", self.settings.seed))
+        noise = torch.randn(DRAWS, self.latent, generator=generator("denoising", self.seed))
         times = (torch.arange(DRAWS) + 0.5) * self.settings.timesteps / DRAWS
         losses = [
             self.loss(self.net, z, t.expand(len(z)), eps.expand_as(z))
@@ -267,7 +277,7 @@ class LatentDiffusion(Prior):
     @torch.no_grad()
     def _reverse(self, indices: Sequence[int], seed: int, trace: list[Tensor] | None = None) -> Tensor:
         own = self.settings
-        noise = sample_normal(indices, self.latent, "latent", seed).to(own.torch_device)
+        noise = sample_normal(indices, self.latent, "latent", seed).to(self.device)
         options: dict[str, Any] = {
             "timesteps": own.timesteps, "sample_steps": own.sample_steps, "trace": trace, "turn": self._turn(),
         }  # fmt: skip
@@ -317,7 +327,7 @@ class LatentDiffusion(Prior):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.latent, self.scale = state["latent"], state.get("scale", 1.0)
         start = state.get("start")
-        self.start = None if start is None else Residual.from_state(start).to(self.settings.torch_device)
+        self.start = None if start is None else Residual.from_state(start).to(self.device)
         require_shapes(self._made, state["net"])
         self.net = self._build().eval().requires_grad_(False)
         self.net.load_state_dict(state["net"])

@@ -10,14 +10,13 @@ of a batch's computation that all networks share is done once for a chunk.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.generators.feedback import Probe, require_feedback
+from paramdiff.generators.context import FitContext
 from paramdiff.generators.generator import Generator
 from paramdiff.progress import bar
 from paramdiff.ranges import RATE, Range, Ranges
@@ -49,11 +48,11 @@ class FineTuned(Generator):
     def label(self) -> str:
         return f"{self.name}-{self.steps}"
 
-    def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
+    def _fit(self, x: Float[Tensor, "K D"], context: FitContext) -> None:
         self.members = x
 
-    def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
-        feedback = require_feedback(probe, self.name)
+    def _sample(self, indices: Sequence[int], seed: int, context: FitContext) -> Float[Tensor, "n D"]:
+        feedback = context.require_feedback(self.name)
         draws = sample_generators(indices, self.name, seed)
         rows = [int(torch.randint(len(self.members), (), generator=draw)) for draw in draws]
         x = self.members[rows].clone()

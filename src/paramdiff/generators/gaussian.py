@@ -18,14 +18,13 @@ authors subtract the running mean, because they keep no members; here the mean o
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.generators.feedback import Probe
+from paramdiff.generators.context import FitContext
 from paramdiff.generators.generator import Generator
 from paramdiff.generators.principal_components import PrincipalComponents
 from paramdiff.ranges import COUNT, FACTOR, MEMBERS, Ranges
@@ -50,10 +49,10 @@ class Gaussian(Generator):
     def label(self) -> str:
         return self.name if self.scale == 1 else f"{self.name}-{self.scale:g}"
 
-    def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
+    def _fit(self, x: Float[Tensor, "K D"], context: FitContext) -> None:
         self.mean, self.deviation = x.mean(0), x.std(0, correction=0)
 
-    def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
+    def _sample(self, indices: Sequence[int], seed: int, context: FitContext) -> Float[Tensor, "n D"]:
         noise = sample_normal(indices, len(self.mean), self.name, seed)
         return noise.mul_(self.scale * self.deviation).add_(self.mean)
 
@@ -84,10 +83,10 @@ class LowRankGaussian(Generator):
     def label(self) -> str:
         return self.name if self.scale == 1 else f"{self.name}-{self.scale:g}"
 
-    def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
+    def _fit(self, x: Float[Tensor, "K D"], context: FitContext) -> None:
         self.components = PrincipalComponents.fit(x, self.rank)
 
-    def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
+    def _sample(self, indices: Sequence[int], seed: int, context: FitContext) -> Float[Tensor, "n D"]:
         noise = sample_normal(indices, len(self.components.deviations), self.name, seed)
         return self.components.expand(noise * self.scale * self.components.deviations)
 
@@ -118,12 +117,12 @@ class Swag(Generator):
     def label(self) -> str:
         return self.name if self.scale == 1 else f"{self.name}-{self.scale:g}"
 
-    def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
+    def _fit(self, x: Float[Tensor, "K D"], context: FitContext) -> None:
         self.mean, deviation, last = x.mean(0), x.std(0, correction=0), x[-self.rank :]
         self.diagonal = deviation / math.sqrt(2)
         self.low_rank = (last - self.mean) / math.sqrt(2 * (len(last) - 1))
 
-    def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
+    def _sample(self, indices: Sequence[int], seed: int, context: FitContext) -> Float[Tensor, "n D"]:
         rank, dim = self.low_rank.shape
         mix, noise = sample_normal(indices, rank + dim, self.name, seed).split((rank, dim), dim=1)
         return torch.addmm(noise * self.diagonal, mix, self.low_rank).mul_(self.scale).add_(self.mean)

@@ -8,7 +8,7 @@ coordinates in the same way.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, is_dataclass
 from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -24,8 +24,9 @@ from paramdiff.atomic import settle
 from paramdiff.devices import require_memory, suitable_threads
 from paramdiff.errors import CheckpointError, ConfigError, GeneratorError, check_choice, near
 from paramdiff.files import load_metadata, load_state, read_json, save_state, write_json
-from paramdiff.generators.feedback import Probe, normalised
+from paramdiff.generators.context import FitContext
 from paramdiff.generators.normalised_view import NormalisedView
+from paramdiff.generators.settings import get, make_parts, put
 from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.progress import say
 from paramdiff.ranges import check_ranges
@@ -79,7 +80,7 @@ class Generator(ABC):
     name: ClassVar[str] = ""
     drawn_at_once: ClassVar[int] = CHUNK
     sampling: ClassVar[tuple[str, ...]] = ()
-    """Names of the settings that only :meth:`sample` reads: they may change without fitting again."""
+    """Dotted keys of the settings that only :meth:`sample` reads: they may change without fitting again."""
     knob: ClassVar[str | None] = None
     """Name of the setting that trades accuracy against diversity at sampling time, if there is one."""
     matches: ClassVar[bool] = False
@@ -95,7 +96,6 @@ class Generator(ABC):
     normaliser: Normaliser | None = None
     losses: dict[str, list[float]]
     notes: dict[str, Any]
-    _reference: Float[Tensor, "n D"] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -112,6 +112,16 @@ class Generator(ABC):
         """The row name with the hyper-parameter that matters, e.g. ``average-of-16``."""
         return self.name
 
+    @property
+    def sampling_settings(self) -> dict[str, Any]:
+        """The settings that only :meth:`sample` reads, by dotted key."""
+        return {key: get(self, key) for key in self.sampling}
+
+    def change(self, settings: Mapping[str, Any]) -> None:
+        """Change settings of sampling by dotted key, without fitting again."""
+        for key, value in settings.items():
+            put(self, key, value)
+
     def adapted(self, k: int) -> Self:
         """This generator for a zoo of K members: what its settings leave open is decided, what is said stays."""
         return self
@@ -127,18 +137,12 @@ class Generator(ABC):
             ConfigError: K members of D parameters are too few for a setting, which it names.
         """
 
-    def fit(
-        self, zoo: Zoo, *, probe: Probe | None = None, folder: Path | None = None,
-        reference: Float[Tensor, "n D"] | None = None,
-    ) -> Self:  # fmt: skip
+    def fit(self, zoo: Zoo, context: FitContext = FitContext()) -> Self:  # noqa: B008 (it is frozen)
         """Learn the zoo's distribution.
 
         Args:
             zoo: K members of D parameters.
-            probe: scores vectors on the task's training data; generators with a reconstruction
-                gate use it, others ignore it.
-            folder: where a resumable fit keeps its state; ``None`` keeps none.
-            reference: raw samples of another generator, for one that ``matches``.
+            context: what it may use beside the zoo, in raw coordinates.
 
         Raises:
             ZooError: the zoo cannot be learnt (K = 1, no variation, NaN).
@@ -149,29 +153,30 @@ class Generator(ABC):
         self.losses, self.notes, self.normaliser = {}, {}, None
         self.require(zoo.k, zoo.dim)
         normaliser = Normaliser.fit(zoo.vectors, zoo.spec.positive)
-        self._reference = None if reference is None else normaliser.normalise(reference)
         x = NormalisedView(zoo.vectors, normaliser)
         with suitable_threads(zoo.dim):
             members: Any = x if self.streams else x[:, :]
-            self._fit(members, normalised(probe, normaliser), folder)
+            self._fit(members, context.normalised(normaliser))
         self.normaliser = normaliser  # last: a fit that failed leaves an unfitted generator
         return self
 
-    def sample(self, n: int, seed: int = 0, *, probe: Probe | None = None) -> Float[Tensor, "n D"]:
+    def sample(
+        self, n: int, seed: int = 0, *, context: FitContext = FitContext()  # noqa: B008
+    ) -> Float[Tensor, "n D"]:  # fmt: skip
         """``n`` new raw parameter vectors. Sample i is the same for every ``n``.
 
         Args:
-            probe: for a generator that ``asks``; others ignore it.
+            context: its feedback is for a generator that ``asks``; others ignore it.
 
         Raises:
-            GeneratorError: not fitted, or ``n`` < 1, or a probe is needed.
+            GeneratorError: not fitted, or ``n`` < 1, or feedback is needed.
             NumericalError: a sample holds NaN or Inf.
         """
         if self.normaliser is None:
             raise GeneratorError(f"{self.name} is not fitted", remedy="call fit(zoo) first")
         if n < 1:
             raise GeneratorError(f"n = {n} samples", expected="at least 1")
-        own_probe = normalised(probe, self.normaliser)
+        own = context.normalised(self.normaliser)
         dim = len(self.normaliser.mean)
         size = max(1, min(self.drawn_at_once, ELEMENTS // dim))
         require_memory(
@@ -180,17 +185,17 @@ class Generator(ABC):
         v = torch.empty(n, dim)
         for start in range(0, n, size):
             with suitable_threads(dim):
-                x = self._sample(range(start, start + size), seed, own_probe)[: n - start]
+                x = self._sample(range(start, start + size), seed, own)[: n - start]
             require_finite(x, f"sampling {self.label}, samples from {start} on")
             v[start : start + size] = self.normaliser.denormalise(x)
         return v
 
     @abstractmethod
-    def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
-        """Fit normalised members; ``probe`` takes normalised vectors here."""
+    def _fit(self, x: Float[Tensor, "K D"], context: FitContext) -> None:
+        """Fit normalised members; the context is in normalised coordinates, too."""
 
     @abstractmethod
-    def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
+    def _sample(self, indices: Sequence[int], seed: int, context: FitContext) -> Float[Tensor, "n D"]:
         """Normalised samples with these indices; each depends only on its index and the seed."""
 
     @abstractmethod
@@ -282,16 +287,11 @@ def registry() -> dict[str, type[Generator]]:
 
 
 def make(name: str, **settings: Any) -> Generator:
-    """A generator by name, e.g. ``make("gaussian", scale=0.7)``.
+    """A generator by name, e.g. ``make("gaussian", scale=0.7)`` or ``make("p-diff", diffusion={"steps": 500})``.
 
     Raises:
         ConfigError: unknown name, unknown setting, or a value out of range.
     """
     known = registry()
     check_choice("generator", name, known)
-    kind = known[name]
-    allowed: list[str] = [field.name for field in fields(kind)] if is_dataclass(kind) else []
-    for key in settings:
-        if key not in allowed:
-            raise ConfigError(key, f"{name} has no such setting", remedy=near(key, allowed))
-    return kind(**settings)
+    return known[name](**make_parts(known[name], settings))

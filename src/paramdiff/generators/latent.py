@@ -1,8 +1,8 @@
 r"""Generators made of two parts: a codec ``x <-> z`` and a prior over latents ``z``.
 
-``fit``: hold out some members; fit the codec on the others; the reconstruction gate; standardise the
-latents, always, because a prior that expects unit variance and gets latents of size 100 samples noise; fit
-the prior. ``sample``: prior, undo the standardisation, decode.
+``fit``: hold out some members; fit the codec on the others; check its reconstructions; standardise the latents,
+always, because a prior that expects unit variance and is given latents of size 100 samples noise; fit the prior.
+``sample``: draw from the prior, undo the standardisation, decode.
 
 A new generator of this kind names its two parts and has nothing else to write.
 """
@@ -11,25 +11,25 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.devices import suitable_threads
-from paramdiff.errors import CheckpointError, GeneratorError, ZooError, check_choice
+from paramdiff.errors import CheckpointError, GeneratorError, ZooError
 from paramdiff.files import read_json, write_json
-from paramdiff.generators.feedback import Probe
+from paramdiff.generators.context import FitContext, Score
 from paramdiff.generators.generator import Generator
 from paramdiff.generators.normalised_view import Matrix, NormalisedView
-from paramdiff.generators.reconstruction_check import ReconstructionCheck, split
-from paramdiff.generators.settings import Settings
+from paramdiff.generators.reconstruction_check import ReconstructionCheck, ReconstructionResult, split
+from paramdiff.generators.settings import has_moved, moved, nested, require_parts
 from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.progress import say
-from paramdiff.ranges import FACTOR, Range, Ranges
+from paramdiff.ranges import FACTOR, SEED, Ranges
 from paramdiff.seeds import sample_normal
 from paramdiff.subsampling import blocks, evenly_spaced
 
@@ -43,7 +43,7 @@ class Codec(ABC):
     """Normalised vectors ``x`` [n, D] to latents ``z`` [n, L] and back; deterministic once fitted.
 
     Attributes:
-        remedy: how it is made larger, as an imperative; the gate says it.
+        remedy: how it is made larger, as an imperative; for a failed reconstruction check.
         losses: training loss per step, empty if there are no steps.
     """
 
@@ -100,15 +100,11 @@ class Prior(ABC):
 
 
 @dataclass
-class LatentGenerator(Settings, Generator):
+class LatentGenerator(Generator):
     """Codec and prior behind the generator protocol; subclasses give ``_codec`` and ``_prior``.
 
     Attributes:
-        gate: what a failed reconstruction gate does: ``warn``, ``stop`` (before the prior is fitted),
-            or ``off``.
-        tolerance: the drop of the probe's score that reconstructions may have.
-        held_out: fraction of members kept out of the fit, for the gate and to see when the prior is
-            learnt; at least 2 members, none if K < 10.
+        reconstruction_check: of held-out members.
         contraction: factor on a sampled latent's deviation from the mean latent; used when sampling, so it
             can be changed without fitting again. 1 gives the distribution as it was learnt. Below 1 samples are
             nearer to the average of all members, wherever that is: on one trajectory more accurate and more
@@ -118,33 +114,43 @@ class LatentGenerator(Settings, Generator):
         spread: deviation of independent noise on every coordinate of a sample, in units of the zoo's
             between-checkpoint deviation; used when sampling. Latents vary in few directions, those in which
             the members differ; this noise nearly always points out of their span.
+        seed: seed of initial weights, batches, noise and held-out members.
+        device: ``auto`` (the accelerator if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
     """
 
     streams: ClassVar[bool] = True
     sampling: ClassVar[tuple[str, ...]] = ("contraction", "spread")
     knob: ClassVar[str | None] = "contraction"
 
-    gate: str = "warn"
-    tolerance: float = 0.02
-    held_out: float = 0.1
+    reconstruction_check: ReconstructionCheck = field(default_factory=ReconstructionCheck)
     contraction: float = 1.0
     spread: float = 0.0
+    seed: int = 0
+    device: str = "auto"
 
-    RANGES: ClassVar[Ranges] = {
-        "tolerance": FACTOR, "held_out": Range(least=0, most=0.5), "contraction": FACTOR, "spread": FACTOR,
-    }  # fmt: skip
+    RANGES: ClassVar[Ranges] = {"contraction": FACTOR, "spread": FACTOR, "seed": SEED}
+
+    def __new__(cls, *args: Any, **settings: Any) -> Self:
+        """Say where a setting of the former flat list is now, before ``__init__`` calls it unexpected.
+
+        Raises:
+            ConfigError: names the new key.
+        """
+        for key in moved(cls).keys() & settings.keys():
+            raise has_moved(cls, key)
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("gate", self.gate, ("warn", "stop", "off"))
+        require_parts(self)
 
     @classmethod
     def upgraded(cls, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Until there was a ``contraction``, it was called ``temperature``."""
-        if "contraction" in settings or "temperature" not in settings:
-            return settings
-        others = {key: value for key, value in settings.items() if key != "temperature"}
-        return {**others, "contraction": settings["temperature"]}
+        """Settings of the flat list in their parts; ``contraction`` was once called ``temperature``."""
+        if "temperature" in settings and "contraction" not in settings:
+            others = {key: value for key, value in settings.items() if key != "temperature"}
+            settings = {**others, "contraction": settings["temperature"]}
+        return nested(cls, settings)
 
     @abstractmethod
     def _codec(self) -> Codec:
@@ -154,21 +160,21 @@ class LatentGenerator(Settings, Generator):
     def _prior(self) -> Prior:
         """An unfitted prior with these settings."""
 
-    def _fit(self, x: Matrix, probe: Probe | None, folder: Path | None) -> None:
-        if folder is not None:
-            self._claim(folder, x)
-        fitted, held = (x[rows] for rows in split(len(x), self.held_out, self.seed))
-        self.autoencoder, self.prior = self._codec(), self._prior()
-        self.autoencoder.fit(fitted, folder)
-        if self.gate != "off" and not self._pass_gate(fitted, held, probe):
+    def _fit(self, x: Matrix, context: FitContext) -> None:
+        if context.folder is not None:
+            self._claim(context.folder, x)
+        fitted, held = (x[rows] for rows in split(len(x), self.reconstruction_check.held_out, self.seed))
+        self.codec, self.prior = self._codec(), self._prior()
+        self.codec.fit(fitted, context.folder)
+        if not self._rebuilds(fitted, held, context.feedback):
             held = held[:0]  # latents of members that it cannot rebuild tell the prior nothing
-        z = self.autoencoder.encode(fitted)
+        z = self.codec.encode(fitted)
         self.latent_mean, self.latent_deviation = self._scale(z)
         z = self._standardise(z)
-        unseen = self._standardise(self.autoencoder.encode(held)) if len(held) else z[:0]
-        self.prior.fit(z, unseen, folder)
+        unseen = self._standardise(self.codec.encode(held)) if len(held) else z[:0]
+        self.prior.fit(z, unseen, context.folder)
         self.notes |= self.prior.findings(z, unseen)
-        parts = {"autoencoder": self.autoencoder.losses, "denoiser": self.prior.losses}
+        parts = {"autoencoder": self.codec.losses, "denoiser": self.prior.losses}
         self.losses = {name: losses for name, losses in parts.items() if losses}
 
     def _scale(self, z: Float[Tensor, "K L"]) -> tuple[Float[Tensor, "L"], Float[Tensor, "L"]]:
@@ -179,21 +185,26 @@ class LatentGenerator(Settings, Generator):
     def _standardise(self, z: Float[Tensor, "n L"]) -> Float[Tensor, "n L"]:
         return (z - self.latent_mean) / self.latent_deviation
 
-    def _pass_gate(self, fitted: Matrix, held: Matrix, probe: Probe | None) -> bool:
-        def reconstruct(x: Matrix) -> Tensor:
-            return self.autoencoder.decode(self.autoencoder.encode(x))
+    def _rebuilds(self, fitted: Matrix, held: Matrix, feedback: Score | None) -> bool:
+        """Whether the codec passes the reconstruction check; without one it does."""
+        check = self.reconstruction_check
+        if check.action == "off":
+            return True
 
-        result = ReconstructionCheck.measure(
-            reconstruct, fitted, held, probe, self.tolerance, self.autoencoder.remedy
+        def reconstruct(x: Matrix) -> Tensor:
+            return self.codec.decode(self.codec.encode(x))
+
+        result = ReconstructionResult.measure(
+            reconstruct, fitted, held, feedback, check.tolerance, self.codec.remedy
         )
         self.notes["gate"] = result.to_json()
-        if not result.passed and self.gate == "stop":
-            raise ZooError(f"the reconstruction gate failed: {result.why}",
-                           remedy="or set gate=warn to go on regardless")  # fmt: skip
-        say(f"  gate {result.outcome}: {result.why}")
+        if not result.passed and check.action == "stop":
+            raise ZooError(f"the reconstruction check failed: {result.why}",
+                           remedy="or set reconstruction_check.action=warn to go on regardless")  # fmt: skip
+        say(f"  reconstruction check {result.outcome}: {result.why}")
         return result.passed
 
-    def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
+    def _sample(self, indices: Sequence[int], seed: int, context: FitContext) -> Float[Tensor, "n D"]:
         x = self._decode(self.prior.sample(indices, seed))
         if self.spread > 0:
             x += self.spread * sample_normal(indices, x.shape[1], "spread", seed)
@@ -201,7 +212,7 @@ class LatentGenerator(Settings, Generator):
 
     def _decode(self, z: Float[Tensor, "n L"]) -> Float[Tensor, "n D"]:
         """Normalised vectors of standardised latents, contracted."""
-        return self.autoencoder.decode(z * (self.contraction * self.latent_deviation) + self.latent_mean)
+        return self.codec.decode(z * (self.contraction * self.latent_deviation) + self.latent_mean)
 
     def encode(self, vectors: Float[Tensor, "n D"]) -> Float[Tensor, "n L"]:
         """Standardised latents of raw vectors: deviation 1 between the members the fit has seen.
@@ -211,7 +222,7 @@ class LatentGenerator(Settings, Generator):
         """
         normaliser = self._fitted()
         with suitable_threads(vectors.shape[1]):
-            return self._standardise(self.autoencoder.encode(NormalisedView(vectors, normaliser)))
+            return self._standardise(self.codec.encode(NormalisedView(vectors, normaliser)))
 
     def path(self, n: int, seed: int = 0, points: int = 11) -> Float[Tensor, "S n D"]:
         """Raw vectors on the way from noise to samples 0..n-1, which are the last of S <= ``points``, without spread.
@@ -247,11 +258,11 @@ class LatentGenerator(Settings, Generator):
         write_json(path, claim)
 
     def _state(self) -> dict[str, Any]:
-        parts = {"codec": self.autoencoder.state_dict(), "prior": self.prior.state_dict()}
+        parts = {"codec": self.codec.state_dict(), "prior": self.prior.state_dict()}
         return {**parts, "mean": self.latent_mean, "deviation": self.latent_deviation}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        self.autoencoder, self.prior = self._codec(), self._prior()
-        self.autoencoder.load_state_dict(state["codec"])
+        self.codec, self.prior = self._codec(), self._prior()
+        self.codec.load_state_dict(state["codec"])
         self.prior.load_state_dict(state["prior"])
         self.latent_mean, self.latent_deviation = state["mean"], state["deviation"]

@@ -6,27 +6,28 @@ the paper's is 0.1. Members are those that the autoencoder was fitted on, and wi
 own, to the bit: both generators then draw from one latent space.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
-from paramdiff.generators.autoencoder_kde import Kernel, Kernels
-from paramdiff.generators.codec_neural import NoisyCodec, NoisySettings
+from paramdiff.generators.autoencoder import Autoencoder, NoisyCodec
+from paramdiff.generators.autoencoder_kde import Kernels
 from paramdiff.generators.latent import Codec, LatentGenerator, Prior
 from paramdiff.ranges import FACTOR, Ranges
 
 
 @dataclass
-class LatentNoise(LatentGenerator, NoisySettings):
-    """An encoded member with Gaussian noise. Fields are those of :class:`LatentGenerator` (gate) and
-    :class:`NoisySettings` (autoencoder; its ``latent_noise`` is that of training).
+class LatentNoise(LatentGenerator):
+    """An encoded member with Gaussian noise.
 
     Attributes:
+        autoencoder: architecture and training; its ``latent_noise`` is that of training.
         amplitude: deviation of the noise, in deviations of a latent between members.
     """
 
     sampling: ClassVar[tuple[str, ...]] = (*LatentGenerator.sampling, "amplitude")
     name: ClassVar[str] = "latent-noise"
     knob: ClassVar[str | None] = "amplitude"
+    autoencoder: Autoencoder = field(default_factory=Autoencoder)
     amplitude: float = 0.1
 
     RANGES: ClassVar[Ranges] = {"amplitude": FACTOR}
@@ -36,7 +37,7 @@ class LatentNoise(LatentGenerator, NoisySettings):
         return f"{self.name}-{self.amplitude:g}"
 
     def _codec(self) -> Codec:
-        return NoisyCodec(self)
+        return NoisyCodec(self.autoencoder, self.seed, self.device)
 
     def _prior(self) -> Prior:
-        return Kernels(lambda k, size: Kernel(self.amplitude, joint=True))
+        return Kernels(lambda k: self.amplitude, joint=True)

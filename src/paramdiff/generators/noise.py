@@ -14,7 +14,6 @@ similarity, so the amplitude is found by bisection on a log scale, always with t
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from paramdiff.error_iou import error_iou
 from paramdiff.errors import GeneratorError, TaskError
-from paramdiff.generators.feedback import Feedback, Probe, require_feedback
+from paramdiff.generators.context import Feedback, FitContext
 from paramdiff.generators.generator import Generator
 from paramdiff.progress import say
 from paramdiff.ranges import FACTOR, Ranges
@@ -79,10 +78,10 @@ class NoisedMembers(Generator):
     def label(self) -> str:
         return f"noised-{self.amplitude:g}"
 
-    def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
+    def _fit(self, x: Float[Tensor, "K D"], context: FitContext) -> None:
         self.members = x
 
-    def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
+    def _sample(self, indices: Sequence[int], seed: int, context: FitContext) -> Float[Tensor, "n D"]:
         return noised(self.members, self.amplitude, sample_generators(indices, self.name, seed))
 
     def _state(self) -> dict[str, Any]:
@@ -104,16 +103,16 @@ class MatchedNoise(Generator):
     name: ClassVar[str] = "matched-noise"
     matches: ClassVar[bool] = True
 
-    def _fit(self, x: Float[Tensor, "K D"], probe: Probe | None, folder: Path | None) -> None:
+    def _fit(self, x: Float[Tensor, "K D"], context: FitContext) -> None:
         """Raises GeneratorError without samples to match, or without a task's feedback."""
-        if self._reference is None:
+        if context.reference is None:
             raise GeneratorError(
                 f"{self.name} has no samples to match", expected="samples of another generator",
-                remedy="pass reference=generator.sample(20), or use `paramdiff run`",
+                remedy="pass context=FitContext(reference=generator.sample(20), ...), or use `paramdiff run`",
             )  # fmt: skip
-        feedback = require_feedback(probe, self.name)
+        feedback = context.require_feedback(self.name)
         spaced = evenly_spaced(len(x), MEMBERS)
-        found = self._match(x[spaced], self._reference[:SAMPLES], feedback)
+        found = self._match(x[spaced], context.reference[:SAMPLES], feedback)
         self.members, self.amplitude, self.notes["matched"] = x, found["amplitude"], found
         say(f"  {self.name}: amplitude {found['amplitude']:.3g}, {found['by']} {found['own']:.4g} "
             f"to the nearest member where the reference has {found['reference']:.4g}")  # fmt: skip
@@ -141,7 +140,7 @@ class MatchedNoise(Generator):
             say(f"  {self.name}: no amplitude gives the reference's similarity; this one comes closest")
         return {"by": "similarity", "amplitude": amplitude, "own": tried[amplitude], "reference": wanted}
 
-    def _sample(self, indices: Sequence[int], seed: int, probe: Probe | None) -> Float[Tensor, "n D"]:
+    def _sample(self, indices: Sequence[int], seed: int, context: FitContext) -> Float[Tensor, "n D"]:
         return noised(self.members, self.amplitude, sample_generators(indices, self.name, seed))
 
     def _state(self) -> dict[str, Any]:

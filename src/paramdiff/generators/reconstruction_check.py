@@ -1,33 +1,32 @@
-r"""The reconstruction gate: does the codec rebuild checkpoints it has not seen?
+r"""The reconstruction check: does the codec rebuild checkpoints it has not seen?
 
 If it does not, diffusion on its latents can only produce noise, and the reason is worth a sentence. Held-out
-members are encoded, decoded and, where a probe is given, scored beside the members themselves; without one,
+members are encoded, decoded and, where there is feedback, scored beside the members themselves; without one,
 their explained variance ``1 - sum ||x - x'||^2 / sum ||x - mean||^2`` decides.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.chance import Chance
-from paramdiff.generators.feedback import Probe
+from paramdiff.errors import check_choice
+from paramdiff.generators.context import Score
 from paramdiff.generators.normalised_view import Matrix
+from paramdiff.ranges import FACTOR, Range, Ranges, check_ranges
 from paramdiff.seeds import generator
-from paramdiff.subsampling import blocks, evenly_spaced
+from paramdiff.subsampling import READ_AT_ONCE, blocks, evenly_spaced, pieces_within
 
 MOST_HELD = 32
 """More held-out members would cost scoring time and tell little more."""
 
 MOST_SEEN = 512
 """Fitted members whose explained variance is looked at."""
-
-ELEMENTS_AT_ONCE = 1 << 24
-"""Numbers of members that are reconstructed at once: 64 MiB."""
 
 HALF = 0.5
 """Explained variance below which a reconstruction counts as failed where nothing can be scored."""
@@ -43,13 +42,36 @@ def split(k: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     return order[held:].sort().values, order[:held].sort().values
 
 
-@dataclass(frozen=True)
+@dataclass
 class ReconstructionCheck:
-    """What the gate saw.
+    """Settings of the reconstruction check.
+
+    Attributes:
+        action: what a failed check does: ``warn``, ``stop`` (before the prior is fitted), or ``off`` for no check.
+        tolerance: the drop of the score that reconstructions may have.
+        held_out: fraction of members that are not fitted, for the check and to see when the prior has learnt
+            enough; at least 2 members, none if K < 10.
+    """
+
+    action: str = "warn"
+    tolerance: float = 0.02
+    held_out: float = 0.1
+
+    FORMERLY: ClassVar[Mapping[str, str]] = {"action": "gate"}
+    RANGES: ClassVar[Ranges] = {"tolerance": FACTOR, "held_out": Range(least=0, most=0.5)}
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        check_choice("action", self.action, ("warn", "stop", "off"))
+
+
+@dataclass(frozen=True)
+class ReconstructionResult:
+    """What the check found.
 
     Attributes:
         held_out: number of held-out members; 0 if K is too small, then fitted members are looked at.
-        members, reconstructed: mean probe scores before and after, ``None`` without a probe.
+        members, reconstructed: mean scores before and after, ``None`` without feedback.
         tolerance: the drop of the score that is accepted.
         explained_variance: of held-out members; ``None`` if none were held out.
         explained_variance_train: of the members the codec was fitted on.
@@ -68,15 +90,15 @@ class ReconstructionCheck:
 
     @classmethod
     def measure(
-        cls, reconstruct: Callable[[Tensor], Tensor], train: Matrix, held: Matrix, probe: Probe | None,
+        cls, reconstruct: Callable[[Tensor], Tensor], train: Matrix, held: Matrix, feedback: Score | None,
         tolerance: float, remedy: str,
-    ) -> "ReconstructionCheck":  # fmt: skip
+    ) -> "ReconstructionResult":  # fmt: skip
         """Reconstruct fitted and held-out members and compare, some at a time if they are long."""
         mean = _mean(train)
         seen = _Seen(reconstruct, mean, None).over(
             train[evenly_spaced(len(train), MOST_SEEN)] if len(held) else train[:0]
         )
-        unseen = _Seen(reconstruct, mean, probe).over(held if len(held) else train)
+        unseen = _Seen(reconstruct, mean, feedback).over(held if len(held) else train)
         return cls(
             held_out=len(held),
             members=unseen.members,
@@ -85,7 +107,7 @@ class ReconstructionCheck:
             explained_variance=unseen.explained if len(held) else None,
             explained_variance_train=(seen if len(held) else unseen).explained,
             remedy=remedy,
-            chance=getattr(probe, "chance", None),
+            chance=getattr(feedback, "chance", None),
         )
 
     @property
@@ -96,7 +118,7 @@ class ReconstructionCheck:
 
     @property
     def loss(self) -> float | None:
-        """The drop of the score; ``None`` without a probe, or if a score is not finite."""
+        """The drop of the score; ``None`` without feedback, or if a score is not finite."""
         if self.members is None or self.reconstructed is None:
             return None
         loss = self.members - self.reconstructed
@@ -174,23 +196,22 @@ class ReconstructionCheck:
 
 
 class _Seen:
-    """Members beside their reconstructions: sums of squares, and scores if there is a probe."""
+    """Members beside their reconstructions: sums of squares, and scores if there is feedback."""
 
-    def __init__(self, reconstruct: Callable[[Tensor], Tensor], mean: Tensor, probe: Probe | None) -> None:
-        self.reconstruct, self.mean, self.probe = reconstruct, mean, probe
+    def __init__(self, reconstruct: Callable[[Tensor], Tensor], mean: Tensor, feedback: Score | None) -> None:
+        self.reconstruct, self.mean, self.feedback = reconstruct, mean, feedback
         self.error = self.spread = 0.0
         self.scores: list[tuple[Tensor, Tensor]] = []
 
     def over(self, rows: Matrix) -> "_Seen":
         """Look at all of them, in blocks that fit into memory."""
-        size = max(1, ELEMENTS_AT_ONCE // max(1, rows.shape[1]))
-        for some in blocks(len(rows), size):
+        for some in blocks(len(rows), pieces_within(READ_AT_ONCE, rows.shape[1])):
             x = rows[some][:, :]
             again = self.reconstruct(x)
             error, spread = _squares(x, again, self.mean)
             self.error, self.spread = self.error + error, self.spread + spread
-            if self.probe is not None:
-                self.scores.append((self.probe(x).double().cpu(), self.probe(again).double().cpu()))
+            if self.feedback is not None:
+                self.scores.append((self.feedback(x).double().cpu(), self.feedback(again).double().cpu()))
         return self
 
     @property
@@ -210,8 +231,8 @@ class _Seen:
 
 
 def _mean(x: Matrix) -> Float[Tensor, "D"]:
-    columns = max(1, ELEMENTS_AT_ONCE // max(1, len(x)))
-    return torch.cat([x[:, block].mean(0) for block in blocks(x.shape[1], columns)])
+    columns = blocks(x.shape[1], pieces_within(READ_AT_ONCE, len(x)))
+    return torch.cat([x[:, block].mean(0) for block in columns])
 
 
 def explained_variance(

@@ -1,36 +1,151 @@
-"""What all learnt generators are configured with; every part adds its own fields to this by inheritance.
+r"""Settings in parts: ``ParameterDiffusion(autoencoder=Autoencoder(lr=3e-3), diffusion=Diffusion(steps=2000))``.
 
-A generator's fields are flat: ``ParameterDiffusion`` inherits those of its autoencoder and of its
-diffusion, and hands itself to both. So a recipe needs no nesting, and a part can be used alone.
+Each part is a dataclass beside the code it configures. A setting is named by its dotted key, ``diffusion.steps``: in
+configurations (``generator.diffusion.steps=2000``), and where settings of sampling are changed after a fit.
+
+Until there were parts, all settings of a generator were in one flat list. :func:`moved` says where each of them is
+now, for messages and for generators that were saved then.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from typing import Any
 
-import torch
-
-from paramdiff.devices import choose_device
-from paramdiff.ranges import SEED, Ranges, check_ranges
+from paramdiff.errors import ConfigError, near, short
 
 
-@dataclass
-class Settings:
+def parts(kind: type) -> dict[str, type]:
+    """The parts of a class of settings by name, e.g. ``{"diffusion": Diffusion}``; empty if it has none."""
+    own = fields(kind) if is_dataclass(kind) else ()
+    return {item.name: item.type for item in own if is_dataclass(item.type)}  # type: ignore[misc]
+
+
+def get(settings: Any, key: str) -> Any:
+    """The setting with a dotted key."""
+    for name in key.split("."):
+        settings = getattr(settings, name)
+    return settings
+
+
+def put(settings: Any, key: str, value: Any) -> None:
+    """Change the setting with a dotted key."""
+    part, _, name = key.rpartition(".")
+    setattr(get(settings, part) if part else settings, name, value)
+
+
+def without(settings: Mapping[str, Any], keys: tuple[str, ...], before: str = "") -> dict[str, Any]:
+    """Nested dictionaries of settings without these dotted keys."""
+    return {
+        name: without(value, keys, f"{before}{name}.") if isinstance(value, Mapping) else value
+        for name, value in settings.items()
+        if f"{before}{name}" not in keys
+    }
+
+
+def require_parts(settings: Any) -> None:
+    """Raise :class:`ConfigError` for a part that is not of its class."""
+    for name, kind in parts(type(settings)).items():
+        value = getattr(settings, name)
+        if not isinstance(value, kind):
+            raise ConfigError(name, f"{short(value)} is of type {type(value).__name__}",
+                              expected=f"{kind.__name__}(...)")  # fmt: skip
+
+
+def make_parts(kind: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings with parts made of their dictionaries; what these leave out is as by default.
+
+    Raises:
+        ConfigError: no such setting, or a value out of range; the key is the dotted one.
     """
-    Attributes:
-        seed: seed of initial weights, batches, noise and held-out members.
-        device: ``auto`` (the accelerator if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        early_stop: end a training when more steps no longer help, before its number of steps.
+    require_known(kind, settings)
+    made = dict(settings)
+    for item in fields(kind) if is_dataclass(kind) else ():
+        given = settings.get(item.name)
+        if not (is_dataclass(item.type) and isinstance(given, Mapping)):
+            continue
+        try:
+            require_known(item.type, given)  # type: ignore[arg-type]
+            made[item.name] = replace(_default(item), **given)
+        except ConfigError as error:
+            raise error.under(item.name) from None
+    return made
+
+
+def require_known(kind: type, settings: Mapping[str, Any]) -> None:
+    """Raise :class:`ConfigError` for a key that is no field, saying where it is now if it has moved."""
+    known = [item.name for item in fields(kind)] if is_dataclass(kind) else []
+    for key in settings:
+        if key in known:
+            continue
+        if key in moved(kind):
+            raise has_moved(kind, key)
+        raise ConfigError(key, f"{_name(kind)} has no such setting", remedy=near(key, known))
+
+
+def moved(kind: type) -> dict[str, list[str]]:
+    """Where settings of the flat list are now: ``{"latent_noise": ["autoencoder.latent_noise"], ...}``.
+
+    A part whose field had another name in the flat list says so in ``FORMERLY``.
     """
+    found: dict[str, list[str]] = {}
+    for part, inner in parts(kind).items():
+        former: Mapping[str, str] = getattr(inner, "FORMERLY", {})
+        for item in fields(inner):  # type: ignore[arg-type]
+            found.setdefault(former.get(item.name, item.name), []).append(f"{part}.{item.name}")
+    for item in fields(kind) if is_dataclass(kind) else ():
+        found.pop(item.name, None)
+    return found
 
-    RANGES: ClassVar[Ranges] = {"seed": SEED}
 
-    seed: int = 0
-    device: str = "auto"
-    early_stop: bool = True
+def has_moved(kind: type, key: str) -> ConfigError:
+    """What to say to somebody who uses the key of the flat list."""
+    return ConfigError(
+        key, f"{_name(kind)} has this setting in a part of its own", remedy=f"write {where(kind, key)}"
+    )
 
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
-    @property
-    def torch_device(self) -> torch.device:
-        return choose_device(self.device)
+def where(kind: type, key: str, before: str = "") -> str:
+    """For people: where a setting of the flat list is now."""
+    return " and ".join(f"{before}{now}" for now in moved(kind)[key])
+
+
+def nested(kind: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the flat list, as an earlier version saved them, in their parts; others as they are."""
+    now, moves = dict(settings), moved(kind)
+    for key in moves.keys() & settings.keys():
+        value = now.pop(key)
+        for place in moves[key]:
+            part, name = place.split(".")
+            now.setdefault(part, {})[name] = value
+    return now
+
+
+def described(kind: type) -> Iterator[str]:
+    """A line for every setting of every part, with its default and what its docstring says."""
+    for item in fields(kind):  # type: ignore[arg-type]
+        inner = parts(kind).get(item.name)
+        if inner is None:
+            continue
+        texts, default = documented(inner), _default(item)
+        for own in fields(inner):  # type: ignore[arg-type]
+            yield f"    {item.name}.{own.name} = {getattr(default, own.name)!r}: {texts.get(own.name, '')}"
+
+
+def documented(kind: type) -> dict[str, str]:
+    """What the docstrings of a class and of those it inherits from say about attributes, each on one line."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        _, _, listed = inspect.cleandoc(base.__dict__.get("__doc__") or "").partition("Attributes:\n")
+        for names, text in re.findall(r"^ {4}(\w+(?:, \w+)*): (.*(?:\n {5,}.*)*)", listed, re.MULTILINE):
+            found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
+    return found
+
+
+def _name(kind: type) -> str:
+    return getattr(kind, "name", "") or kind.__name__
+
+
+def _default(item: "Field[Any]") -> Any:
+    return item.default if item.default_factory is MISSING else item.default_factory()

@@ -18,7 +18,7 @@ are still far from N(0, I) when 25 more steps hardly help, and samples have a th
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from paramdiff.generators.codec_neural import Autoencoder, AutoencoderSettings, NeuralCodec
+from paramdiff.generators.autoencoder import Network, NeuralCodec, PlainAutoencoder
 from paramdiff.generators.latent import Codec, LatentGenerator, Prior
 from paramdiff.generators.normalised_view import Matrix
 from paramdiff.ranges import FACTOR, Ranges
@@ -35,11 +35,11 @@ from paramdiff.seeds import generator, sample_normal
 
 
 @dataclass
-class VariationalAutoencoder(LatentGenerator, AutoencoderSettings):
-    """A variational autoencoder. Fields are those of :class:`LatentGenerator` (gate) and
-    :class:`AutoencoderSettings`.
+class VariationalAutoencoder(LatentGenerator):
+    """A variational autoencoder.
 
     Attributes:
+        autoencoder: architecture and training; 1,500 steps at most by default.
         beta: weight of the divergence between q(z | x) and N(0, I).
         temperature: T, used when sampling: latents are drawn from N(0, T^2 I), which is one mode. So
             ``contraction``, towards the same 0, does the same.
@@ -47,17 +47,17 @@ class VariationalAutoencoder(LatentGenerator, AutoencoderSettings):
 
     sampling: ClassVar[tuple[str, ...]] = (*LatentGenerator.sampling, "temperature")
     name: ClassVar[str] = "vae"
+    autoencoder: PlainAutoencoder = field(default_factory=lambda: PlainAutoencoder(steps=1500))
     beta: float = 1.0
-    autoencoder_steps: int = 1500
     temperature: float = 1.0
 
     RANGES: ClassVar[Ranges] = {"beta": FACTOR, "temperature": FACTOR}
 
     def _codec(self) -> Codec:
-        return VariationalCodec(self)
+        return VariationalCodec(self.autoencoder, self.seed, self.device, beta=self.beta)
 
     def _prior(self) -> Prior:
-        return ScaledNormal(self.latent, lambda: self.temperature)
+        return ScaledNormal(self.autoencoder.latent, lambda: self.temperature)
 
     def _scale(self, z: Float[Tensor, "K L"]) -> tuple[Float[Tensor, "L"], Float[Tensor, "L"]]:
         """Latents are left as they are: the loss has already put them where N(0, I) is."""
@@ -65,24 +65,30 @@ class VariationalAutoencoder(LatentGenerator, AutoencoderSettings):
 
 
 class VariationalCodec(NeuralCodec):
-    """An autoencoder whose latents have a mean and a deviation; encoding a vector returns the mean."""
+    """An autoencoder whose latents have a mean and a deviation; encoding a vector returns the mean.
 
-    settings: VariationalAutoencoder
+    Args:
+        beta: weight of the divergence.
+    """
+
+    def __init__(self, *settings: Any, beta: float) -> None:
+        super().__init__(*settings)
+        self.beta = beta
 
     def _code_size(self) -> int:
         return 2 * self.settings.latent
 
-    def _objective(self, net: Autoencoder, batch: Float[Tensor, "n D"], draw: torch.Generator) -> Tensor:
+    def _objective(self, net: Network, batch: Float[Tensor, "n D"], draw: torch.Generator) -> Tensor:
         mean, code = net.encode(batch).chunk(2, 1)
         log_variance = logsigmoid(code)
         noise = torch.randn(mean.shape, generator=draw).to(mean.device, non_blocking=True)
         again = net.decode(mean + (log_variance / 2).exp() * noise)
         divergence = twice_divergence(mean, log_variance).mean() * self.sequences.scale**2 / batch.shape[1]
-        return (again - batch).square().mean() + self.settings.beta * divergence
+        return (again - batch).square().mean() + self.beta * divergence
 
-    def _criterion(self, net: Autoencoder, seen: Float[Tensor, "n D"]) -> float:
+    def _criterion(self, net: Network, seen: Float[Tensor, "n D"]) -> float:
         """The loss itself: latents go on moving towards N(0, I) when reconstructions are good."""
-        return float(self._objective(net, seen, generator("autoencoder check", self.settings.seed)))
+        return float(self._objective(net, seen, generator("autoencoder check", self.seed)))
 
     def encode(self, x: Matrix) -> Float[Tensor, "n L"]:
         return super().encode(x)[:, : self.settings.latent]

@@ -17,6 +17,7 @@ from omegaconf import MISSING, AnyNode, DictConfig, ListConfig, OmegaConf
 from yaml import MarkedYAMLError
 
 from paramdiff.errors import ConfigError, check_choice, near
+from paramdiff.generators.settings import moved, where
 from paramdiff.networks.precision import PRECISIONS
 from paramdiff.ranges import COUNT, FACTOR, SEED, Range, Ranges, check_ranges
 from paramdiff.runs.recipe_names import list_options
@@ -144,7 +145,7 @@ def build(node: Any) -> Any:
         return children
     known = [item.name for item in fields(kind) if item.init]
     for key in children.keys() - known:  # ``+key`` and ``++key`` pass Hydra's own check
-        raise ConfigError(key, "no such key", remedy=near(key, known))
+        raise ConfigError(key, "no such key", remedy=_meant(kind, str(node._get_full_key(key)), known))
     return kind(**children)
 
 
@@ -255,9 +256,8 @@ def explain(error: Exception) -> ConfigError:
         return _unknown_option(missing.group(1), str(error))
     unknown = re.search(r"Key '([^']+)' (?:is )?not in", text)
     if unknown and key:
-        known = _known_keys(cause)
-        remedy = near(unknown.group(1), known) if known else ""
-        return ConfigError(str(key), "no such key", remedy=remedy)
+        meant = _meant(getattr(cause, "object_type", None), str(key), _known_keys(cause))
+        return ConfigError(str(key), "no such key", remedy=meant)
     return ConfigError(str(key), first) if key else ConfigError("configuration", first)
 
 
@@ -285,6 +285,15 @@ def _unknown_option(option: str, text: str) -> ConfigError:
     return ConfigError(
         group or "configuration", f"there is no {name!r}", remedy=near(name, known) if known else ""
     )
+
+
+def _meant(kind: Any, key: str, known: Iterable[str]) -> str:
+    """What to write in place of a key that a class of settings has not, or has in a part of its own by now."""
+    path, dot, name = key.rpartition(".")
+    if isinstance(kind, type) and name in moved(kind):
+        return f"write {where(kind, name, f'{path}{dot}')}"
+    known = list(known)
+    return near(name, known) if known else ""
 
 
 def _known_keys(cause: BaseException) -> list[str]:

@@ -52,7 +52,9 @@ def latent_points(
         "amplitude": AMPLITUDE,
         "latent": z.shape[1],
         "contraction": generator.contraction,
-        "temperature": getattr(generator, "temperature", 1.0),
+        "temperature": next(
+            (v for key, v in generator.sampling_settings.items() if key.endswith("temperature")), 1.0
+        ),
         "items": items,
     }
     return found, {key: f"{value:g}" for key, value in about.items()}

@@ -23,9 +23,10 @@ from paramdiff.evaluation.ensembles import all_groups
 from paramdiff.evaluation.statistics import select_on_train
 from paramdiff.evaluation.summary import arrays, spread
 from paramdiff.files import about, load_tensors, read_json, save_tensors, write_json, write_text
-from paramdiff.generators.feedback import Probe
+from paramdiff.generators.context import FitContext, Score
 from paramdiff.generators.generator import Generator
 from paramdiff.generators.latent import LatentGenerator
+from paramdiff.generators.settings import without
 from paramdiff.progress import outlook, say
 from paramdiff.runs import originals
 from paramdiff.runs.config import RunConfig, plain
@@ -310,15 +311,13 @@ class Pipeline:
                 _ = self.recalibration  # refuses a selection without statistics, before anything is learnt
             try:
                 fitted = entry.generator.fit(
-                    self.zoo, probe=self._probe(entry), folder=scratch, reference=self._reference(entry)
+                    self.zoo, FitContext(self._feedback(entry), scratch, self._reference(entry))
                 )
             except ConfigError as error:  # e.g. a mean of more members than there are
                 raise error.under(entry.key) from None
             fitted.save(self.folder.path / entry.fitted)
 
-        settings = {
-            key: value for key, value in plain(entry.generator).items() if key not in entry.generator.sampling
-        }
+        settings = without(plain(entry.generator), entry.generator.sampling)
         matched = self._drawn_files(self.main) if entry.generator.matches else []
         if matched:
             settings |= dict(*self.recalibrating)
@@ -328,11 +327,11 @@ class Pipeline:
         """The main generator's samples, as drawn like the members are as trained, for a baseline that matches them."""
         return self._as_drawn(self.main) if entry.generator.matches else None
 
-    def _probe(self, entry: GeneratorRow) -> Probe:
+    def _feedback(self, entry: GeneratorRow) -> Score:
         """What a fit may ask; of networks as they will be scored, where it matches their behaviour."""
-        probe = self.scorer.probe()
+        feedback = self.scorer.feedback()
         matching = entry.generator.matches and self.recalibrating
-        return RecalibratedFeedback(probe, self.recalibration) if matching else probe
+        return RecalibratedFeedback(feedback, self.recalibration) if matching else feedback
 
     def _sample(self, entry: GeneratorRow, group: str = "sample") -> Stage:
         now = entry.sampling
@@ -360,12 +359,12 @@ class Pipeline:
 
     def _draw(self, entry: GeneratorRow, n: int, settings: Mapping[str, Any]) -> Tensor:
         generator = self._fitted(entry, settings)
-        probe = self.scorer.probe() if generator.asks else None
-        return generator.sample(n, self.config.seed, probe=probe)
+        context = FitContext(self.scorer.feedback() if generator.asks else None)
+        return generator.sample(n, self.config.seed, context=context)
 
     def _fitted(self, entry: GeneratorRow, settings: Mapping[str, Any]) -> Generator:
         generator = Generator.load(self.folder.path / entry.fitted)
-        vars(generator).update(settings)
+        generator.change(settings)
         return generator
 
     def _score(self, entry: GeneratorRow, group: str = "score") -> Stage:

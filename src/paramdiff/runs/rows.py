@@ -29,7 +29,7 @@ class GeneratorRow:
     @property
     def sampling(self) -> dict[str, Any]:
         """The settings that only sampling reads, as they are now."""
-        return {key: getattr(self.generator, key) for key in self.generator.sampling}
+        return self.generator.sampling_settings
 
     @property
     def fitted(self) -> str:

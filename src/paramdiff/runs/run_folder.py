@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from paramdiff.artefacts import copy, sha256
+from paramdiff.atomic import disk_error
 from paramdiff.distributed import (
     all_gather,
     broadcast,
@@ -31,8 +33,6 @@ from paramdiff.distributed import (
     on_main_process,
     this_process_only,
 )
-from paramdiff.artefacts import copy, sha256
-from paramdiff.atomic import disk_error
 from paramdiff.errors import CheckpointError, RunFolderError
 from paramdiff.files import read_json, write_json, write_text
 from paramdiff.generators.generator import FOLDER as GENERATOR

@@ -1,18 +1,17 @@
 """Other settings in a folder that holds a run: what they touch is redone, the rest is kept, and both are said.
 
-Stages depend on each other through files (:mod:`paramdiff.runs.run_folder`), so what has to be redone follows from them:
-a stage whose settings or files are not what they were, and every stage that needs a file of such a stage. Settings that
-leave the zoo and the fit of the main generator as they are may change freely. Anything else is another run, whose
-results would take the place of these: that needs ``force``.
+Stages depend on each other through files (:mod:`paramdiff.runs.run_folder`), so what has to be redone follows
+from them: a stage whose settings or files are not what they were, and every stage that needs a file of such a stage.
+Settings that leave the zoo and the fit of the main generator as they are may change freely. Anything else is another
+run, whose results would take the place of these: that needs ``force``.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from paramdiff.errors import RunFolderError
+from paramdiff.errors import RunFolderError, few
 from paramdiff.runs.run_folder import RunFolder, Stage
-from paramdiff.errors import few
 
 MAIN = ""
 """Owner of the stages that belong to no baseline."""

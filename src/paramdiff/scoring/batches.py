@@ -1,4 +1,4 @@
-"""Batches as scoring wants them: few large ones, and a fixed random subset of the items for a probe.
+"""Batches as scoring wants them: few large ones, and a fixed random subset of the items for feedback.
 
 A batch is opaque here; it can be cut and joined item by item if its parts are tensors (in tuples, lists or
 dicts) that all have one row per item. Others, e.g. images of different sizes with lists of boxes, stay as
@@ -45,7 +45,7 @@ def random_subset(data: Data, items: int) -> Iterator[Batch]:
 
     Batches that cannot be cut are kept or left out whole, so that about ``items`` are kept.
     """
-    draws = generator("probe", items)
+    draws = generator("probe", items)  # the name these draws have always had
     chosen = torch.zeros(len(data), dtype=torch.bool)
     chosen[torch.randperm(len(data), generator=draws)[:items]] = True
     start = 0

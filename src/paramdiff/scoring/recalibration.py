@@ -22,13 +22,10 @@ from paramdiff.progress import bar, say
 from paramdiff.scoring.batches import evened
 from paramdiff.scoring.output_groups import distinct
 from paramdiff.scoring.scorer import Scorer, TrainingFeedback
-from paramdiff.subsampling import blocks
+from paramdiff.subsampling import NETWORKS_AT_ONCE, blocks, pieces_within
 
 BATCH = 128
 """Items in a batch, at least: what networks are trained with, more or less."""
-
-ELEMENTS_AT_ONCE = 1 << 26
-"""Numbers of a zoo that are in memory while its members are recalibrated: 256 MiB."""
 
 
 class Recalibration:
@@ -88,7 +85,7 @@ class Recalibration:
 
     def each(self, vectors: Float[Tensor, "N D"]) -> Iterator[Tensor]:
         """The same, one network [D] after the other; vectors may be memory-mapped, and stay there."""
-        for block in blocks(len(vectors), max(1, ELEMENTS_AT_ONCE // vectors.shape[1])):
+        for block in blocks(len(vectors), pieces_within(NETWORKS_AT_ONCE, vectors.shape[1])):
             yield from self(vectors[block])
 
     def _measure(self, v: Float[Tensor, "D"]) -> dict[str, Tensor] | None:
@@ -116,20 +113,20 @@ class Recalibration:
 @dataclass(frozen=True)
 class RecalibratedFeedback:
     """Feedback of a task on networks as they are once recalibrated
-    (:class:`paramdiff.generators.feedback.Feedback`).
+    (:class:`paramdiff.generators.context.Feedback`).
     """
 
-    probe: TrainingFeedback
+    feedback: TrainingFeedback
     recalibration: Recalibration
 
     def __call__(self, vectors: Float[Tensor, "n D"]) -> Float[Tensor, "n"]:
-        return self.probe(self.recalibration(vectors))
+        return self.feedback(self.recalibration(vectors))
 
     def mistakes(self, vectors: Float[Tensor, "n D"]) -> Bool[Tensor, "n items"]:
-        return self.probe.mistakes(self.recalibration(vectors))
+        return self.feedback.mistakes(self.recalibration(vectors))
 
     def gradients(self, vectors: Float[Tensor, "n D"], batch: int) -> Float[Tensor, "n D"]:
-        return self.probe.gradients(self.recalibration(vectors), batch)
+        return self.feedback.gradients(self.recalibration(vectors), batch)
 
 
 def _keys(spec: TensorSpec) -> tuple[str, ...]:

@@ -49,8 +49,8 @@ from paramdiff.zoo.zoo import Zoo
 CACHE_BYTES = 1 << 30
 """Memory for batches and their boundaries between calls. What does not fit is computed again each time."""
 
-PROBE_ITEMS = 2000
-"""Items a probe looks at: the standard error of an accuracy near 0.9 is then 0.7 points."""
+FEEDBACK_ITEMS = 2000
+"""Items that feedback is measured on: the standard error of an accuracy near 0.9 is then 0.7 points."""
 
 
 @dataclass(frozen=True)
@@ -147,11 +147,11 @@ class Scorer:
         data = self._shared_data("test")
         return self._score(vectors, "test", data.batches, len(data), ensembles)
 
-    def probe(self, items: int = PROBE_ITEMS) -> "TrainingFeedback":
+    def feedback(self, items: int = FEEDBACK_ITEMS) -> "TrainingFeedback":
         """What a generator may ask; the data is read at the first use."""
         return TrainingFeedback(self, items)
 
-    def gauge(self, items: int = PROBE_ITEMS) -> Callable[[Tensor], Tensor]:
+    def gauge(self, items: int = FEEDBACK_ITEMS) -> Callable[[Tensor], Tensor]:
         """The same in the metric's own direction, for people to read."""
         return lambda vectors: self._score_training(vectors, items).metric
 
@@ -176,7 +176,9 @@ class Scorer:
     @torch.no_grad()
     def seconds_an_item(self) -> float:
         """What one network takes for one item, measured now: what all networks share does not count."""
-        batch, boundary = self._prepare(next(iter(joined(random_subset(self._data("train"), PROBE_ITEMS)))))
+        batch, boundary = self._prepare(
+            next(iter(joined(random_subset(self._data("train"), FEEDBACK_ITEMS))))
+        )
         v, took = self.spec.flatten(self.shared.model.state_dict())[None], []
         with suitable_threads(self._parameters):
             for _ in range(3):
@@ -189,7 +191,7 @@ class Scorer:
         """What a network that knows nothing scores there; None if neither the task nor its labels say it."""
         level, accuracy = self.task.chance_on(split), self.task.metric == "accuracy"
         if level is None and accuracy:
-            level = _majority(random_subset(self._data(split), PROBE_ITEMS))
+            level = _majority(random_subset(self._data(split), FEEDBACK_ITEMS))
         if level is None:
             return None
         return Chance(level, self.items(split) if accuracy else 0, self.task.higher_is_better)
@@ -325,7 +327,7 @@ class Scorer:
 
 @dataclass(frozen=True)
 class TrainingFeedback:
-    """Feedback on a fixed random subset of the training data (:class:`paramdiff.generators.feedback.Feedback`)."""
+    """Feedback on a fixed random subset of the training data (:class:`paramdiff.generators.context.Feedback`)."""
 
     scorer: Scorer
     items: int

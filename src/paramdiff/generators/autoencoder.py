@@ -1,13 +1,13 @@
-r"""Neural codec: the paper's noise-augmented parameter autoencoder, convolutional or fully connected.
+r"""The paper's noise-augmented autoencoder of parameter vectors, convolutional or fully connected.
 
 ``z = enc(x + xi_V)``, ``x' = dec(z + xi_Z)``, loss = mean squared error of ``x'`` (equations 4 and 5), with
 Gaussian ``xi_V``, ``xi_Z`` in training only. What the amplitudes are relative to:
 
 * ``xi_V``: x is normalised, so 0.001 is a thousandth of the between-checkpoint deviation;
-* ``xi_Z``: the deviation of each latent over the batch. An absolute amplitude would mean nothing: the encoder
-  drowns it by scaling its latents up (users of the original saw them reach 100). The deviation is part of
-  the graph, so scaling changes neither loss nor gradient direction and the latents have no reason to grow;
-  it is used for the noise alone, so encoding a vector never depends on the others in its batch.
+* ``xi_Z``: the deviation of each latent over the batch. An absolute amplitude would mean nothing: the encoder can
+  cancel fixed-size noise by enlarging its latents (users of the original saw them reach 100). The deviation is part
+  of the graph, so enlarging the latents changes neither the loss nor the direction of its gradient. It is used for
+  the noise alone, so encoding a vector never depends on the others in its batch.
 
 Vectors longer than a chunk are first written as a sequence of chunks (:mod:`paramdiff.generators.chunking`).
 """
@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.devices import made_if_fits, size
+from paramdiff.devices import choose_device, made_if_fits, size
 from paramdiff.errors import ConfigError, check_choice
 from paramdiff.generators.chunking import Chunks, Sequences, Unchunked, restored
 from paramdiff.generators.fitting import Plateau, fit_network, require_shapes
@@ -31,8 +31,7 @@ from paramdiff.generators.latent import AUTOENCODER, Codec
 from paramdiff.generators.nets.conv import NORMS, ConvAutoencoder
 from paramdiff.generators.nets.fc import DenseAutoencoder, matching_width
 from paramdiff.generators.normalised_view import Matrix
-from paramdiff.generators.settings import Settings
-from paramdiff.ranges import BATCH, COUNT, FACTOR, RATE, STEPS, Range, Ranges
+from paramdiff.ranges import BATCH, COUNT, FACTOR, RATE, STEPS, Range, Ranges, check_ranges
 from paramdiff.seeds import generator, seeded
 
 ELEMENTS_AT_ONCE = 1 << 19
@@ -47,16 +46,17 @@ CHECKED = 64
 WEIGHT_DECAY = 2e-6
 EMA_DECAY = 0.98
 
-CODECS = ("conv", "fc")
+ARCHITECTURES = ("conv", "fc")
 
-Autoencoder = ConvAutoencoder | DenseAutoencoder
+Network = ConvAutoencoder | DenseAutoencoder
 
 
 @dataclass
-class AutoencoderSettings(Settings):
-    """
+class PlainAutoencoder:
+    """Settings of an autoencoder and of its training, without noise.
+
     Attributes:
-        codec: ``conv`` (1-D convolutions) or ``fc`` (fully connected, with as many layers and parameters).
+        architecture: ``conv`` (1-D convolutions) or ``fc`` (fully connected, with as many layers and parameters).
         chunk: S, coordinates of a chunk; vectors longer than one are cut (:mod:`paramdiff.generators.chunking`).
             Where that would be too many they get longer. 0 never cuts: time and memory grow with D L.
         components: principal components of a chunk that are kept, 4 D bytes each; fewer if the members span fewer.
@@ -65,40 +65,46 @@ class AutoencoderSettings(Settings):
         strides: stride of each layer; shortened for vectors that are too short for them.
         norm: ``none``, ``batch``, ``group`` or ``instance``; ``auto`` is ``group`` for whole vectors and ``none`` for
             cut ones (an unknown member is small in the fitted components; normalised, it would look like a known one).
-        autoencoder_steps: training steps at most; it ends earlier when they no longer help.
-        autoencoder_batch: members per step.
-        autoencoder_lr: learning rate.
+        steps: training steps at most.
+        batch: members per step.
+        lr: learning rate.
+        early_stop: end the training before ``steps`` when more of them no longer help.
     """
 
-    codec: str = "conv"
+    architecture: str = "conv"
     chunk: int = 8192
     components: int = 256
     latent: int = 128
     channels: list[int] = field(default_factory=lambda: [16, 16, 16, 16])
     strides: list[int] = field(default_factory=lambda: [8, 1, 1, 1])
     norm: str = "auto"
-    autoencoder_steps: int = 600
-    autoencoder_batch: int = 25
-    autoencoder_lr: float = 3e-3
+    steps: int = 600
+    batch: int = 25
+    lr: float = 3e-3
+    early_stop: bool = True
 
+    FORMERLY: ClassVar[Mapping[str, str]] = {
+        "architecture": "codec", "steps": "autoencoder_steps", "batch": "autoencoder_batch", "lr": "autoencoder_lr",
+    }  # fmt: skip
     RANGES: ClassVar[Ranges] = {
         "chunk": Range(least=0, most=2**30), "components": COUNT, "latent": Range(least=1, most=65_536),
         "channels": Range(least=1, most=4096, items=(1, 32)), "strides": Range(least=1, most=4096, items=(1, 32)),
-        "autoencoder_steps": STEPS, "autoencoder_batch": BATCH, "autoencoder_lr": RATE,
+        "steps": STEPS, "batch": BATCH, "lr": RATE,
     }  # fmt: skip
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        check_ranges(self)
         if len(self.strides) != len(self.channels):
             raise ConfigError("strides", f"{len(self.strides)} strides for {len(self.channels)} channels",
                               expected="one stride per layer")  # fmt: skip
-        check_choice("codec", self.codec, CODECS)
+        check_choice("architecture", self.architecture, ARCHITECTURES)
         check_choice("norm", self.norm, ("auto", *NORMS))
 
 
 @dataclass
-class NoisySettings(AutoencoderSettings):
-    """
+class Autoencoder(PlainAutoencoder):
+    """Settings of p-diff's autoencoder: those of :class:`PlainAutoencoder`, and the noise of its training.
+
     Attributes:
         parameter_noise: amplitude of ``xi_V``, in between-checkpoint deviations; 0 adds none.
         latent_noise: amplitude of ``xi_Z``, in deviations of the latent; 0 adds none.
@@ -113,34 +119,38 @@ class NoisySettings(AutoencoderSettings):
 class NeuralCodec(Codec):
     """A trained autoencoder. Subclasses say with which objective, and what a latent is.
 
+    Args:
+        settings: of the network and its training.
+        seed: of initial weights, batches and noise.
+        device: where it is trained and applied.
+
     Attributes:
         sequences: how a vector becomes what the network takes: as it is, or cut into chunks.
     """
 
-    remedy: ClassVar[str] = "raise autoencoder_steps, latent or channels"
+    remedy: ClassVar[str] = "raise autoencoder.steps, autoencoder.latent or autoencoder.channels"
 
-    settings: AutoencoderSettings
+    settings: PlainAutoencoder
     sequences: Sequences
 
-    def __init__(self, settings: AutoencoderSettings) -> None:
-        self.settings, self.losses = settings, []
+    def __init__(self, settings: PlainAutoencoder, seed: int = 0, device: str = "auto") -> None:
+        self.settings, self.seed, self.device, self.losses = settings, seed, choose_device(device), []
 
-    def _build(self, dim: int) -> Autoencoder:
-        own = self.settings
-        with seeded("autoencoder", own.seed):
-            net = make_autoencoder(own, dim, self._code_size(), self.sequences.norm)
-        return net.to(own.torch_device)
+    def _build(self, dim: int) -> Network:
+        with seeded("autoencoder", self.seed):
+            net = make_autoencoder(self.settings, dim, self._code_size(), self.sequences.norm)
+        return net.to(self.device)
 
     def _code_size(self) -> int:
         """Numbers the encoder returns for a vector."""
         return self.settings.latent
 
     @abstractmethod
-    def _objective(self, net: Autoencoder, batch: Float[Tensor, "n M"], draw: torch.Generator) -> Tensor:
+    def _objective(self, net: Network, batch: Float[Tensor, "n M"], draw: torch.Generator) -> Tensor:
         """The loss on a batch, with noise from ``draw``."""
 
     @abstractmethod
-    def _criterion(self, net: Autoencoder, seen: Float[Tensor, "n M"]) -> float:
+    def _criterion(self, net: Network, seen: Float[Tensor, "n M"]) -> float:
         """What should fall while training helps, in parts of the variance."""
 
     def fit(self, x: Matrix, folder: Path | None = None) -> None:
@@ -151,23 +161,23 @@ class NeuralCodec(Codec):
         self.net, self.losses = fit_network(
             "autoencoder", self._build(y.shape[1]), lambda net, step: self._parts(net, y, step),
             lambda net: self._check(net, y), Plateau(ENOUGH, patience=2, every=25) if own.early_stop else None,
-            steps=own.autoencoder_steps, lr=own.autoencoder_lr, weight_decay=WEIGHT_DECAY, ema=EMA_DECAY,
+            steps=own.steps, lr=own.lr, weight_decay=WEIGHT_DECAY, ema=EMA_DECAY,
             path=folder / AUTOENCODER if folder else None,
         )  # fmt: skip
 
-    def _parts(self, net: Autoencoder, y: Float[Tensor, "K M"], step: int) -> Iterator[Float[Tensor, ""]]:
+    def _parts(self, net: Network, y: Float[Tensor, "K M"], step: int) -> Iterator[Float[Tensor, ""]]:
         """The objective on the batch of this step, part by part."""
-        own, draw = self.settings, generator("autoencoder", self.settings.seed, step)
-        rows = torch.randperm(len(y), generator=draw)[: own.autoencoder_batch]
+        draw = generator("autoencoder", self.seed, step)
+        rows = torch.randperm(len(y), generator=draw)[: self.settings.batch]
         for part in rows.chunk(-(-len(rows) // self._rows(y.shape[1], len(rows)))):
-            batch = y[part].to(own.torch_device, non_blocking=True)
+            batch = y[part].to(self.device, non_blocking=True)
             yield self._objective(net, batch, draw) * (len(part) / len(rows))
 
     @torch.no_grad()
-    def _check(self, net: Autoencoder, y: Float[Tensor, "K M"]) -> float:
+    def _check(self, net: Network, y: Float[Tensor, "K M"]) -> float:
         """The criterion on some members, always the same."""
-        some = torch.randperm(len(y), generator=generator("autoencoder check", self.settings.seed))
-        return self._criterion(net, y[some[: self._rows(y.shape[1], CHECKED)]].to(self.settings.torch_device))
+        some = torch.randperm(len(y), generator=generator("autoencoder check", self.seed))
+        return self._criterion(net, y[some[: self._rows(y.shape[1], CHECKED)]].to(self.device))
 
     @staticmethod
     def _rows(length: int, most: int) -> int:
@@ -184,9 +194,8 @@ class NeuralCodec(Codec):
     def _in_blocks(
         self, function: Callable[[Tensor], Tensor], rows: Float[Tensor, "n a"]
     ) -> Float[Tensor, "n b"]:
-        device = self.settings.torch_device
         blocks = rows.split(self._rows(self.net.dim, CHUNK))
-        return torch.cat([function(block.to(device)).cpu() for block in blocks])
+        return torch.cat([function(block.to(self.device)).cpu() for block in blocks])
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -206,9 +215,9 @@ class NeuralCodec(Codec):
 class NoisyCodec(NeuralCodec):
     """p-diff's autoencoder."""
 
-    settings: NoisySettings
+    settings: Autoencoder
 
-    def _objective(self, net: Autoencoder, batch: Float[Tensor, "n M"], draw: torch.Generator) -> Tensor:
+    def _objective(self, net: Network, batch: Float[Tensor, "n M"], draw: torch.Generator) -> Tensor:
         """Equation 5."""
         own = self.settings
         noise = torch.randn(batch.shape, generator=draw).to(batch.device, non_blocking=True)
@@ -218,15 +227,13 @@ class NoisyCodec(NeuralCodec):
         again = net.decode(z + own.latent_noise * deviation * noise)
         return (again - batch).square().mean()
 
-    def _criterion(self, net: Autoencoder, seen: Float[Tensor, "n M"]) -> float:
+    def _criterion(self, net: Network, seen: Float[Tensor, "n M"]) -> float:
         """Part of the variance that reconstructions lose, without noise."""
         error = (net.decode(net.encode(seen)) - seen).square().mean()
         return float(error / seen.square().mean())
 
 
-def make_autoencoder(
-    settings: AutoencoderSettings, dim: int, code: int, auto: str = Unchunked.norm
-) -> Autoencoder:
+def make_autoencoder(settings: PlainAutoencoder, dim: int, code: int, auto: str = Unchunked.norm) -> Network:
     """An untrained network for vectors of length ``dim``; ``auto`` is the norm that ``auto`` stands for.
 
     The fully connected one has as many layers as there are ``channels``, and the width that gives it as many
@@ -238,7 +245,7 @@ def make_autoencoder(
     def convolutional() -> ConvAutoencoder:
         return ConvAutoencoder(dim, own.latent, own.channels, own.strides, norm, code)
 
-    if own.codec == "conv":
+    if own.architecture == "conv":
         return made_if_fits("latent", convolutional)
     with torch.device("meta"):
         budget = size(convolutional())

@@ -1,6 +1,6 @@
-r"""Linear codec: latents are the coordinates along the zoo's principal components.
+r"""The optimal linear autoencoder, in closed form: principal components of the zoo.
 
-``z = (x - mean) B^T``, ``x' = mean + z B``: the optimal linear autoencoder, in closed form.
+``z = (x - mean) B^T``, ``x' = mean + z B``, with the components as rows of ``B`` [L, D].
 """
 
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ from torch import Tensor
 from paramdiff.generators.latent import Codec
 from paramdiff.generators.normalised_view import Matrix
 from paramdiff.generators.principal_components import PrincipalComponents
-from paramdiff.generators.settings import Settings
-from paramdiff.ranges import COUNT, Ranges
+from paramdiff.ranges import COUNT, Ranges, check_ranges
 
 
 @dataclass
-class LinearSettings(Settings):
-    """
+class LinearAutoencoder:
+    """Settings of the linear autoencoder.
+
     Attributes:
         components: L, principal components that are kept; fewer if the members span fewer.
     """
@@ -29,13 +29,16 @@ class LinearSettings(Settings):
 
     components: int = 64
 
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
 
 class LinearCodec(Codec):
     """Principal components as a codec."""
 
-    remedy: ClassVar[str] = "raise components"
+    remedy: ClassVar[str] = "raise autoencoder.components"
 
-    def __init__(self, settings: LinearSettings) -> None:
+    def __init__(self, settings: LinearAutoencoder) -> None:
         self.settings, self.losses = settings, []
 
     def fit(self, x: Matrix, folder: Path | None = None) -> None:

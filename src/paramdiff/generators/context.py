@@ -1,0 +1,109 @@
+"""What a generator is given beside the zoo: a task's feedback, a folder to resume from, samples to match.
+
+Generators know no task. They see one only as *feedback*: what vectors score on its training data, and what would
+improve them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, Self, runtime_checkable
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from paramdiff.chance import Chance
+from paramdiff.errors import GeneratorError
+from paramdiff.parameters.normaliser import Normaliser
+
+Score = Callable[[Tensor], Tensor]
+"""Scores parameter vectors ``[n, D] -> [n]`` on a fixed part of the training data; higher is better."""
+
+
+@runtime_checkable
+class Feedback(Protocol):
+    """A score that tells more than a number."""
+
+    def __call__(self, vectors: Float[Tensor, "n D"]) -> Float[Tensor, "n"]:
+        """Scores; higher is better."""
+
+    def mistakes(self, vectors: Float[Tensor, "n D"]) -> Bool[Tensor, "n items"]:
+        """Which items of the same part of the training data each network gets wrong.
+
+        Raises:
+            TaskError: the task does not tell right from wrong.
+        """
+
+    def gradients(self, vectors: Float[Tensor, "n D"], batch: int) -> Float[Tensor, "n D"]:
+        """Gradient of each network's training loss on one batch with respect to its vector.
+
+        Args:
+            batch: any number; the same number gives the same batch of training data.
+        """
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What fitting and sampling may use beside the zoo. A generator ignores what it does not need.
+
+    Attributes:
+        feedback: scores vectors on the task's training data; a plain function, or a :class:`Feedback`, which also
+            knows mistakes and gradients.
+        folder: where a fit keeps its state, so that a killed one resumes; ``None`` keeps none.
+        reference: samples [n, D] of another generator, for one that matches them.
+    """
+
+    feedback: Score | None = None
+    folder: Path | None = None
+    reference: Float[Tensor, "n D"] | None = None
+
+    def normalised(self, normaliser: Normaliser) -> Self:
+        """The same in normalised coordinates, in which generators work."""
+        reference = None if self.reference is None else normaliser.normalise(self.reference)
+        return replace(self, feedback=_normalised(self.feedback, normaliser), reference=reference)
+
+    def require_feedback(self, who: str) -> Feedback:
+        """The feedback, for a generator that needs more than scores.
+
+        Raises:
+            GeneratorError: there is none, or it only scores.
+        """
+        if isinstance(self.feedback, Feedback):
+            return self.feedback
+        raise GeneratorError(
+            f"{who} has no training data to look at", expected="feedback from a task",
+            remedy="pass context=FitContext(feedback=Scorer(task, zoo).feedback()), or use `paramdiff run`",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class NormalisedFeedback:
+    """Feedback on normalised vectors ``x``, by way of the raw vectors ``v(x)`` they stand for."""
+
+    raw: Feedback
+    normaliser: Normaliser
+
+    def __call__(self, x: Float[Tensor, "n D"]) -> Float[Tensor, "n"]:
+        return self.raw(self.normaliser.denormalise(x))
+
+    def mistakes(self, x: Float[Tensor, "n D"]) -> Bool[Tensor, "n items"]:
+        return self.raw.mistakes(self.normaliser.denormalise(x))
+
+    @property
+    def chance(self) -> Chance | None:
+        """Chance level of the scores, if the feedback knows it."""
+        return getattr(self.raw, "chance", None)
+
+    def gradients(self, x: Float[Tensor, "n D"], batch: int) -> Float[Tensor, "n D"]:
+        """By the chain rule: the raw gradient times dv/dx."""
+        v = self.normaliser.denormalise(x)
+        return self.raw.gradients(v, batch) * self.normaliser.slope(v)
+
+
+def _normalised(feedback: Score | None, normaliser: Normaliser) -> Score | None:
+    """The same score of normalised vectors; a plain function stays one."""
+    if feedback is None:
+        return None
+    if isinstance(feedback, Feedback):
+        return NormalisedFeedback(feedback, normaliser)
+    return lambda x: feedback(normaliser.denormalise(x))
