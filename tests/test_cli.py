@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from paramdiff import cli
-from paramdiff.cli import STAGES, main
+from paramdiff import __version__, cli
+from paramdiff.cli import main
 from paramdiff.files import save_tensors, write_json
 from paramdiff.parameters.spec import ParameterSpec
+from paramdiff.progress import say
+from paramdiff.runs.commands import COMMANDS
 from paramdiff.zoo.zoo import Zoo
 
 
@@ -24,11 +26,11 @@ def test_help_and_import_load_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
-    assert all(f"  {name} " in done.stdout for name in [*STAGES, "inspect"])
+    assert all(f"  {name} " in done.stdout for name in COMMANDS)
     assert "digits_full" in done.stdout, "the help lists the recipes"
 
 
-@pytest.mark.parametrize("command", [*STAGES, "inspect"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]):
     assert main([command, "--help"]) == 0
     assert capsys.readouterr().out.startswith(f"usage: paramdiff {command}")
@@ -39,9 +41,17 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     [
         (["rnu"], "there is no command 'rnu'; did you mean run"),
         (["run", "zoo.kk=3"], "zoo.kk: no such key; did you mean k"),
-        (["inspect"], "0 paths; expected one"),
+        (["inspect"], "arguments are required: PATH; see `paramdiff inspect --help`"),
+        (["inspect", "--json", "x", "select=a", "y"], "2 paths; expected one"),
+        (["inspect", "x", "k=3"], "k: not a key of inspect; expected task=, task.KEY=, select= or group="),
+        (
+            ["inspect", "x", "task=digits", "--config-dir", "nowhere"],
+            "--config-dir: there is no folder nowhere",
+        ),
+        (["-x", "run"], "-x: not a flag of paramdiff; did you mean"),
+        (["run", "-m3"], "-m: ignored explicit argument '3'; see `paramdiff run --help`"),
         (["inspect", "nowhere"], "nowhere does not exist"),
-        (["inspect", "x", "--jsn"], "--jsn: not a key of inspect"),
+        (["inspect", "x", "--jsn"], "--jsn: not a flag of inspect; did you mean --json"),
         (["run", "zoo=import"], "zoo.path: no value; give zoo.path=..."),
     ],
 )
@@ -158,7 +168,7 @@ def test_whatever_happens_is_one_line_and_one_of_four_codes(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    def fail(command: str, rest: list[str]) -> int:
+    def fail(words: list[str]) -> int:
         raise error
 
     monkeypatch.setattr(cli, "_dispatch", fail)
@@ -171,7 +181,7 @@ def test_the_whole_traceback_is_there_for_who_asks(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setenv(cli.TRACEBACK, "1")
-    monkeypatch.setattr(cli, "_dispatch", lambda command, rest: 1 // 0)
+    monkeypatch.setattr(cli, "_dispatch", lambda words: 1 // 0)
     assert main(["run"]) == 1
     assert "Traceback" in capsys.readouterr().err
 
@@ -189,19 +199,19 @@ def test_a_reader_that_has_gone_is_no_failure():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--k", "10"], "--k: not a flag; expected key=value; did you mean zoo.k=10"),
+        (["--k", "10"], "--k: not a flag of run; expected key=value; did you mean zoo.k=10"),
         (["--experiment=digits_full"], "did you mean experiment=digits_full"),
         (["--lr=3"], "did you mean zoo.lr=3"),
         (["--config-dir"], "--config-dir: no value; give --config-dir DIR"),
         (["--cfg", "x"], "--cfg: 'x' is not known; expected one of job, hydra, all"),
-        (["--experimental-rerun", "x.pickle"], "--experimental-rerun: not a flag"),
+        (["--experimental-rerun", "x.pickle"], "--experimental-rerun: not a flag of run"),
     ],
 )
 def test_a_flag_that_does_not_exist_is_one_line(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ):
     assert main(["run", *words]) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if "loading" not in line]
+    (line,) = capsys.readouterr().err.splitlines()
     assert message in line
 
 
@@ -230,8 +240,42 @@ def test_completion_registers_this_program_alone(
 ):
     assert main(["run", "-sc", "install=bash"]) == 0
     assert capsys.readouterr().out.rstrip().endswith("-F hydra_bash_completion paramdiff")
-    for line, found in (("paramdiff sa", "sample\n"), ("paramdiff run zoo.pret", "zoo.pretrain.\n")):
+    for line, found in (
+        ("paramdiff sa", "sample\n"),
+        ("paramdiff compare --c", "--config-dir --cfg\n"),
+        ("paramdiff run -q --cfg j", "job\n"),
+        ("paramdiff run -q -m zoo.pret", "zoo.pretrain.\n"),
+        ("paramdiff inspect zo", ""),
+    ):
         monkeypatch.setenv("COMP_LINE", line)
         assert main(["-sc", "query=bash"]) == 0
         assert capsys.readouterr().out == found
     assert main(["-sc", "install=tcsh"]) == 2
+
+
+def test_flags_and_settings_stand_in_any_order(monkeypatch: pytest.MonkeyPatch):
+    launched: list[list[str]] = []
+    monkeypatch.setattr(
+        "paramdiff.runs.launch.launch", lambda name, words: launched.append([name, *words]) or 0
+    )
+    assert main(["run", "-m", "n=3", "--config-dir", "mine", "seed=1,2", "-q", "--cfg=job"]) == 0
+    assert main(["-q", "compare", "n=3"]) == 0
+    assert launched == [
+        ["run", "-m", "--config-dir=mine", "--cfg=job", "n=3", "seed=1,2"],
+        ["compare", "n=3"],
+    ]
+
+
+def test_nothing_is_said_where_that_is_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def talk(name: str, words: list[str]) -> int:
+        say("working")
+        print("result")
+        return 0
+
+    monkeypatch.setattr("paramdiff.runs.launch.launch", talk)
+    monkeypatch.delenv("PARAMDIFF_QUIET")
+    for words, said in ((["run"], f"paramdiff {__version__}: loading ...\nworking\n"), (["run", "-q"], "")):
+        assert main(words) == 0
+        assert capsys.readouterr() == ("result\n", said)

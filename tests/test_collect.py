@@ -418,8 +418,8 @@ def test_settings_are_checked(make: Callable[[], object], text: str):
 def test_settings_are_structured_configurations():
     from omegaconf import OmegaConf
 
-    assert list(COLLECTORS) == ["subset", "seeds", "import"]
-    for kind in COLLECTORS.values():
+    assert set(COLLECTORS.all()) == {"subset", "seeds", "import"}
+    for kind in COLLECTORS.all().values():
         OmegaConf.structured(kind)
     node = OmegaConf.merge(OmegaConf.structured(TrajectoryCollector), {"k": 3, "pretrain": {"epochs": 1}})
     assert OmegaConf.to_object(node) == TrajectoryCollector(k=3, pretrain=TrainingConfig(epochs=1))

@@ -23,7 +23,7 @@ from paramdiff.evaluation.statistics import paired_difference_ci
 from paramdiff.evaluation.summary import summarise
 from paramdiff.files import load_tensors, save_tensors
 from paramdiff.parameters.spec import ParameterSpec
-from paramdiff.scoring.scorer import Scores
+from paramdiff.scoring.scores import Scores
 from paramdiff.zoo.zoo import Zoo
 
 ITEMS, CLASSES = 400, 4

@@ -11,7 +11,7 @@ from paramdiff.evaluation.statistics import paired_difference_ci
 from paramdiff.evaluation.summary import arrays, spread, summarise
 from paramdiff.files import load_tensors, save_tensors
 from paramdiff.parameters.spec import ParameterSpec
-from paramdiff.scoring.scorer import Scores
+from paramdiff.scoring.scores import Scores
 from paramdiff.zoo.zoo import Zoo
 
 DIM, ITEMS = 30, 60

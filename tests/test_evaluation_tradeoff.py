@@ -9,7 +9,7 @@ import torch
 from paramdiff.evaluation.similarity import Behaviour
 from paramdiff.evaluation.statistics import bootstrap_ci
 from paramdiff.evaluation.tradeoff import point
-from paramdiff.scoring.scorer import Scores
+from paramdiff.scoring.scores import Scores
 
 ITEMS = 80
 

@@ -6,7 +6,7 @@ import pytest
 
 from paramdiff.cli import main
 from paramdiff.files import write_json
-from paramdiff.runs.compare_command import find_runs, parse
+from paramdiff.runs.compare_command import find_runs, found_runs
 from paramdiff.runs.launch import gathering
 from test_reports_comparison_files import run, scoring
 
@@ -49,7 +49,7 @@ def test_a_glob_takes_what_is_finished(runs: list[Path], capsys: pytest.CaptureF
         (["nothing*"], "no finished run matches nothing*; expected paths of finished run folders"),
         (["--row", "all"], "no run to compare; expected paths of finished run folders"),
         (["runs/*", "--row"], "--row: no value; give --row NAME"),
-        (["runs/*", "--rows=all"], "--rows: not a flag of compare; did you mean --row"),
+        (["runs/*", "--rows=all"], "--rows: not a flag of compare; expected key=value; did you mean --row"),
         (["runs/*", "--row=p-dif"], "--row: no run has a row 'p-dif'; did you mean p-diff"),
     ],
 )
@@ -66,14 +66,11 @@ def test_settings_still_make_it_a_stage(tmp_path: Path, capsys: pytest.CaptureFi
     assert "needs" in capsys.readouterr().err, "the stage misses the earlier ones"
     assert main(["compare", "--help"]) == 0
     shown = capsys.readouterr().out
-    assert (
-        shown.startswith("usage: paramdiff compare RUN")
-        and "usage: paramdiff compare [key=value ...]" in shown
-    )
+    assert "[RUN | key=value ...]" in shown and "--row NAME" in shown and "digits_full" in shown
 
 
 def test_every_run_counts_once(runs: list[Path]):
-    assert parse([str(runs[0]), "runs/*"]).folders == [runs[0], runs[1]]
+    assert found_runs([str(runs[0]), "runs/*"]) == [runs[0], runs[1]]
 
 
 def test_a_sweep_says_how_its_runs_are_compared(runs: list[Path]):

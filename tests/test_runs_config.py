@@ -7,11 +7,12 @@ from yaml import YAMLError
 from paramdiff.collectors import TrajectoryCollector
 from paramdiff.errors import ConfigError
 from paramdiff.generators.pdiff import ParameterDiffusion
+from paramdiff.registry import registered_in
 from paramdiff.runs import launch
-from paramdiff.runs.config import build, explain, option_name, plain, register
+from paramdiff.runs.config import build, explain, plain, register
 from paramdiff.runs.launch import arranged, composed
 from paramdiff.runs.pipeline import Pipeline
-from paramdiff.runs.recipe_names import REGISTERED
+from paramdiff.runs.recipe_names import option_name
 from paramdiff.runs.rows import generator_rows
 
 NAMED = ["name=test"]
@@ -84,8 +85,8 @@ def test_quotes_let_a_selection_leave_something_out():
 
 def test_words_may_come_in_any_order():
     """DESIGN.md's own example has ``-m`` between overrides, which Hydra's parser alone refuses."""
-    assert arranged(["zoo.k=50", "-m", "seed=0,1", "--config-dir", "here", "experiment=x"]) == [
-        "-m", "--config-dir", "here", "zoo.k=50", "seed=0,1", "experiment=x",
+    assert arranged(["zoo.k=50", "-m", "seed=0,1", "--config-dir=here", "experiment=x"]) == [
+        "-m", "--config-dir=here", "zoo.k=50", "seed=0,1", "experiment=x",
     ]  # fmt: skip
     assert arranged(["zoo.k=5"]) == ["experiment=digits", "zoo.k=5"]
     assert arranged(["task=own"]) == ["task=own"], "another task does not get the digits' settings"
@@ -117,7 +118,7 @@ def test_the_full_comparison_holds_every_generator_once():
     """A new generator is forgotten in no comparison."""
     entries = generator_rows(config("compare=full"))
     assert len({entry.name for entry in entries}) == len(entries)
-    assert {option_name(entry.generator.name) for entry in entries} == set(REGISTERED["generator"])
+    assert {entry.generator.name for entry in entries} == set(registered_in("generators"))
     scales = {entry.name: entry.generator.scale for entry in entries if entry.generator.name == "gaussian"}
     assert scales == {"gaussian": 1.0, "gaussian-0.7": 0.7}
 

@@ -10,7 +10,7 @@ from finished_runs import QUICK_FIT, undrawn
 from paramdiff.cli import main
 from paramdiff.evaluation.comparison import Scored
 from paramdiff.files import load_tensors, read_json
-from paramdiff.generators.generator import Generator, registry
+from paramdiff.generators.generator import GENERATORS, Generator
 from paramdiff.runs.config import SweepConfig
 from paramdiff.runs.rows import GeneratorRow
 from paramdiff.runs.sweep import curves_of
@@ -107,15 +107,15 @@ def test_mistakes(word: str, message: str, tmp_path: Path, capsys: pytest.Captur
 
 
 def test_two_generators_of_a_kind_keep_their_names():
-    kinds = registry()
+    kinds = GENERATORS.all()
     entries = [GeneratorRow(f"g{i}", kinds["gaussian"](scale=scale)) for i, scale in enumerate((0.5, 1))]
     assert [curve.label for curve in curves_of(entries, SweepConfig(), 9)] == ["g0", "g1"]
 
 
-@pytest.mark.parametrize("name", [n for n, kind in registry().items() if kind.knob])
+@pytest.mark.parametrize("name", [n for n, kind in GENERATORS.all().items() if kind.knob])
 def test_a_knob_is_turned_without_fitting_again(name: str):
     """It is a setting, one that only sampling reads; that of a mean is also compared with K by its fit."""
-    kind: type[Generator] = registry()[name]
+    kind: type[Generator] = GENERATORS.all()[name]
     assert kind.knob in kind.sampling or kind.knob == "k"
     assert hasattr(kind(), kind.knob)
     assert torch.tensor(float(getattr(kind().adapted(20), kind.knob))).isfinite()

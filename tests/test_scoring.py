@@ -12,6 +12,7 @@ from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.scoring import batches as batching
 from paramdiff.scoring import scorer as module
 from paramdiff.scoring.batches import joined, random_subset, rows
+from paramdiff.scoring.outcomes import _broken_items
 from paramdiff.scoring.output_groups import Waiting, order
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.tasks.task import Task
@@ -174,9 +175,7 @@ def test_a_network_of_nan_is_wrong_and_harms_no_other():
 
 def test_infinite_logits_are_wrong_but_masked_ones_are_not():
     outputs = torch.tensor([[0.0, 1.0], [torch.inf, 1.0], [-torch.inf, 1.0], [torch.nan, 1.0]])
-    broken = module._broken_items(
-        {"logits": outputs, "other": torch.tensor([torch.nan])}, 4, torch.device("cpu")
-    )
+    broken = _broken_items({"logits": outputs, "other": torch.tensor([torch.nan])}, 4, torch.device("cpu"))
     assert broken.tolist() == [False, True, False, True]
 
 

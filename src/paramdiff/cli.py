@@ -1,115 +1,36 @@
-"""The command line: ``paramdiff run|collect|fit|sample|score|compare|report|sweep-temperature|inspect``.
+"""The program: ``paramdiff COMMAND ...``, its help, its exit codes, and one line for whatever goes wrong.
 
-Nothing heavy is imported before a command needs it, so ``--help`` answers at once and a run says
-what it is about to do while torch is still loading.
+The commands are in :mod:`paramdiff.runs.commands`. Nothing heavy is imported before a command needs it, so ``--help``
+answers at once and a run says what it is about to do while torch is still loading.
 """
 
-import glob
 import os
 import select
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, redirect_stdout, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import NoReturn
 
 from paramdiff import __version__, distributed
 from paramdiff.errors import ParamdiffError, ParamdiffWarning, line, near
+from paramdiff.runs.arguments import Parser
+from paramdiff.runs.commands import COMMANDS
 
-STAGES = {
-    "run": "the main job: all of the following stages, in order",
-    "collect": "train a network and keep K checkpoints of it: the zoo",
-    "fit": "learn the distribution of the zoo's parameters",
-    "sample": "draw N new networks",
-    "score": "measure originals and samples on train and test data",
-    "compare": "the same for the baselines; writes results.json",
-    "report": "write report.html",
-    "sweep-temperature": "accuracy against diversity: every generator at several values of its knob",
-}
-
-USAGE = f"""paramdiff {__version__}: learn the distribution of trained networks, sample new ones.
-
-usage: paramdiff COMMAND [key=value ...] [-m]
-
-{chr(10).join(f"  {name:<19}{text}" for name, text in STAGES.items())}
-  compare RUN ...    finished runs in one table and one figure
-  inspect            say what a zoo or a folder of checkpoints holds, and whether it is likely to work
-
-examples:
+EXAMPLES = """examples:
   paramdiff run                                    the digits, in a minute; nothing to download
   paramdiff run experiment=digits_full zoo.k=100   another experiment, another setting
   paramdiff run -m generator.autoencoder.latent_noise=0,0.1,1  a sweep: one run folder each
   paramdiff inspect path/to/checkpoints            before any training
 
-  eval "$(paramdiff -sc install=bash)"             completion of commands and keys; zsh, fish likewise
+  eval "$(paramdiff -sc install=bash)"             completion of commands, flags and keys; zsh, fish likewise
 
 A run is a folder (runs/<experiment>, or run_dir=PATH). Killed anywhere, the same command goes on.
 `paramdiff COMMAND --help` says more.
 """
-
-RUN_HELP = """usage: paramdiff {command} [key=value ...] [-m] [--config-dir DIR] [--cfg job]
-
-{text}.
-
-  experiment=NAME      what to run
-  run_dir=PATH         where (default: runs/<experiment>, with the overrides in the name)
-  n=100 seed=0         samples to draw; seed of everything
-  device=auto          auto, cpu, cuda, cuda:1, mps
-  task=NAME            data set, or your own task
-  model=NAME           network of an image task; any other with task.model=timm/NAME, torchvision/NAME
-  zoo.k=200            checkpoints to collect; zoo=NAME for the way to collect them
-  zoo.select=PATTERN   tensors to generate: last_norms:2, all, type:Linear, globs such as layer4.*
-  generator.KEY=VALUE  settings of the generator; generator=NAME for another one
-  compare=none         no baselines
-  ablation=NAME        with -m: a sweep of the paper's; 'paramdiff compare RUN ...' puts its runs together
-  sweep.n=25           networks per point of sweep-temperature, at sweep.temperatures=[0,0.5,1]
-  recalibrate=2000     measure generated BatchNorm statistics anew, on so many training items, in samples and originals
-  force=true           let another zoo, task or fit take the place of those in an existing run folder
-
-  -m                   sweep: comma-separated values, one run each
-  --config-dir DIR     a folder with your own experiment/NAME.yaml
-  --cfg job            print the whole configuration, with every key, and stop
-
-names:
-{names}
-"""
-
-INSPECT_HELP = """usage: paramdiff inspect PATH [task=NAME] [select=PATTERN] [group=N] [--json]
-
-Says what a zoo, a run folder or any folder of state dicts holds before anything is trained: K, D,
-tensors, duplicates, NaN, how the checkpoints vary, and whether random pairs lie in one basin (the score
-at their midpoint).
-
-  task=NAME            the task the checkpoints belong to (digits, or your own with --config-dir): gives the
-                       model for select=last_norms:N and the data for the midpoint score. A collected zoo
-                       knows its own.
-  select=PATTERN       tensors to look at: last_norms:2, type:Linear, globs (default: all that the checkpoints hold)
-  group=N              of a folder with several kinds of files, another kind than the largest
-  --json               the numbers as JSON
-"""
-
-
-GATHER_HELP = """usage: paramdiff compare RUN [RUN ...] [--row NAME] [--out FOLDER]
-
-Finished runs beside each other: the settings in which they differ, scores, similarity, verdict. Runs that
-differ in nothing but their seeds are one line, mean and deviation over them.
-
-  RUN                  a run folder, or a glob in quotes: 'runs/digits,ablation=noise,*'
-  --row NAME           original, p-diff, ... or all (default: main, the main generator of each run)
-  --out FOLDER         for comparison.html, .md, .csv, .json and the figures (default: runs/comparison-...)
-
-With key=value it is a stage of one run:
-
-"""
-
-
-LONELY = (
-    "accelerate has started one process only: without --multi_gpu, which serves CPUs as well, --num_processes "
-    "has no effect on this machine"
-)
-
 
 COMPLETION = {"-sc", "--shell-completion"}
 
@@ -117,17 +38,40 @@ TRACEBACK = "PARAMDIFF_TRACEBACK"
 """Set in the environment, it shows where an unexpected error came from."""
 
 
+def program() -> tuple[Parser, dict[str, Parser]]:
+    """The parser of the program, and those of its commands."""
+    about = f"paramdiff {__version__}: learn the distribution of trained networks, sample new ones."
+    parser = Parser(prog="paramdiff", description=about, more=lambda: EXAMPLES)
+    parser.add_argument(
+        "-V",
+        "--version",
+        action="version",
+        version=f"paramdiff {__version__}",
+        help="show the version and stop",
+    )
+    parser.add_argument("-sc", "--shell-completion", metavar="install=SHELL",
+                        help="shell code that completes commands, flags and keys")  # fmt: skip
+    listed = parser.add_subparsers(title="commands", metavar="COMMAND")
+    parsers = {}
+    for name, command in COMMANDS.items():
+        parsers[name] = listed.add_parser(
+            name, help=command.summary, description=command.description or command.summary,
+            more=command.more, meant=command.meant,
+        )  # fmt: skip
+        command.arguments(parsers[name])
+    return parser, parsers
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 done, 2 a user's mistake, 130 stopped by Ctrl-C, 1 anything else."""
     _open_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    command, rest = (words[0], words[1:]) if words else ("--help", [])
     with ExitStack() as muted:
         muted.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore", ParamdiffWarning)  # runs say it in their notes
         if not distributed.is_printing_process():
             muted.enter_context(redirect_stdout(muted.enter_context(Path(os.devnull).open("w"))))
-        code = _answer(command, rest)
+        code = _answer(words)
     distributed.wait_for_everyone()
     return code
 
@@ -137,10 +81,13 @@ def command() -> NoReturn:
     distributed.exit_process(main())
 
 
-def _answer(command: str, rest: list[str]) -> int:
+def _answer(words: list[str]) -> int:
     """Do what was asked, or say in one line why not; returns the exit code."""
     try:
-        code = _dispatch(command, rest)
+        try:
+            code = _dispatch(words)
+        except SystemExit as error:  # help and version; Hydra's parser, or somebody's own task
+            code = _exit_code(error)
         sys.stdout.flush()  # here, where a reader that has gone is expected
         return code
     except ParamdiffError as error:
@@ -151,8 +98,6 @@ def _answer(command: str, rest: list[str]) -> int:
         return 130
     except BrokenPipeError:
         return _unheard()
-    except SystemExit as error:  # Hydra's parser, or somebody's own task
-        return _exit_code(error)
     except BaseException as error:
         _complain(f"error: {_unexpected(error)}")
         return 1
@@ -208,71 +153,27 @@ def _complain(text: str) -> None:
         print(f"paramdiff: {line(text)}", file=sys.stderr, flush=True)
 
 
-def _dispatch(command: str, rest: list[str]) -> int:
-    if command in ("-h", "--help", "help"):
-        print(USAGE)
-        return 0
-    if command in ("-V", "--version"):
-        print(f"paramdiff {__version__}")
-        return 0
-    if command in COMPLETION:
+def _dispatch(words: list[str]) -> int:
+    """Find the command, understand its words, run it."""
+    if COMPLETION & set(words[:2]):  # `paramdiff run -sc ...` is Hydra's own way to write it
         from paramdiff.runs.completion import complete
 
-        return complete(rest, [*STAGES, "inspect"])
-    commands: dict[str, Callable[[], int]] = {name: lambda: _run(command, rest) for name in STAGES}
-    commands["inspect"] = lambda: _inspect(rest)
-    if command not in commands:
-        raise ParamdiffError(f"there is no command {command!r}", remedy=near(command, commands))
-    if {"-h", "--help"} & set(rest):
-        print(_help(command))
+        return complete([word for word in words if word not in {*COMPLETION, *COMMANDS}], program()[1])
+    before = list(takewhile(lambda word: word.startswith("-"), words))
+    name, *rest = words[len(before) :] or ["help"]
+    if name == "help":
+        before, name, rest = [*before, *([] if rest else ["--help"])], rest[0] if rest else "run", ["--help"]
+    parser, parsers = program()
+    muted = parser.parse(before).quiet
+    if name not in COMMANDS:
+        raise ParamdiffError(f"there is no command {name!r}", remedy=near(name, COMMANDS))
+    options = parsers[name].parse(rest)
+    if not (COMMANDS[name].distributed or distributed.is_printing_process()):
         return 0
-    if COMPLETION & set(rest):  # Hydra's own way to write it
-        return _dispatch("-sc", [word for word in rest if word not in COMPLETION])
-    return commands[command]()
+    from paramdiff.progress import silenced
 
-
-def _help(command: str) -> str:
-    if command == "inspect":
-        return INSPECT_HELP
-    from paramdiff.runs.recipe_names import describe_options
-
-    gathering = GATHER_HELP if command == "compare" else ""
-    return gathering + RUN_HELP.format(
-        command=command, text=STAGES[command].capitalize(), names=describe_options()
-    )
-
-
-def _means_runs(rest: list[str]) -> bool:
-    """Whether the words of ``compare`` are run folders (whose names may hold =) and not settings of one run."""
-    first = rest[0] if rest else ""
-    if first.startswith("-"):
-        return first.partition("=")[0] in ("--row", "--out")
-    return bool(first) and ("=" not in first or bool(glob.glob(first)))  # noqa: PTH207 (an absolute pattern)
-
-
-def _run(command: str, rest: list[str]) -> int:
-    if distributed.is_printing_process():
-        print(f"paramdiff {__version__}: loading ...", file=sys.stderr, flush=True)
-    if command == "compare" and _means_runs(rest):
-        if not distributed.is_printing_process():
-            return 0
-        from paramdiff.runs.compare_command import gather_command
-
-        return gather_command(rest)
-    from paramdiff.runs.launch import launch
-
-    if distributed.launched_in_vain():
-        _complain(LONELY)
-    with distributed.all_processes():
-        return launch(command, rest)
-
-
-def _inspect(rest: list[str]) -> int:
-    if not distributed.is_printing_process():
-        return 0
-    from paramdiff.runs.inspect_command import inspect_command
-
-    return inspect_command(rest)
+    with silenced(muted or options.quiet):
+        return COMMANDS[name].run(options)
 
 
 if __name__ == "__main__":

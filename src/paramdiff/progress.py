@@ -29,6 +29,7 @@ PATIENCE = 10.0
 LINES = 20
 """Lines a bar writes at most into a log file, ten seconds apart at least."""
 
+_silenced: ContextVar[bool] = ContextVar("silenced", default=False)
 _outlook: ContextVar["Callable[[], str] | None"] = ContextVar("outlook", default=None)
 
 
@@ -193,10 +194,22 @@ def say(text: str) -> None:
         sys.stderr.flush()
 
 
+@contextmanager
+def silenced(wanted: bool = True) -> Iterator[None]:
+    """Inside, bars and lines are not shown; nothing changes unless it is ``wanted``."""
+    before = _silenced.set(wanted or _silenced.get())
+    try:
+        yield
+    finally:
+        _silenced.reset(before)
+
+
 def quiet() -> bool:
-    """Whether ``PARAMDIFF_QUIET`` asks for silence, or this is one of several processes and another one prints."""
-    if os.environ.get("PARAMDIFF_QUIET") or "RANK" not in os.environ:
-        return bool(os.environ.get("PARAMDIFF_QUIET"))
+    """Whether silence is asked for (:func:`silenced`, ``PARAMDIFF_QUIET``), or another of several processes prints."""
+    if _silenced.get() or os.environ.get("PARAMDIFF_QUIET"):
+        return True
+    if "RANK" not in os.environ:
+        return False
     from paramdiff.distributed import is_printing_process
 
     return not is_printing_process()

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from paramdiff import tracking
 from paramdiff.errors import NumericalError
 from paramdiff.files import load_state, save_state
 from paramdiff.progress import Forecast, bar
@@ -36,7 +37,7 @@ class Training:
         parts: everything that changes: modules, optimisers, schedules, EMA.
         path: where the state is kept; ``None`` keeps none.
         save_every_s: seconds between saves. When a save happens does not change any number.
-        show: whether there is a bar; without one where many trainings share a bar of their own.
+        show: whether there is a bar, and a curve for trackers; without one where many trainings share a bar.
         forecast: that they share as well.
 
     Example::
@@ -118,6 +119,8 @@ class Training:
                 )
             self._losses.append(value)
         self._pending.clear()
+        if self.show:
+            tracking.follow(self.name, self._losses)
 
     def _last_good(self) -> str:
         kept = self.path is not None and self.path.is_file()

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from paramdiff.collectors.collector import Collector, add_train_scores, alignment, fresh_network
+from paramdiff.collectors.collector import Collector, add_train_scores, alignment, fresh_network, register
 from paramdiff.ranges import COUNT, MEMBERS, Ranges, check_ranges
 from paramdiff.tasks.task import Task
 from paramdiff.zoo.opening import open_zoo
@@ -15,6 +15,7 @@ from paramdiff.zoo.state_dicts import load_file, load_weights
 from paramdiff.zoo.zoo import Zoo
 
 
+@register("import")
 @dataclass
 class CheckpointCollector(Collector):
     """State dicts on disk, or a saved zoo.
@@ -32,7 +33,6 @@ class CheckpointCollector(Collector):
         align: put hidden units in a common order afterwards: ``true``, ``false``, or ``auto``, if it helps.
     """
 
-    way: ClassVar[str] = "import"
     RANGES: ClassVar[Ranges] = {"k": MEMBERS, "group": COUNT}
 
     path: str

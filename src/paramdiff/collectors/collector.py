@@ -15,6 +15,7 @@ from paramdiff.distributed import main_process_first
 from paramdiff.errors import ConfigError, TaskError, check_choice
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.progress import say
+from paramdiff.registry import Registry
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.seeds import seeded
 from paramdiff.tasks.batches import ready
@@ -26,7 +27,7 @@ class Collector(ABC):
     """A way to make a zoo. Subclasses are dataclasses of settings.
 
     Class attributes:
-        way: its name in ``Zoo.about`` and in the configuration.
+        way: its name in ``Zoo.about`` and in the configuration, set by ``@register``.
         align: whether members' hidden units are put in a common order afterwards
             (:mod:`paramdiff.zoo.alignment`); a setting of the ways whose members may differ in it.
     """
@@ -54,6 +55,12 @@ class Collector(ABC):
     def state_bytes(self, vectors: int, network: int) -> int | None:
         """Disk that collecting needs beside the zoo, from the bytes of ``V`` and of a network; None if unknown."""
         return None
+
+
+COLLECTORS: Registry[type[Collector]] = Registry("way to make a zoo", "collectors", attribute="way")
+"""Options of the configuration group ``zoo``."""
+
+register = COLLECTORS.register
 
 
 def alignment(word: object) -> str:

@@ -15,7 +15,8 @@ from torch import nn
 from paramdiff.files import write_json
 from paramdiff.networks.structure import evaluating
 from paramdiff.scoring.batches import joined, random_subset
-from paramdiff.scoring.scorer import common_length
+from paramdiff.scoring.outcomes import joined_items, metric_table, network_metrics, outcomes_of
+from paramdiff.scoring.set_metrics import SetMetrics
 from paramdiff.tasks.task import Batch, Data, Task
 
 WATCHED = 1000
@@ -62,12 +63,15 @@ class LearningCurve:
         """Of the network as it is, in eval mode."""
         if self._batches is None:
             self._batches = list(joined(random_subset(self.data, watched_items(self.task))))
+        device = next(self.model.parameters()).device
+        of_set, parts = SetMetrics(self.task, device), []
         with evaluating(self.model.modules()):
-            found = [self.task.predict(self.model(*self.task.inputs(b)), b) for b in self._batches]
-        for part in found:
-            common_length(part, self.task.name)
-        outcomes = {name: torch.cat([part[name] for part in found]).cpu() for name in found[0]}
-        return float(self.task.metrics(outcomes)[self.task.metric])
+            for batch in self._batches:
+                outputs = self.task.forward(self.model, batch, training=False)
+                parts.append(outcomes_of(self.task, outputs, batch))
+                of_set.update(outputs, batch)
+        found = network_metrics(self.task, joined_items(parts, 0), of_set.compute())
+        return float(metric_table(self.task, [found])[self.task.metric])
 
     def write(self, path: Path) -> None:
         """``{"items", "points": [[step, seconds, score or null], ...]}``."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from paramdiff.collectors.learning_curve import CURVE, LearningCurve
-from paramdiff.errors import check_choice
+from paramdiff.errors import TaskError, check_choice
 from paramdiff.progress import Forecast
 from paramdiff.ranges import FACTOR, RATE, SHARE, Range, Ranges, check_ranges
 from paramdiff.seeds import mix, seeded
@@ -120,7 +120,7 @@ class TrainingConfig(Optimisation):
 
         look(-1)
         descend(
-            training, task, data, forward=model, optimiser=optimiser, key=(name, seed),
+            training, task, data, model=model, optimiser=optimiser, key=(name, seed),
             rate=lambda step: self.rate(step, steps), after=look,
         )  # fmt: skip
         if watch:
@@ -128,13 +128,13 @@ class TrainingConfig(Optimisation):
 
 
 def descend(
-    training: Training, task: Task, data: Data, *, forward: Callable[..., Any], optimiser: Optimizer,
+    training: Training, task: Task, data: Data, *, model: nn.Module, optimiser: Optimizer,
     key: tuple[str, int], rate: Callable[[int], float], after: Callable[[int], None] = lambda step: None,
 ) -> None:  # fmt: skip
     """Do the steps that are left of ``training``.
 
     Args:
-        forward: from the inputs of a batch to the outputs; gradients reach the optimiser's parameters.
+        model: the network, in the mode in which it learns; gradients reach the optimiser's parameters.
         key: of the data's order and of what the network itself draws.
         rate: learning rate of a step.
         after: called after each step.
@@ -145,7 +145,7 @@ def descend(
         for step in training:
             _reseed(device, *key, step)
             batch = next(batches)
-            loss = task.loss(forward(*task.inputs(batch)), batch)
+            loss = _loss(task, model, batch)
             optimiser.zero_grad()
             loss.backward()
             for group in optimiser.param_groups:
@@ -153,6 +153,21 @@ def descend(
             optimiser.step()
             training.log(step, loss)
             after(step)
+
+
+def _loss(task: Task, model: nn.Module, batch: Batch) -> Tensor:
+    outputs = task.forward(model, batch, training=True)
+    try:
+        return task.loss(outputs, batch)
+    except Exception as error:  # whatever a user's code raises that meets predictions instead of losses
+        if model.training:
+            raise
+        raise TaskError(
+            f"loss of task {task.name!r} fails on what its network gives in eval mode "
+            f"({type(error).__name__}: {error})",
+            expected="the outputs of a network whose frozen part must not change",
+            remedy="override Task.forward(model, batch, training): then it is in train mode",
+        ) from error
 
 
 def _endless(data: Data, key: tuple[str, int], start: int) -> Iterator[Batch]:

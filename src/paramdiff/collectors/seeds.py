@@ -21,6 +21,7 @@ from paramdiff.collectors.collector import (
     alignment,
     fresh_network,
     learnable_spec,
+    register,
     training_data,
     training_facts,
 )
@@ -43,6 +44,7 @@ ONE_THREAD = 1_000_000
 for one, and the memory for as many networks as there are cores is small."""
 
 
+@register("seeds")
 @dataclass
 class SeedCollector(Collector):
     """K trainings that share nothing but their settings.
@@ -55,7 +57,6 @@ class SeedCollector(Collector):
         train: each training.
     """
 
-    way: ClassVar[str] = "seeds"
     RANGES: ClassVar[Ranges] = {"k": MEMBERS, "seed": SEED}
 
     k: int = 50

@@ -1,25 +1,26 @@
 """The paper's way: train a network, then go on training some of its tensors and keep every step.
 
-The collecting phase runs in eval mode, so that statistics and dropout do not move what is frozen. Only the
+The collecting phase runs in eval mode, so that neither running statistics nor dropout affect what is frozen. Only the
 selected tensors take gradients, so autograd neither keeps nor differentiates what lies below the first of them;
 the shared prefix of scoring would do the same 10 to 20% slower (measured: ``docs/performance.md``), and could not be
 kept between steps, because each sees other images. Where running statistics are themselves among the selected
-tensors, the whole network runs in train mode instead, except for layers whose own statistics are frozen.
+tensors, or where the task has a ``forward`` of its own (a detector returns losses in train mode only), the network runs
+in train mode instead, except for layers whose own statistics are frozen.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from paramdiff.collectors.collector import (
     Collector,
     add_train_scores,
     fresh_network,
     learnable_spec,
+    register,
     training_data,
     training_facts,
 )
@@ -27,9 +28,10 @@ from paramdiff.collectors.optimisation import Optimisation, TrainingConfig, desc
 from paramdiff.devices import size, suitable_threads
 from paramdiff.distributed import main_process_first
 from paramdiff.errors import SelectionError
+from paramdiff.networks.modes import train_selected
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.ranges import COUNT, MEMBERS, SEED, Ranges
-from paramdiff.tasks.task import Data, Task
+from paramdiff.tasks.task import Data, Task, overrides
 from paramdiff.training import Stateful, Training
 from paramdiff.zoo.records import Record
 from paramdiff.zoo.score_bins import classify
@@ -37,6 +39,7 @@ from paramdiff.zoo.state_dicts import load_file
 from paramdiff.zoo.zoo import Zoo
 
 
+@register("subset")
 @dataclass
 class TrajectoryCollector(Optimisation, Collector):
     """K steps of one training of the selected tensors. ``optimizer``, ``lr``, ... are those of this phase.
@@ -50,7 +53,6 @@ class TrajectoryCollector(Optimisation, Collector):
         pretrain: the training before, of the whole network.
     """
 
-    way: ClassVar[str] = "subset"
     RANGES: ClassVar[Ranges] = {"k": MEMBERS, "every": COUNT, "seed": SEED}
 
     lr: float = 1e-2
@@ -97,12 +99,18 @@ class TrajectoryCollector(Optimisation, Collector):
         parts: dict[str, Stateful] = {"model": model, "optimiser": optimiser, "members": members}
         training = Training("collect", self.k * self.every, parts, folder / "collect.safetensors")
 
+        statistics = any(not isinstance(tensor, nn.Parameter) for tensor in members.tensors.values())
+        if statistics or overrides(task, "forward"):
+            train_selected(model, members.tensors)
+        else:
+            model.eval()
+
         def keep(step: int) -> None:
             if (step + 1) % self.every == 0:
                 members.add()
 
         descend(
-            training, task, data, forward=_forward(model, members.tensors), optimiser=optimiser,
+            training, task, data, model=model, optimiser=optimiser,
             key=("collect", self.seed), rate=lambda step: self.lr, after=keep,
         )  # fmt: skip
 
@@ -142,15 +150,3 @@ class Members:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.count = len(state["vectors"])
         self.vectors[: self.count] = state["vectors"]
-
-
-def _forward(model: nn.Module, selected: Mapping[str, Tensor]) -> nn.Module:
-    """The network in the mode that moves the selected tensors and nothing else."""
-    if all(isinstance(tensor, nn.Parameter) for tensor in selected.values()):
-        return model.eval()
-    model.train()
-    for name, module in model.named_modules():
-        buffers = [f"{name}.{own}".lstrip(".") for own, _ in module.named_buffers(recurse=False)]
-        if buffers and not any(key in selected for key in buffers):
-            module.training = False
-    return model

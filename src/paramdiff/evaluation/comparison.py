@@ -17,7 +17,7 @@ from paramdiff.evaluation.ensembles import Ensembles, ensembles_of, from_tensors
 from paramdiff.evaluation.reference import Reference
 from paramdiff.evaluation.similarity import Behaviour
 from paramdiff.evaluation.statistics import select_on_train
-from paramdiff.scoring.scorer import Scores
+from paramdiff.scoring.scores import Scores
 from paramdiff.zoo.zoo import Zoo
 
 NO_SCORES = ("answer", "confidence")
@@ -81,7 +81,7 @@ def per_item(scores: Scores) -> Shaped[Tensor, "N items"] | None:
     """Values per network and item whose mean over the items is the metric: ``correct`` where it is an accuracy."""
     correct = scores.outcomes.get("correct")
     known = [] if correct is None else [correct]
-    others = [value for name, value in scores.outcomes.items() if name not in NO_SCORES]
+    others = [value for name, value in scores.outcomes.items() if name not in NO_SCORES and value.ndim == 2]
     return next((v for v in [*known, *others] if _is_mean(v, scores.metric)), None)
 
 

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Integer
 from torch import Tensor
 
-from paramdiff.scoring.scorer import Scores
+from paramdiff.scoring.scores import Scores
 
 SIZES = (5, 10)
 """Networks of an ensemble; each divides the last, so that small ensembles are parts of large ones."""

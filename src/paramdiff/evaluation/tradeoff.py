@@ -15,7 +15,7 @@ from paramdiff.evaluation.ensembles import ensembles_of
 from paramdiff.evaluation.similarity import Behaviour
 from paramdiff.evaluation.statistics import bootstrap_ci
 from paramdiff.evaluation.summary import finite, spread
-from paramdiff.scoring.scorer import Scores
+from paramdiff.scoring.scores import Scores
 
 
 def point(test: Scores, wrong_zoo: Bool[Tensor, "K items"] | None, higher_is_better: bool) -> dict[str, Any]:

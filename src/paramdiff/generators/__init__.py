@@ -1,5 +1,6 @@
 """Generators: everything that fits a zoo and samples new parameter vectors."""
 
-from paramdiff.generators.generator import Generator, make, registry
+from paramdiff.generators.context import FitContext
+from paramdiff.generators.generator import GENERATORS, Generator, make, register
 
-__all__ = ["Generator", "make", "registry"]
+__all__ = ["GENERATORS", "FitContext", "Generator", "make", "register"]

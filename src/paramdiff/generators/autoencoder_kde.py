@@ -21,6 +21,7 @@ from torch import Tensor
 
 from paramdiff.errors import GeneratorError
 from paramdiff.generators.autoencoder import Autoencoder, NoisyCodec
+from paramdiff.generators.generator import register
 from paramdiff.generators.latent import Codec, LatentGenerator, Prior
 from paramdiff.ranges import FACTOR, Ranges
 from paramdiff.seeds import sample_generators
@@ -62,6 +63,7 @@ def scott(k: int) -> float:
     return k ** (-1 / 5)
 
 
+@register("autoencoder-kde", "an autoencoder, and a kernel density of its latents in place of diffusion")
 @dataclass
 class AutoencoderKde(LatentGenerator):
     """Kernel density of an autoencoder's latents, each dimension by itself.
@@ -72,7 +74,6 @@ class AutoencoderKde(LatentGenerator):
             would: draws are around members, and this is how far.
     """
 
-    name: ClassVar[str] = "autoencoder-kde"
     sampling: ClassVar[tuple[str, ...]] = (*LatentGenerator.sampling, "bandwidth")
     RANGES: ClassVar[Ranges] = {"bandwidth": FACTOR}
 

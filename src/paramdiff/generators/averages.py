@@ -16,7 +16,7 @@ from torch import Tensor
 
 from paramdiff.errors import ConfigError
 from paramdiff.generators.context import FitContext
-from paramdiff.generators.generator import Generator
+from paramdiff.generators.generator import Generator, register
 from paramdiff.ranges import COUNT, Ranges
 from paramdiff.seeds import sample_generators
 
@@ -32,11 +32,10 @@ def usual(k: int) -> int:
     return USUAL if k > USUAL else max(k // 2, min(2, k - 1))
 
 
+@register("average", "the mean of all originals: one network")
 @dataclass
 class Average(Generator):
     """The mean of all members; every sample is the same."""
-
-    name: ClassVar[str] = "average"
 
     def _fit(self, x: Float[Tensor, "K D"], context: FitContext) -> None:
         self.mean = x.double().mean(0).float()
@@ -51,6 +50,7 @@ class Average(Generator):
         self.mean = state["mean"]
 
 
+@register("average-of-k", "each sample is the mean of a few random originals")
 @dataclass
 class AverageOfK(Generator):
     """The mean of ``k`` random members, drawn without replacement for every sample.
@@ -59,7 +59,6 @@ class AverageOfK(Generator):
         k: members in a mean; by default 16, or half of a zoo that has no more than 16.
     """
 
-    name: ClassVar[str] = "average-of-k"
     knob: ClassVar[str | None] = "k"
     RANGES: ClassVar[Ranges] = {"k": COUNT}
     k: int | None = None

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.generators.context import FitContext
-from paramdiff.generators.generator import Generator
+from paramdiff.generators.generator import Generator, register
 from paramdiff.progress import bar
 from paramdiff.ranges import RATE, Range, Ranges
 from paramdiff.seeds import mix, sample_generators
@@ -26,6 +26,7 @@ TINY = 1e-12
 """Adam's eps. Gradients by a coordinate that hardly varies in the zoo are smaller than the usual 1e-8."""
 
 
+@register("fine-tuned", "a random original, trained for a little longer")
 @dataclass
 class FineTuned(Generator):
     """A random member, trained further.
@@ -35,7 +36,6 @@ class FineTuned(Generator):
         lr: learning rate, in units of the zoo's between-checkpoint deviation.
     """
 
-    name: ClassVar[str] = "fine-tuned"
     drawn_at_once: ClassVar[int] = 20
     sampling: ClassVar[tuple[str, ...]] = ("steps", "lr")
     asks: ClassVar[bool] = True

@@ -25,12 +25,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.generators.context import FitContext
-from paramdiff.generators.generator import Generator
+from paramdiff.generators.generator import Generator, register
 from paramdiff.generators.principal_components import PrincipalComponents
 from paramdiff.ranges import COUNT, FACTOR, MEMBERS, Ranges
 from paramdiff.seeds import sample_normal
 
 
+@register("gaussian", "an independent normal distribution for every parameter")
 @dataclass
 class Gaussian(Generator):
     """An independent Gaussian per coordinate.
@@ -39,7 +40,6 @@ class Gaussian(Generator):
         scale: multiplies the deviation; less than 1 draws closer to the average.
     """
 
-    name: ClassVar[str] = "gaussian"
     knob: ClassVar[str | None] = "scale"
     sampling: ClassVar[tuple[str, ...]] = ("scale",)
     RANGES: ClassVar[Ranges] = {"scale": FACTOR}
@@ -63,6 +63,7 @@ class Gaussian(Generator):
         self.mean, self.deviation = state["mean"], state["deviation"]
 
 
+@register("low-rank-gaussian", "a joint normal distribution with the covariance of the originals")
 @dataclass
 class LowRankGaussian(Generator):
     """A Gaussian along the zoo's principal components.
@@ -72,7 +73,6 @@ class LowRankGaussian(Generator):
         rank: number of components; ``None`` takes all.
     """
 
-    name: ClassVar[str] = "low-rank-gaussian"
     knob: ClassVar[str | None] = "scale"
     sampling: ClassVar[tuple[str, ...]] = ("scale",)
     RANGES: ClassVar[Ranges] = {"scale": FACTOR, "rank": COUNT}
@@ -97,6 +97,10 @@ class LowRankGaussian(Generator):
         self.components = PrincipalComponents.from_state(state)
 
 
+@register(
+    "swag",
+    "a normal distribution around the average: half its variance of every parameter for itself, half joint",
+)
 @dataclass
 class Swag(Generator):
     """SWAG: an independent Gaussian per coordinate plus the deviations of the last members.
@@ -106,7 +110,6 @@ class Swag(Generator):
         rank: R, the last members in the zoo's order; all of them where there are fewer.
     """
 
-    name: ClassVar[str] = "swag"
     knob: ClassVar[str | None] = "scale"
     sampling: ClassVar[tuple[str, ...]] = ("scale",)
     RANGES: ClassVar[Ranges] = {"scale": FACTOR, "rank": MEMBERS}

@@ -6,12 +6,11 @@ after ``_sample``, so that every baseline treats scales, constant coordinates an
 coordinates in the same way.
 """
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from functools import partial
-from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypedDict
 
@@ -22,14 +21,14 @@ from torch import Tensor
 from paramdiff.artefacts import ArtefactFolder
 from paramdiff.atomic import settle
 from paramdiff.devices import require_memory, suitable_threads
-from paramdiff.errors import CheckpointError, ConfigError, GeneratorError, check_choice, near
+from paramdiff.errors import CheckpointError, ConfigError, GeneratorError, near
 from paramdiff.files import load_metadata, load_state, read_json, save_state, write_json
 from paramdiff.generators.context import FitContext
 from paramdiff.generators.normalised_view import NormalisedView
-from paramdiff.generators.settings import get, make_parts, put
+from paramdiff.generators.settings import described, get, make_parts, put
 from paramdiff.parameters.normaliser import Normaliser
-from paramdiff.progress import say
 from paramdiff.ranges import check_ranges
+from paramdiff.registry import Registry
 from paramdiff.training import require_finite
 from paramdiff.validation import typed
 from paramdiff.zoo.zoo import Zoo
@@ -39,13 +38,6 @@ CHUNK = 100
 
 ELEMENTS = 1 << 24
 """Chunks of long vectors hold fewer samples, so that a chunk is never larger than this many numbers."""
-
-BUILT_IN = (
-    "averages", "noise", "gaussian", "fine_tuned", "pdiff", "pdiff_linear", "vae", "autoencoder_kde",
-    "latent_noise",
-)  # fmt: skip
-PLUGINS = "paramdiff.generators"
-REGISTRY: dict[str, type["Generator"]] = {}
 
 FOLDER = ArtefactFolder(
     "saved generator", "generator.json", ("generator", "settings"), ["state.safetensors"], GeneratorError
@@ -73,7 +65,7 @@ class Generator(ABC):
     """Fits a zoo, samples vectors. Subclasses are dataclasses and give ``_fit``, ``_sample`` and their state.
 
     Class attributes:
-        name: the row name in ``results.json``, and the key under which it is registered.
+        name: the row name in ``results.json``, set by ``@register``.
         drawn_at_once: samples of one call of :meth:`_sample`; fewer where drawing one is expensive.
     """
 
@@ -96,11 +88,6 @@ class Generator(ABC):
     normaliser: Normaliser | None = None
     losses: dict[str, list[float]]
     notes: dict[str, Any]
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if cls.name:
-            REGISTRY[cls.name] = cls
 
     def __post_init__(self) -> None:
         """Check the settings, once they are there; a subclass with a check of its own calls this first."""
@@ -256,10 +243,15 @@ _DAMAGE = (CheckpointError, KeyError, TypeError, ValueError, AttributeError, Ind
 
 def _loaded(written: Written, folder: Path) -> Generator:
     """The generator that ``generator.json`` describes, as it was learnt."""
-    name, known = written["generator"], registry()
-    if name not in known:
-        raise GeneratorError(f"{folder} holds a generator {name[:40]!r}", remedy=near(name[:40], known))
-    settings = known[name].upgraded(written["settings"])
+    name = written["generator"]
+    try:
+        kind = GENERATORS[name[:40]]
+    except ConfigError:
+        known = GENERATORS.all()
+        raise GeneratorError(
+            f"{folder} holds a generator {name[:40]!r}", remedy=near(name[:40], known)
+        ) from None
+    settings = kind.upgraded(written["settings"])
     generator = make(name, **settings)
     if is_dataclass(generator):
         typed(settings, type(generator), "settings")
@@ -270,20 +262,20 @@ def _loaded(written: Written, folder: Path) -> Generator:
     return generator
 
 
-def registry() -> dict[str, type[Generator]]:
-    """Every known generator by name: the built-in ones, plug-ins, and those defined by the caller.
+def _describe(kind: type[Generator]) -> None:
+    """Settings of parts, which ``help`` would leave out."""
+    if lines := list(described(kind)):
+        kind.__doc__ = f"{inspect.cleandoc(kind.__doc__ or '')}\n\nSettings of the parts:\n" + "\n".join(
+            lines
+        )
 
-    A plug-in is a class announced under the entry-point group ``paramdiff.generators``; one that
-    cannot be imported is reported and left out.
-    """
-    for module in BUILT_IN:
-        import_module(f"paramdiff.generators.{module}")
-    for plugin in entry_points(group=PLUGINS):
-        try:
-            plugin.load()  # defining a subclass of Generator registers it
-        except Exception as error:  # whatever somebody else's module raises must not stop ours
-            say(f"the generator plug-in {plugin.name} ({plugin.value}) cannot be imported: {error}")
-    return dict(REGISTRY)
+
+GENERATORS: Registry[type[Generator]] = Registry("generator", "generators", finish=_describe)
+"""Every known generator by name: the built-in ones, plug-ins (entry points of the group ``paramdiff.generators``),
+and those defined by the caller."""
+
+register = GENERATORS.register
+"""``@register("mine", "what it does")`` makes a dataclass that is a :class:`Generator` known by that name."""
 
 
 def make(name: str, **settings: Any) -> Generator:
@@ -292,6 +284,5 @@ def make(name: str, **settings: Any) -> Generator:
     Raises:
         ConfigError: unknown name, unknown setting, or a value out of range.
     """
-    known = registry()
-    check_choice("generator", name, known)
-    return known[name](**make_parts(known[name], settings))
+    kind = GENERATORS[name]
+    return kind(**make_parts(kind, settings))

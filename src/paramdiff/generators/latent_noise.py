@@ -11,10 +11,12 @@ from typing import ClassVar
 
 from paramdiff.generators.autoencoder import Autoencoder, NoisyCodec
 from paramdiff.generators.autoencoder_kde import Kernels
+from paramdiff.generators.generator import register
 from paramdiff.generators.latent import Codec, LatentGenerator, Prior
 from paramdiff.ranges import FACTOR, Ranges
 
 
+@register("latent-noise", "a random original's latent plus Gaussian noise, decoded")
 @dataclass
 class LatentNoise(LatentGenerator):
     """An encoded member with Gaussian noise.
@@ -25,7 +27,6 @@ class LatentNoise(LatentGenerator):
     """
 
     sampling: ClassVar[tuple[str, ...]] = (*LatentGenerator.sampling, "amplitude")
-    name: ClassVar[str] = "latent-noise"
     knob: ClassVar[str | None] = "amplitude"
     autoencoder: Autoencoder = field(default_factory=Autoencoder)
     amplitude: float = 0.1

@@ -23,7 +23,7 @@ from torch import Tensor
 from paramdiff.error_iou import error_iou
 from paramdiff.errors import GeneratorError, TaskError
 from paramdiff.generators.context import Feedback, FitContext
-from paramdiff.generators.generator import Generator
+from paramdiff.generators.generator import Generator, register
 from paramdiff.progress import say
 from paramdiff.ranges import FACTOR, Ranges
 from paramdiff.seeds import sample_generators
@@ -60,6 +60,7 @@ def noised(
     return torch.stack([one(draw) for draw in draws])
 
 
+@register("noised", "a random original plus Gaussian noise")
 @dataclass
 class NoisedMembers(Generator):
     """A random member with Gaussian noise.
@@ -68,7 +69,6 @@ class NoisedMembers(Generator):
         amplitude: deviation of the noise, in units of the zoo's between-checkpoint deviation.
     """
 
-    name: ClassVar[str] = "noised"
     knob: ClassVar[str | None] = "amplitude"
     sampling: ClassVar[tuple[str, ...]] = ("amplitude",)
     RANGES: ClassVar[Ranges] = {"amplitude": FACTOR}
@@ -91,6 +91,10 @@ class NoisedMembers(Generator):
         self.members = state["members"]
 
 
+@register(
+    "matched-noise",
+    "the same, with as much noise as makes it as similar to its original as the samples are to theirs",
+)
 @dataclass
 class MatchedNoise(Generator):
     """A random member with as much noise as makes it as similar to the zoo as another generator's samples.
@@ -100,7 +104,6 @@ class MatchedNoise(Generator):
     members (``own``) and of the ``reference``.
     """
 
-    name: ClassVar[str] = "matched-noise"
     matches: ClassVar[bool] = True
 
     def _fit(self, x: Float[Tensor, "K D"], context: FitContext) -> None:

@@ -9,9 +9,11 @@ from typing import ClassVar
 
 from paramdiff.generators.autoencoder import Autoencoder, NoisyCodec
 from paramdiff.generators.diffusion import SAMPLING, Diffusion, LatentDiffusion
+from paramdiff.generators.generator import register
 from paramdiff.generators.latent import Codec, LatentGenerator, Prior
 
 
+@register("p-diff", "an autoencoder, and diffusion in its latent space: the method of the paper")
 @dataclass
 class ParameterDiffusion(LatentGenerator):
     """p-diff: diffusion over the latents of an autoencoder.
@@ -31,7 +33,6 @@ class ParameterDiffusion(LatentGenerator):
         samples = generator.fit(zoo).sample(100, seed=0)   # [100, D]
     """
 
-    name: ClassVar[str] = "p-diff"
     sampling: ClassVar[tuple[str, ...]] = (*LatentGenerator.sampling, *SAMPLING)
 
     autoencoder: Autoencoder = field(default_factory=Autoencoder)

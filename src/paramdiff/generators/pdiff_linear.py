@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from paramdiff.generators.diffusion import SAMPLING, Diffusion, LatentDiffusion
+from paramdiff.generators.generator import register
 from paramdiff.generators.latent import Codec, LatentGenerator, Prior
 from paramdiff.generators.linear_autoencoder import LinearAutoencoder, LinearCodec
 
 
+@register("p-diff-linear", "diffusion on linear latents, without an autoencoder")
 @dataclass
 class LinearParameterDiffusion(LatentGenerator):
     """p-diff with a linear autoencoder: diffusion over principal components.
@@ -21,7 +23,6 @@ class LinearParameterDiffusion(LatentGenerator):
         diffusion: denoiser, its training, and sampling.
     """
 
-    name: ClassVar[str] = "p-diff-linear"
     sampling: ClassVar[tuple[str, ...]] = (*LatentGenerator.sampling, *SAMPLING)
 
     autoencoder: LinearAutoencoder = field(default_factory=LinearAutoencoder)

@@ -28,12 +28,14 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from paramdiff.generators.autoencoder import Network, NeuralCodec, PlainAutoencoder
+from paramdiff.generators.generator import register
 from paramdiff.generators.latent import Codec, LatentGenerator, Prior
 from paramdiff.generators.normalised_view import Matrix
 from paramdiff.ranges import FACTOR, Ranges
 from paramdiff.seeds import generator, sample_normal
 
 
+@register("vae", "a variational autoencoder")
 @dataclass
 class VariationalAutoencoder(LatentGenerator):
     """A variational autoencoder.
@@ -46,7 +48,6 @@ class VariationalAutoencoder(LatentGenerator):
     """
 
     sampling: ClassVar[tuple[str, ...]] = (*LatentGenerator.sampling, "temperature")
-    name: ClassVar[str] = "vae"
     autoencoder: PlainAutoencoder = field(default_factory=lambda: PlainAutoencoder(steps=1500))
     beta: float = 1.0
     temperature: float = 1.0

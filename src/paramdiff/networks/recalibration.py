@@ -12,7 +12,7 @@ normalises by the statistics of the batch while it measures, so later layers see
 from the first batch on.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,8 +38,9 @@ def tracking_layers(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def recalibrate(
-    network: nn.Module, batches: Iterable[tuple[Any, ...]], layers: Collection[str] | None = None
-) -> dict[str, Tensor] | None:
+    network: nn.Module, batches: Iterable[tuple[Any, ...]], layers: Collection[str] | None = None,
+    call: Callable[..., Any] | None = None,
+) -> dict[str, Tensor] | None:  # fmt: skip
     """Statistics of a network's own inputs to its layers; the network stays as it was.
 
     Args:
@@ -47,6 +48,7 @@ def recalibrate(
             their statistics.
         batches: positional inputs of the network; every batch counts the same.
         layers: names of the layers to measure; by default all that can be.
+        call: ``call(network, *inputs)`` runs the network, where that is not ``network(*inputs)``.
 
     Returns:
         ``<layer>.running_mean`` and ``<layer>.running_var`` of every layer that was used, or None if one of them
@@ -56,7 +58,7 @@ def recalibrate(
     chosen = {name: layer for name, layer in known.items() if layers is None or name in layers}
     with torch.no_grad(), evaluating(network.modules()), _measuring(chosen) as used:
         for inputs in batches:
-            network(*inputs)
+            network(*inputs) if call is None else call(network, *inputs)
         found = {f"{name}.{key}": getattr(chosen[name], key) for name in used for key in STATISTICS}
     return found if all(bool(value.isfinite().all()) for value in found.values()) else None
 

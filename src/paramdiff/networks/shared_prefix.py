@@ -8,7 +8,7 @@ Both halves run in eval mode whatever the mode of the model, because a frozen Ba
 its statistics, or dropout, would make one network's outputs depend on the others.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,9 +18,12 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from paramdiff.errors import CheckpointError, SelectionError, near
 from paramdiff.networks.graph_split import Split, out_of_place, split
+from paramdiff.networks.modes import own_modes, train_selected
 from paramdiff.networks.structure import Untraceable, evaluating, tied_keys, trace
 
 Boundary = tuple[Any, ...]
+Call = Callable[..., Any]
+"""From a network and what :meth:`SharedPrefix.prefix` was given to the network's outputs."""
 
 
 class SharedPrefix:
@@ -33,6 +36,8 @@ class SharedPrefix:
     Args:
         model: the network. It holds the frozen tensors, and stays as it was.
         generated: state-dict keys of the generated tensors; keys tied to them follow.
+        call: how the network is called, where that is not ``model(*inputs)``. Nothing is known about it, so the
+            whole network runs for every sample.
 
     Attributes:
         whole: the whole network runs for every sample. Final after the first call of :meth:`prefix`.
@@ -49,8 +54,8 @@ class SharedPrefix:
             outputs = [split.suffix(boundary, spec.unflatten(v)) for v in V]
     """
 
-    def __init__(self, model: nn.Module, generated: Sequence[str]) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, generated: Sequence[str], call: Call | None = None) -> None:
+        self.model, self._call = model, call
         self._modules = list(model.modules())  # walking the tree takes longer than a small suffix
         self._ties = _require_known(model, generated)
         self._keys = [key for keys in self._ties for key in keys]
@@ -91,6 +96,16 @@ class SharedPrefix:
         with evaluating(self._modules):
             return functional_call(self._suffix, tensors, tuple(values), tie_weights=False)
 
+    def trained(self, call: Call, inputs: tuple[Any, ...], state: Mapping[str, Tensor]) -> Any:
+        """``call(model, *inputs)`` with these generated tensors, in train mode but for layers that own buffers.
+
+        Gradients reach the tensors of ``state`` and no others; nothing of the network changes.
+        """
+        tensors = {f"model.{key}": tensor for key, tensor in self._tensors(state).items()}
+        with own_modes(self._modules):
+            train_selected(self.model)
+            return functional_call(_Run(self.model, call), tensors, inputs, tie_weights=False)
+
     def _cut(self, inputs: int | None) -> None:
         """Cut the graph for a number of inputs, or fall back to the whole network."""
         halves = self._halves(inputs)
@@ -98,14 +113,16 @@ class SharedPrefix:
             self._fall_back(halves)
             return
         self.whole = False
-        self._prefix: _Run | None = _Run(self.model, halves.prefix)
-        self._suffix = _Run(self.model, halves.suffix)
+        self._prefix: _Run | None = _Run(self.model, _interpreted(self.model, halves.prefix))
+        self._suffix = _Run(self.model, _interpreted(self.model, halves.suffix))
         total = halves.shared + halves.own
         self.why = (
             f"{halves.shared} of {total} operations are computed once per batch, {halves.own} per sample"
         )
 
     def _halves(self, inputs: int | None) -> Split | str:
+        if self._call is not None:
+            return "the task has a forward of its own"
         graph = trace(self.model, inputs)
         if isinstance(graph, Untraceable):
             return f"{graph.reason}; scores are the same and take longer"
@@ -122,7 +139,7 @@ class SharedPrefix:
 
     def _fall_back(self, reason: str) -> None:
         self.whole, self.why = True, f"the whole network runs for every sample: {reason}"
-        self._prefix, self._suffix = None, _Run(self.model, None)
+        self._prefix, self._suffix = None, _Run(self.model, self._call or _plain)
 
     def _shared(self, inputs: tuple[Any, ...]) -> Boundary:
         if self._prefix is None:
@@ -164,22 +181,34 @@ class SharedPrefix:
 
 
 class _Run(nn.Module):
-    """A graph over the modules of a network, or the whole network if there is no graph.
+    """A network called in some way.
 
     The network is a child of this module, so ``functional_call`` finds its tensors under ``model.``.
     """
 
-    def __init__(self, model: nn.Module, graph: fx.Graph | None) -> None:
+    def __init__(self, model: nn.Module, call: Call) -> None:
         super().__init__()
         self.model = model
-        self._interpreter = None if graph is None else fx.Interpreter(model, graph=graph)
+        self._call = call
 
     def forward(self, *values: Any) -> Any:
-        if self._interpreter is None:
-            return self.model(*values)
-        outputs = self._interpreter.run(*values)
-        self._interpreter.env.clear()  # it would keep the outputs alive until the next call
+        return self._call(self.model, *values)
+
+
+def _plain(model: nn.Module, *inputs: Any) -> Any:
+    return model(*inputs)
+
+
+def _interpreted(model: nn.Module, graph: fx.Graph) -> Call:
+    """A part of a network, as a graph over its modules."""
+    interpreter = fx.Interpreter(model, graph=graph)
+
+    def run(_: nn.Module, *values: Any) -> Any:
+        outputs = interpreter.run(*values)
+        interpreter.env.clear()  # it would keep the outputs alive until the next call
         return outputs
+
+    return run
 
 
 def _require_known(model: nn.Module, generated: Sequence[str]) -> list[list[str]]:

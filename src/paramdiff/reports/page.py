@@ -14,6 +14,7 @@ from paramdiff.errors import DiskError, ParamdiffError
 from paramdiff.evaluation.summary import ORIGINALS
 from paramdiff.files import write_text
 from paramdiff.progress import say
+from paramdiff.registry import registered_in
 from paramdiff.reports import ensemble_tables, plotting, wording
 from paramdiff.reports.figures.heat_maps import draw_patterns
 from paramdiff.reports.figures.latent_maps import draw_latents, draw_paths
@@ -122,6 +123,7 @@ def view(run: FinishedRun) -> dict[str, Any]:
     """Everything the template shows, as values and sentences."""
     metric = Metric.of(run)
     return {
+        "generators": {name.removesuffix("-k"): one.summary for name, one in registered_in("generators").items()},
         "run": run, "metric": metric, "experiment": run.results.get("experiment") or run.folder.name,
         "headline": wording.headline(run), "cards": wording.cards(run), "broken": wording.broken(run),
         "verdict": run.part("verdict", "class", "why", "shares"), "shares": wording.shares(run),

@@ -3,10 +3,9 @@
 import glob
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from paramdiff.errors import ConfigError, RunFolderError, near
+from paramdiff.errors import RunFolderError
 from paramdiff.progress import say
 from paramdiff.reports.comparison_files import subtitle, table, title, write_comparison
 from paramdiff.reports.run_comparison import MAIN, Gathered, gather
@@ -16,62 +15,40 @@ from paramdiff.runs.text_table import TextTable
 IMPORTANT = ("runs", "originals", "mean", "selected", "within", "verdict")
 """Columns that come first where not all fit beside each other."""
 
-FLAGS = ("--row", "--out")
 
+def gather_command(words: Sequence[str], row: str | None = None, out: str | None = None) -> int:
+    """Compare finished runs; returns the exit code.
 
-@dataclass(frozen=True)
-class Request:
-    """The words of the command.
+    Args:
+        words: run folders, or globs of them.
+        row: which rows of them, by default the main generators'.
+        out: where the files go, by default a folder in ``runs`` that is named after what differs.
 
-    Attributes:
-        folders: of the runs, each once.
-        row: which rows of them.
-        out: where the files go; None for a folder in ``runs`` that is named after what differs.
+    Raises:
+        RunFolderError: a path does not exist, a glob matches no run, a run is not finished.
+        ConfigError: no run has such a row.
     """
-
-    folders: list[Path]
-    row: str = MAIN
-    out: Path | None = None
-
-
-def gather_command(words: Sequence[str]) -> int:
-    """Compare finished runs; returns the exit code."""
-    request = parse(words)
-    gathered = gather(request.folders, request.row)
+    gathered = gather(found_runs(words), row or MAIN)
     show(gathered)
-    out = request.out or default_folder(gathered)
-    page = write_comparison(gathered, out, shlex.join(["paramdiff", "compare", *words]))
+    folder = Path(out) if out else default_folder(gathered)
+    flags = [f"{flag}={value}" for flag, value in (("--row", row), ("--out", out)) if value]
+    page = write_comparison(gathered, folder, shlex.join(["paramdiff", "compare", *words, *flags]))
     console = SafeConsole()
     for name, file in (("page", page.name), ("table", "comparison.md"), ("numbers", "comparison.json")):
-        console.print(f"{name + ':':<9}{out / file}", soft_wrap=True)
+        console.print(f"{name + ':':<9}{folder / file}", soft_wrap=True)
     return 0
 
 
-def parse(words: Sequence[str]) -> Request:
-    """Folders and flags; ``--row NAME`` and ``--row=NAME`` mean the same.
+def found_runs(words: Sequence[str]) -> list[Path]:
+    """The run folders that paths and globs mean, each once.
 
     Raises:
-        ConfigError: a flag that does not exist or has no value.
-        RunFolderError: a path does not exist, a glob matches no run.
+        RunFolderError: a glob without a match, or no word at all.
     """
-    left, paths, given = list(words), [], {}
-    while left:
-        word = left.pop(0)
-        flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", "")
-        if not flag:
-            paths.append(word)
-        elif flag not in FLAGS:
-            raise ConfigError(flag, "not a flag of compare", remedy=near(flag, FLAGS))
-        elif not equals and not left:
-            raise ConfigError(
-                flag, "no value", remedy=f"give {flag} {'NAME' if flag == '--row' else 'FOLDER'}"
-            )
-        else:
-            given[flag] = value if equals else left.pop(0)
-    folders = list(dict.fromkeys(folder for path in paths for folder in find_runs(path)))
+    folders = list(dict.fromkeys(folder for word in words for folder in find_runs(word)))
     if not folders:
         raise RunFolderError("no run to compare", expected="paths of finished run folders")
-    return Request(folders, given.get("--row", MAIN), Path(given["--out"]) if "--out" in given else None)
+    return folders
 
 
 def find_runs(word: str) -> list[Path]:

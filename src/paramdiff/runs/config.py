@@ -20,7 +20,7 @@ from paramdiff.errors import ConfigError, check_choice, near
 from paramdiff.generators.settings import moved, where
 from paramdiff.networks.precision import PRECISIONS
 from paramdiff.ranges import COUNT, FACTOR, SEED, Range, Ranges, check_ranges
-from paramdiff.runs.recipe_names import list_options
+from paramdiff.runs.recipe_names import list_options, option_name
 
 
 @dataclass
@@ -58,6 +58,9 @@ class RunConfig:
             anew in every sample and in the originals they are compared with (:mod:`paramdiff.scoring.recalibration`);
             0 leaves them as they are.
         force: redo the zoo or the fit of a run folder that has them with other settings.
+        quiet: say nothing but the result.
+        tracker: where losses and scores are logged, e.g. ``tensorboard``, a list of such names, or null for nowhere
+            (:mod:`paramdiff.runs.trackers`).
         sweep: of ``paramdiff sweep-temperature``.
     """
 
@@ -71,6 +74,8 @@ class RunConfig:
     precision: str = "auto"
     recalibrate: int = 0
     force: bool = False
+    quiet: bool = False
+    tracker: Any = None
     task: Any = MISSING
     zoo: Any = MISSING
     generator: Any = MISSING
@@ -94,15 +99,15 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore
 
     from paramdiff.collectors import COLLECTORS
-    from paramdiff.generators import registry
+    from paramdiff.generators import GENERATORS
     from paramdiff.tasks import CONFIGS
 
     store = ConfigStore.instance()
     store.store(name="run_schema", node=RunConfig)
     schemas = {
         "task": CONFIGS,
-        "zoo": COLLECTORS,
-        "generator": {option_name(name): kind for name, kind in registry().items()},
+        "zoo": COLLECTORS.all(),
+        "generator": {option_name(name): kind for name, kind in GENERATORS.all().items()},
     }
     for group, kinds in schemas.items():
         for option, kind in kinds.items():
@@ -117,11 +122,6 @@ def register() -> None:
                 if OmegaConf.get_type(node, key) is dict:  # takes any keys, e.g. task.model_options
                     OmegaConf.set_struct(node[key], False)
             store.store(group=group, name=option, node=node)
-
-
-def option_name(generator: str) -> str:
-    """``p-diff-linear`` -> ``pdiff_linear``, the spelling used in configuration keys."""
-    return generator.replace("p-diff", "pdiff").replace("-", "_")
 
 
 def build(node: Any) -> Any:

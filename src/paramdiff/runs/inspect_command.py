@@ -13,6 +13,7 @@ from paramdiff.progress import say
 from paramdiff.runs.config import build
 from paramdiff.runs.console import SafeConsole, bold
 from paramdiff.runs.launch import composed
+from paramdiff.runs.recipe_checks import require_readable_folder
 from paramdiff.runs.text_table import TextTable
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.tasks import make_task
@@ -38,9 +39,18 @@ class Request:
     group: int | None = None
 
 
-def inspect_command(words: Sequence[str]) -> int:
-    """Inspect a zoo, a run folder or a folder of checkpoints; returns the exit code."""
-    request = parse(words)
+def inspect_command(words: Sequence[str], *, config_dir: str | None = None, as_json: bool = False) -> int:
+    """Inspect a zoo, a run folder or a folder of checkpoints; returns the exit code.
+
+    Args:
+        words: a path, and settings: ``select=``, ``group=``, ``task=`` and keys of the task.
+        config_dir: a folder with recipes, for the task.
+        as_json: print the numbers as JSON.
+    """
+    request = parse(words, as_json)
+    if config_dir is not None:
+        require_readable_folder(config_dir)
+        request.task_words.insert(0, f"hydra.searchpath=[file://{Path(config_dir).expanduser().resolve()}]")
     task = _named_task(request.task_words)
     zoo, groups = _open(request, task.model() if task else None)
     network = _network(task, request.task_words) if task else ""
@@ -95,36 +105,31 @@ def _aligned(zoo: Zoo) -> dict[str, Any] | None:
     return zoo.about.get("aligned")
 
 
-def parse(words: Sequence[str]) -> Request:
-    """Split the words into the path, the selection and overrides of the task.
+def parse(words: Sequence[str], as_json: bool = False) -> Request:
+    """Split the words into the path, the selection and settings of the task.
 
     Raises:
         ParamdiffError: no path, two paths, or a key that inspect does not know.
     """
-    words = list(words)
-    overrides = _config_dir(words)
-    select, group, paths, as_json = None, None, [], False
+    paths: list[str] = []
+    found = Request("", None, [], as_json)
     for word in words:
-        if word == "--json":
-            as_json = True
-        elif word.startswith("select="):
-            select = word.partition("=")[2]
-        elif word.startswith("group="):
-            group = _whole(word.partition("=")[2])
-        elif word.lstrip("+").startswith(("task=", "task.", "task/")):
-            overrides.append(word)
-        elif word.startswith("-") or ("=" in word and not Path(word).exists()):
-            raise ConfigError(
-                word.partition("=")[0],
-                "not a key of inspect",
-                expected="task=, task.KEY=, select=, group= or --json",
-            )
+        key, equals, value = word.partition("=")
+        if key.lstrip("+").startswith(("task.", "task/")) or (equals and key.lstrip("+") == "task"):
+            found.task_words.append(word)
+        elif key == "select" and equals:
+            found.select = value
+        elif key == "group" and equals:
+            found.group = _whole(value)
+        elif equals and not Path(word).exists():
+            raise ConfigError(key, "not a key of inspect", expected="task=, task.KEY=, select= or group=")
         else:
             paths.append(word)
     if len(paths) != 1:
         raise ParamdiffError(f"{len(paths)} paths", expected="one: a zoo, a run folder or checkpoints",
                              remedy="type `paramdiff inspect PATH`")  # fmt: skip
-    return Request(paths[0], select, overrides, as_json, group)
+    found.path = paths[0]
+    return found
 
 
 def _whole(text: str) -> int:
@@ -133,16 +138,6 @@ def _whole(text: str) -> int:
             "group", f"{text!r} is not a number", expected="a group of checkpoints, e.g. group=1"
         )
     return int(text)
-
-
-def _config_dir(words: list[str]) -> list[str]:
-    """Take ``--config-dir DIR`` out of the words, as the override Hydra knows it by."""
-    for index, word in enumerate(words):
-        if word.startswith("--config-dir"):
-            value = word.partition("=")[2] or (words.pop(index + 1) if index + 1 < len(words) else "")
-            words.pop(index)
-            return [f"hydra.searchpath=[file://{Path(value).resolve()}]"]
-    return []
 
 
 def _named_task(overrides: list[str]) -> Task | None:

@@ -1,6 +1,7 @@
 """From words on the command line to runs: Hydra composes and sweeps, a :class:`Pipeline` does the work."""
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -15,16 +16,22 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from paramdiff.errors import ConfigError
-from paramdiff.progress import say
-from paramdiff.runs.command_words import arranged, sweeps
+from paramdiff.errors import ConfigError, near
+from paramdiff.progress import say, silenced
 from paramdiff.runs.config import RunConfig, built, explain, register
 from paramdiff.runs.pipeline import Pipeline
 from paramdiff.runs.recipe_checks import require_readable
+from paramdiff.runs.recipe_names import list_options
 from paramdiff.runs.rows import generator_rows
+from paramdiff.runs.trackers import tracked, tracker_names, trackers
 
-NAMELESS = ("experiment", "run_dir", "force", "device", "sweep")
+NAMELESS = ("experiment", "run_dir", "force", "device", "sweep", "tracker", "quiet")
 """Overrides that do not become part of a run folder's name, those of ``sweep.n`` and its like included."""
+
+
+DEFAULT_EXPERIMENT = "digits"
+
+SWEEP_FLAGS = {"-m", "--multirun"}
 
 
 class _Stopped(BaseException):
@@ -38,24 +45,56 @@ class _Stopped(BaseException):
 def launch(command: str, words: Sequence[str]) -> int:
     """Compose the configuration, run ``command`` for it (or for each of a sweep) and return the exit code.
 
+    Args:
+        words: settings (``key=value``) and Hydra's flags, each flag one word with its value (``--config-dir=DIR``).
+
     Raises:
         ConfigError: a key, value or option that does not exist or does not fit.
     """
     register()
     given = arranged(words)
     require_readable(given)
-    if sweeps(words):
+    if SWEEP_FLAGS & set(given):
         _rehearse(given)
     done: list[Path] = []
 
     def job(config: DictConfig) -> None:
-        run = Pipeline(*compose(config), command=_typed(command, words), siblings=done)
-        done.append(run.run(command))
+        found, yaml = compose(config)
+        makers = trackers(tracker_names(found.tracker))
+        with silenced(found.quiet):
+            run = Pipeline(found, yaml, command=_typed(command, words), siblings=done)
+            with tracked(makers, run.folder.path, config):
+                done.append(run.run(command))
 
     _with_hydra(job, given, f"paramdiff {command}")
     if len(done) > 1 and all((folder / "results.json").is_file() for folder in done):
         say(f"compare them: {gathering(done)}")
     return 0
+
+
+def arranged(words: Sequence[str]) -> list[str]:
+    """Flags first, then settings, as Hydra's parser wants them; the default experiment where none is named.
+
+    A task without an experiment starts from the plain settings, not from those of the digits.
+
+    Raises:
+        ConfigError: a value that is no option of its group.
+    """
+    flags = [word for word in words if word.startswith("-")]
+    settings = [word for word in words if not word.startswith("-")]
+    for word in settings:
+        _require_option(*word.lstrip("+").partition("=")[::2])
+    named = any(word.lstrip("+").startswith(("experiment=", "task=")) for word in settings)
+    return [*flags, *([] if named else [f"experiment={DEFAULT_EXPERIMENT}"]), *settings]
+
+
+def _require_option(key: str, value: str) -> None:
+    """Hydra raises a bare ValueError at ``compare=null`` and ``zoo=3``."""
+    if not re.fullmatch(r"null|[+-]?[\d._]+(e[+-]?\d+)?|true|false|inf|nan", value, re.IGNORECASE):
+        return
+    if options := list_options(key):  # null is like full
+        remedy = near("" if value == "null" else value, options)
+        raise ConfigError(key, f"{value} is no option", remedy=remedy)
 
 
 def _with_hydra(job: Callable[[DictConfig], None], words: Sequence[str], program: str = "paramdiff") -> None:
@@ -104,6 +143,7 @@ def _rehearse(words: Sequence[str]) -> None:
     def job(config: DictConfig) -> None:
         found, _ = compose(config)
         generator_rows(found)
+        trackers(tracker_names(found.tracker))
         folders.append(os.path.realpath(str(found.run_dir)))
 
     with TemporaryDirectory() as scratch:

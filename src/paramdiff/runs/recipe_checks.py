@@ -6,7 +6,6 @@ times over. Hydra would expand them. Here the nodes are counted as they would be
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +21,25 @@ DEPTH = 50
 
 
 def require_readable(words: Sequence[str]) -> None:
-    """Refuse recipes that cannot be read, in the folders that the words name.
+    """Refuse recipes that cannot be read, in the folders that the words name (``--config-dir=DIR``).
 
     Raises:
         ConfigError: no such folder; or a file that is too large, no text, no YAML, has a key twice, or is nested
             too deeply or in itself.
     """
-    for flag, value in pairwise(words):
+    for word in words:
+        flag, _, value = word.partition("=")
         if flag in ("--config-dir", "-cd"):
-            folder = Path(value).expanduser()
-            if not folder.is_dir():
-                raise ConfigError(
-                    "--config-dir", f"there is no folder {value}", expected="one that holds recipes"
-                )
-            for path in _recipes(folder):
-                require_recipe(path)
+            require_readable_folder(value)
+
+
+def require_readable_folder(name: str) -> None:
+    """Refuse one folder of recipes, see :func:`require_readable`."""
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise ConfigError("--config-dir", f"there is no folder {name}", expected="one that holds recipes")
+    for path in _recipes(folder):
+        require_recipe(path)
 
 
 def _recipes(folder: Path) -> Iterator[Path]:

@@ -4,29 +4,37 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from textwrap import wrap
 
+from paramdiff.registry import registered_in
+
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 GROUPS = ("experiment", "ablation", "task", "model", "zoo", "generator", "compare")
 
-REGISTERED: dict[str, list[str]] = {
-    "task": [
-        "digits", "images", "own", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "stl10",
-        "flowers102", "pets", "food101", "imagenet1k",
-    ],
-    "zoo": ["subset", "seeds", "import"],
-    "generator": [
-        "pdiff", "pdiff_linear", "average", "average_of_k", "noised", "matched_noise", "gaussian",
-        "low_rank_gaussian", "swag", "fine_tuned", "vae", "autoencoder_kde", "latent_noise",
-    ],
-}  # fmt: skip
-"""Options that are dataclasses, not files; ``tests/test_recipes.py`` compares this with the code."""
+TASKS = (
+    "digits", "images", "own", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "stl10", "flowers102", "pets",
+    "food101", "imagenet1k",
+)  # fmt: skip
+"""Options of ``task`` that are dataclasses, not files; ``tests/test_recipes.py`` compares this with the code."""
 
 
 def list_options(group: str) -> list[str]:
     """Options of a configuration group, e.g. ``zoo`` -> ``["subset", ...]``."""
     folder = RECIPES / group
     files = (p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))
-    return [*REGISTERED.get(group, []), *sorted(files)]
+    return [*_in_code(group), *sorted(files)]
+
+
+def _in_code(group: str) -> list[str]:
+    """Options that are dataclasses."""
+    if group == "task":
+        return list(TASKS)
+    packages = {"zoo": "collectors", "generator": "generators"}
+    return [option_name(name) for name in registered_in(packages[group])] if group in packages else []
+
+
+def option_name(name: str) -> str:
+    """``p-diff-linear`` -> ``pdiff_linear``: a registered name as it is spelt in configuration keys."""
+    return name.replace("p-diff", "pdiff").replace("-", "_")
 
 
 def describe_options() -> str:

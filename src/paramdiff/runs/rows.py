@@ -7,7 +7,8 @@ from typing import Any
 from paramdiff.errors import ConfigError
 from paramdiff.generators.generator import Generator
 from paramdiff.generators.pdiff import ParameterDiffusion
-from paramdiff.runs.config import RunConfig, option_name, plain
+from paramdiff.runs.config import RunConfig, plain
+from paramdiff.runs.recipe_names import option_name
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from paramdiff import tracking
 from paramdiff.artefacts import copy, sha256
 from paramdiff.atomic import disk_error
 from paramdiff.distributed import (
@@ -179,10 +180,11 @@ class RunFolder:
         # The state's folder carries the fingerprint: other settings never resume from it.
         scratch = self.path / ".state" / f"{stage.name.replace(':', '-')}-{fingerprint[:12]}"
         start = time.monotonic()
-        if stage.shared:
-            stage.work(scratch)
-        else:
-            on_main_process(lambda: stage.work(scratch))
+        with tracking.stage(stage.name, fingerprint):
+            if stage.shared:
+                stage.work(scratch)
+            else:
+                on_main_process(lambda: stage.work(scratch))
         on_main_process(lambda: self._finish(stage, fingerprint, scratch, round(time.monotonic() - start, 3)))
 
     def run_all(self, stages: Sequence[Stage]) -> None:

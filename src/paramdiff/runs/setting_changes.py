@@ -1,7 +1,7 @@
 """Other settings in a folder that holds a run: what they touch is redone, the rest is kept, and both are said.
 
-Stages depend on each other through files (:mod:`paramdiff.runs.run_folder`), so what has to be redone follows
-from them: a stage whose settings or files are not what they were, and every stage that needs a file of such a stage.
+Stages depend on each other through files (:mod:`paramdiff.runs.run_folder`), so what has to be redone follows from
+them: a stage whose settings or files are not what they were, and every stage that needs a file of such a stage.
 Settings that leave the zoo and the fit of the main generator as they are may change freely. Anything else is another
 run, whose results would take the place of these: that needs ``force``.
 """

@@ -19,7 +19,7 @@ from paramdiff.runs.originals import reference_files
 from paramdiff.runs.pipeline import SWEEP, Pipeline
 from paramdiff.runs.rows import GeneratorRow
 from paramdiff.runs.run_folder import Stage
-from paramdiff.scoring.scorer import Scores
+from paramdiff.scoring.scores import Scores
 
 SCHEMA = 1
 

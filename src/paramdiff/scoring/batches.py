@@ -5,7 +5,7 @@ dicts) that all have one row per item. Others, e.g. images of different sizes wi
 they are.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -23,6 +23,15 @@ def rows(batch: Batch) -> int | None:
     """Items in a batch if it can be cut item by item, else None."""
     sizes = {len(leaf) if isinstance(leaf, Tensor) and leaf.ndim else None for leaf in tree_leaves(batch)}
     return sizes.pop() if len(sizes) == 1 else None
+
+
+def items_in(batch: Batch) -> int:
+    """Items in a batch, as far as it shows them: rows of its tensors, else the length of its first part."""
+    found = rows(batch)
+    if found is not None:
+        return found
+    parts = list(batch.values()) if isinstance(batch, Mapping) else batch
+    return max(1, len(parts[0])) if isinstance(parts, (list, tuple)) and hasattr(parts[0], "__len__") else 1
 
 
 def joined(batches: Iterable[Batch]) -> Iterator[Batch]:

@@ -20,8 +20,9 @@ from paramdiff.parameters.normaliser import SMALLEST_POSITIVE
 from paramdiff.parameters.spec import TensorSpec
 from paramdiff.progress import bar, say
 from paramdiff.scoring.batches import evened
+from paramdiff.scoring.feedback import TrainingFeedback
 from paramdiff.scoring.output_groups import distinct
-from paramdiff.scoring.scorer import Scorer, TrainingFeedback
+from paramdiff.scoring.scorer import Scorer
 from paramdiff.subsampling import NETWORKS_AT_ONCE, blocks, pieces_within
 
 BATCH = 128
@@ -64,7 +65,7 @@ class Recalibration:
     @cached_property
     def _inputs(self) -> list[tuple[Any, ...]]:
         batches = evened(self.scorer.training_subset(self.items), BATCH)
-        return [self.scorer.task.inputs(batch) for batch in batches]
+        return [self.scorer.inputs(batch) for batch in batches]
 
     def __call__(self, vectors: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
         """The same networks with measured statistics; all other coordinates keep their bits.
@@ -91,7 +92,7 @@ class Recalibration:
     def _measure(self, v: Float[Tensor, "D"]) -> dict[str, Tensor] | None:
         """One network's generated statistics as they go into its vector, by tensor; None if it is broken."""
         self._network.load_state_dict(self.spec.unflatten(v), strict=False)
-        state = recalibrate(self._network, self._inputs, self._layers)
+        state = recalibrate(self._network, self._inputs, self._layers, self.scorer.call)
         if state is None:
             return None
         kept = {spec: key for spec in self.tensors for key in _keys(spec) if key in state}

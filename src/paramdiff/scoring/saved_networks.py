@@ -4,14 +4,15 @@ Files are read one at a time, and as many networks are in memory at once as fit 
 one. They share nothing, so a network costs a full pass over the data.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.progress import bar
-from paramdiff.scoring.scorer import Scorer, Scores
+from paramdiff.scoring.scorer import Scorer
+from paramdiff.scoring.scores import Scores, concatenated
 from paramdiff.seeds import seeded
 from paramdiff.subsampling import NETWORKS_AT_ONCE, pieces_within
 from paramdiff.zoo.saved_networks import states
@@ -41,7 +42,7 @@ def score_members(scorer: Scorer, zoo: Zoo) -> tuple[Scores, Scores]:
             own, rest = scorer.like(Zoo(vectors[:1], spec, {**fixed, **spec.unflatten(vectors[0])})), fixed
         found.append((own.score(vectors, "train"), own.score(vectors, "test")))
     train, test = zip(*found, strict=True)
-    return _joined(train), _joined(test)
+    return concatenated(train), concatenated(test)
 
 
 def _completed(state: State, base: State, spec: ParameterSpec) -> dict[str, Tensor]:
@@ -71,12 +72,3 @@ def _blocks(
 
 def _differ(one: State, other: State) -> bool:
     return bool(differing(one, other, one.keys() | other.keys()))
-
-
-def _joined(parts: Iterable[Scores]) -> Scores:
-    """The scores of all networks from those of some."""
-    parts = list(parts)
-    return Scores(
-        {name: torch.cat([part.outcomes[name] for part in parts]) for name in parts[0].outcomes},
-        {name: torch.cat([part.metrics[name] for part in parts]) for name in parts[0].metrics},
-    )

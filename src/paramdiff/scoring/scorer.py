@@ -15,77 +15,63 @@ Ensembles are scored in the same pass: the outputs of a group's networks for one
 and judged like those of a network (:mod:`paramdiff.scoring.output_groups`).
 
 Ranks (:mod:`paramdiff.distributed`) share the batches: each computes every ``world``-th, prefix and all networks, as
-one process would, and all of them get all outcomes.
+one process would, and all of them get all outcomes. Metric objects have to see every batch in order; with them ranks
+share the networks, whose objects are in memory a block at a time.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from statistics import median
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from paramdiff.chance import Chance
 from paramdiff.devices import size, suitable_threads
-from paramdiff.distributed import gather_items, main_process_first, world_size
+from paramdiff.distributed import (
+    gather_items,
+    local_items,
+    main_process_first,
+    this_process_only,
+    world_size,
+)
 from paramdiff.errors import TaskError
 from paramdiff.networks.precision import products
 from paramdiff.networks.shared_prefix import SharedPrefix
 from paramdiff.progress import bar, say
-from paramdiff.scoring.batches import joined, random_subset
+from paramdiff.scoring.batches import items_in, joined, random_subset
 from paramdiff.scoring.cache import Cache
+from paramdiff.scoring.feedback import TrainingFeedback
+from paramdiff.scoring.outcomes import (
+    Outcomes,
+    joined_items,
+    metric_table,
+    network_metrics,
+    outcomes_of,
+    stacked,
+)
 from paramdiff.scoring.output_groups import Group, Waiting, distinct, distinct_groups, order
+from paramdiff.scoring.scores import Scores
+from paramdiff.scoring.set_metrics import NETWORKS_AT_ONCE, SetMetrics
 from paramdiff.scoring.vmapped import Stack
 from paramdiff.seeds import seeded
+from paramdiff.subsampling import blocks
 from paramdiff.tasks.batches import ready
-from paramdiff.tasks.task import Batch, Data, Split, Task
+from paramdiff.tasks.task import Batch, Data, Split, Task, overrides, require_scores
 from paramdiff.zoo.zoo import Zoo
 
 CACHE_BYTES = 1 << 30
 """Memory for batches and their boundaries between calls. What does not fit is computed again each time."""
 
+Batches = Callable[[], Iterable[Batch]]
+
 FEEDBACK_ITEMS = 2000
 """Items that feedback is measured on: the standard error of an accuracy near 0.9 is then 0.7 points."""
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What N networks did on a data set.
-
-    Attributes:
-        outcomes: by name, [N, items]; booleans as bool, other values as float32. A network that
-            returned NaN for an item is wrong there: ``correct`` is False, ``nll`` is infinite.
-        metrics: by name, float64 [N], the task's first metric first. Where that one is NaN it is
-            replaced by the worst infinity, so that such a network is never selected.
-        ensembles: the same of groups of these networks, one row a group; None if none were asked for or
-            the task has none. A group with a network that returned NaN for an item is wrong there too:
-            leaving the network out would favour generators whose samples break.
-    """
-
-    outcomes: dict[str, Tensor]
-    metrics: dict[str, Tensor]
-    ensembles: "Scores | None" = None
-
-    @property
-    def metric(self) -> Float64[Tensor, "N"]:
-        """The task's first metric."""
-        return next(iter(self.metrics.values()))
-
-    def take(self, rows: Tensor) -> "Scores":
-        """The scores of these networks, in this order, without ensembles."""
-        outcomes = {name: value[rows] for name, value in self.outcomes.items()}
-        return Scores(outcomes, {name: value[rows] for name, value in self.metrics.items()})
-
-    @property
-    def nll(self) -> Float64[Tensor, "N"] | None:
-        """Mean negative log-likelihood of each network, if the task gives one."""
-        nll = self.outcomes.get("nll")
-        return None if nll is None else nll.double().mean(1)
 
 
 class Scorer:
@@ -104,21 +90,24 @@ class Scorer:
 
     Raises:
         ConfigError: an unknown precision, or a stack below 1.
-        TaskError: the zoo belongs to another network than the task's.
+        TaskError: the zoo belongs to another network than the task's, or the task cannot score one.
     """
 
     def __init__(
         self, task: Task, zoo: Zoo, device: str | torch.device = "cpu", cache_bytes: int = CACHE_BYTES,
         precision: str = "auto", stack: int | None = None,
     ) -> None:  # fmt: skip
+        require_scores(task)
         self.task, self.spec, self.device, self.precision = task, zoo.spec, torch.device(device), precision
         network = _network(task, zoo).to(self.device)
         self._parameters = size(network)
         own = network.state_dict()  # loaded into it, vectors take its types, whatever the checkpoints had
         self.spec = zoo.spec.holding({name: own[name].dtype for name in zoo.spec.names if name in own})
         self._products = products(precision, self._parameters, self.device)
-        self.shared = SharedPrefix(network, zoo.spec.keys)
-        self._stack = Stack(self._outputs, self.device, stack)
+        self.call = partial(_evaluated, task) if overrides(task, "forward") else None
+        """How the network is called with what :meth:`inputs` gives; None for ``network(*inputs)``."""
+        self.shared = SharedPrefix(network, zoo.spec.keys, self.call)
+        self._stack = Stack(self._outputs, self.device, 1 if self.call else stack)
         self._cache = Cache(cache_bytes)
         self._splits: dict[str, Data] = {}
         self._announced = False
@@ -143,31 +132,43 @@ class Scorer:
             TaskError: the data is empty, or the task's outcomes are not one value per item.
         """
         if split == "train":
-            return self._score_training(vectors, self.task.selection_items, ensembles)
+            return self.score_training(vectors, self.task.selection_items, ensembles)
         data = self._shared_data("test")
         return self._score(vectors, "test", data.batches, len(data), ensembles)
 
-    def feedback(self, items: int = FEEDBACK_ITEMS) -> "TrainingFeedback":
+    def feedback(self, items: int = FEEDBACK_ITEMS) -> TrainingFeedback:
         """What a generator may ask; the data is read at the first use."""
         return TrainingFeedback(self, items)
 
     def gauge(self, items: int = FEEDBACK_ITEMS) -> Callable[[Tensor], Tensor]:
         """The same in the metric's own direction, for people to read."""
-        return lambda vectors: self._score_training(vectors, items).metric
+        return lambda vectors: self.score_training(vectors, items).metric
+
+    def inputs(self, batch: Batch) -> tuple[Any, ...]:
+        """What of a batch the network is called with; all of it where the task has a ``forward`` of its own."""
+        return (batch,) if self.call else self.task.inputs(batch)
 
     def gradients(self, vectors: Float[Tensor, "n D"], batch: int) -> Float[Tensor, "n D"]:
-        """Gradient of each network's training loss on a batch of its own epoch, which ``batch`` seeds."""
+        """Gradient of each network's training loss on a batch of its own epoch, which ``batch`` seeds.
+
+        In eval mode; where the task has a ``forward`` of its own in train mode, except for layers that own buffers.
+        What the task draws at random is the same for every network.
+        """
         data = self._data("train")
         with suitable_threads(self._parameters):
             seen, boundary = self._prepare(next(iter(data.shuffled(batch))))
-            return torch.stack([self._gradient(v, seen, boundary) for v in vectors]).cpu()
+            return torch.stack([self._gradient(v, seen, boundary, batch) for v in vectors]).cpu()
 
-    def _gradient(self, v: Float[Tensor, "D"], batch: Batch, boundary: Any) -> Float[Tensor, "D"]:
-        with torch.enable_grad():
+    def _gradient(self, v: Float[Tensor, "D"], batch: Batch, boundary: Any, key: int) -> Float[Tensor, "D"]:
+        with torch.enable_grad(), seeded("gradients", key):
             v = v.to(self.device, non_blocking=True).requires_grad_()
-            outputs = self._outputs(boundary, v)
+            outputs = self._training_outputs(batch, v) if self.call else self._outputs(boundary, v)
             (gradient,) = torch.autograd.grad(self.task.loss(outputs, batch), v)
         return gradient
+
+    def _training_outputs(self, batch: Batch, v: Float[Tensor, "D"]) -> Any:
+        with self._products:
+            return self.shared.trained(partial(_trained, self.task), (batch,), self.spec.unflatten(v))
 
     def items(self, split: Split) -> int:
         """How many items :meth:`score` looks at."""
@@ -183,8 +184,11 @@ class Scorer:
         with suitable_threads(self._parameters):
             for _ in range(3):
                 start = time.monotonic()
-                (outcomes,), _ = self._score_batch(boundary, v, batch, [])
-                took.append((time.monotonic() - start) / len(next(iter(outcomes.values())).cpu()))
+                (outcomes,), _ = self._score_batch(
+                    boundary, v, batch, [], [SetMetrics(self.task, self.device)]
+                )
+                _ = [value.cpu() for value in outcomes.values()]  # waits for the device
+                took.append((time.monotonic() - start) / items_in(batch))
         return median(took)
 
     def chance(self, split: Split) -> Chance | None:
@@ -204,7 +208,7 @@ class Scorer:
         """A fixed random subset of the training data, all of it if there is no more; not augmented."""
         return random_subset(self._data("train"), items)
 
-    def _score_training(
+    def score_training(
         self, vectors: Float[Tensor, "N D"], items: int, ensembles: Sequence[Sequence[int]] = ()
     ) -> Scores:
         """On a fixed random subset of the training data; on all of it if there is no more."""
@@ -227,7 +231,7 @@ class Scorer:
 
     @torch.no_grad()
     def _score(
-        self, vectors: Tensor, key: str, batches: Callable[[], Iterable[Batch]], items: int | None,
+        self, vectors: Tensor, key: str, batches: Batches, items: int | None,
         ensembles: Sequence[Sequence[int]],
     ) -> Scores:  # fmt: skip
         """Score on ``batches()``; ``items`` is checked if given. ``key`` names them in the cache."""
@@ -242,46 +246,91 @@ class Scorer:
         return replace(scores if len(first) == len(again) else scores.take(again), ensembles=joint)
 
     def _score_batches(
-        self, vectors: Tensor, key: str, batches: Callable[[], Iterable[Batch]], items: int | None,
-        groups: Sequence[Group],
+        self, vectors: Tensor, key: str, batches: Batches, items: int | None, groups: Sequence[Group]
     ) -> Scores:  # fmt: skip
-        own: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
+        """Ranks share the batches; where metric objects must see all of them, ranks share the networks instead."""
+        if not overrides(self.task, "metric_objects"):
+            return self._share_batches(vectors, key, batches, items, groups)
+        if not overrides(self.task, "predict") or not overrides(self.task, "ensemble"):
+            groups = ()
+        found = self._share_networks(vectors, key, batches, items)
+        if not groups:
+            return found
+        outcomes = self._share_batches(vectors, key, batches, items, groups)
+        return replace(found, ensembles=outcomes.ensembles)
+
+    def _share_batches(
+        self, vectors: Tensor, key: str, batches: Batches, items: int | None, groups: Sequence[Group]
+    ) -> Scores:  # fmt: skip
+        """Scores from per-item outcomes; this rank's batches, all networks, and their groups."""
+        own: list[tuple[Outcomes, Outcomes]] = []
         with bar((), f"scoring on {key}", total=items and items * len(vectors), unit="item") as progress:
             for batch, boundary in self._cache.through(key, batches, self._prepare):
                 singly, together = self._score_batch(boundary, vectors, batch, groups)
-                own.append((_stacked(singly), _stacked(together)))
+                own.append((stacked(singly), stacked(together)))
                 done = next(iter(own[-1][0].values())).numel() * world_size()  # the others are about as far
                 progress.update(min(done, (progress.total or math.inf) - progress.n))
         parts = gather_items(own)
-        if not parts:
-            raise TaskError(
-                f"the data of task {self.task.name!r} gives no batch", expected="at least one item"
-            )
-        outcomes = _joined([singly for singly, _ in parts])
+        self._require_batches(len(parts))
+        outcomes = joined_items([singly for singly, _ in parts], 1)
         self._check_items(outcomes, items)
-        joint = _joined([together for _, together in parts if together])
-        ensembles = Scores(joint, self._metrics(joint)) if joint else None
-        return Scores(outcomes, self._metrics(outcomes), ensembles)
+        joint = joined_items([together for _, together in parts if together], 1)
+        ensembles = Scores(joint, self._metrics(joint, partial=True)) if joint else None
+        return Scores(outcomes, self._metrics(outcomes, partial=True), ensembles)
+
+    def _share_networks(self, vectors: Tensor, key: str, batches: Batches, items: int | None) -> Scores:
+        """Scores from metric objects, and from outcomes where there are any; this rank's networks, all batches."""
+        mine = local_items(range(len(vectors)))
+        own: list[tuple[Outcomes, dict[str, float]]] = []
+        with (
+            this_process_only(),
+            bar((), f"scoring on {key}", total=items and items * len(mine), unit="item") as progress,
+        ):
+            for block in blocks(len(mine), NETWORKS_AT_ONCE):
+                own += self._score_networks(vectors[list(mine[block])], key, batches, progress.update)
+        outcomes, metrics = zip(*gather_items(own), strict=True)
+        found = stacked(outcomes)
+        self._check_items(found, items)
+        return Scores(found, metric_table(self.task, metrics))
+
+    def _score_networks(
+        self, vectors: Tensor, key: str, batches: Batches, progress: Callable[[int], Any]
+    ) -> list[tuple[Outcomes, dict[str, float]]]:
+        """Outcomes [items, ...] and metrics of each of these networks."""
+        accumulated = [SetMetrics(self.task, self.device) for _ in vectors]
+        parts: list[list[Outcomes]] = []
+        for batch, boundary in self._cache.through(key, batches, self._prepare):
+            parts.append(self._score_batch(boundary, vectors, batch, (), accumulated)[0])
+            progress(items_in(batch) * len(vectors))
+        self._require_batches(len(parts))
+        found = [joined_items(own, 0) for own in zip(*parts, strict=True)]
+        return [
+            (outcomes, network_metrics(self.task, outcomes, of_set.compute()))
+            for outcomes, of_set in zip(found, accumulated, strict=True)
+        ]
 
     def _score_batch(
-        self, boundary: Any, vectors: Tensor, batch: Batch, groups: Sequence[Group]
-    ) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
+        self, boundary: Any, vectors: Tensor, batch: Batch, groups: Sequence[Group],
+        accumulated: Sequence[SetMetrics] = (),
+    ) -> tuple[list[Outcomes], list[Outcomes]]:  # fmt: skip
         """Outcomes of every network and of every group for one batch; none of groups without ensembles."""
-        singly: dict[int, dict[str, Tensor]] = {}
-        together: dict[int, dict[str, Tensor]] = {}
+        singly: dict[int, Outcomes] = {}
+        together: dict[int, Outcomes] = {}
         waiting = Waiting(groups)
         for network, outputs in self._stack.outputs(boundary, vectors, order(groups, len(vectors))):
-            singly[network] = self._outcomes(outputs, batch)
+            singly[network] = outcomes_of(self.task, outputs, batch)
+            for one in accumulated[network : network + 1]:
+                one.update(outputs, batch)
             for group, members in waiting.add(network, outputs):
                 joint = self.task.ensemble(members)
                 if joint is not None:
-                    together[group] = self._outcomes(joint, batch)
+                    together[group] = outcomes_of(self.task, joint, batch)
         return [singly[i] for i in range(len(singly))], [together[i] for i in range(len(together))]
 
     def _prepare(self, batch: Batch) -> tuple[Batch, Any]:
         """A batch with the part of its computation that all networks share."""
         with self._products:
-            boundary = self.shared.prefix(*self.task.inputs(batch))
+            boundary = self.shared.prefix(*self.inputs(batch))
         if self.shared.whole and not self._announced:
             say(f"  {self.shared.why}")
             self._announced = True
@@ -291,20 +340,14 @@ class Scorer:
         with self._products:
             return self.shared.suffix(boundary, self.spec.unflatten(v.to(self.device, non_blocking=True)))
 
-    def _outcomes(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
-        """Outcomes of one network for one batch, {name: [B]}, with NaN counted as wrong."""
-        outcomes = {name: _compact(value) for name, value in self.task.predict(outputs, batch).items()}
-        size = common_length(outcomes, self.task.name)
-        broken = _broken_items(outputs, size, self.device)
-        if "nll" in outcomes:
-            broken = broken | outcomes["nll"].isnan()
-            outcomes["nll"] = outcomes["nll"].masked_fill(broken, torch.inf)
-        if "correct" in outcomes:
-            outcomes["correct"] = outcomes["correct"].bool() & ~broken
-        return outcomes
+    def _require_batches(self, batches: int) -> None:
+        if not batches:
+            raise TaskError(
+                f"the data of task {self.task.name!r} gives no batch", expected="at least one item"
+            )
 
-    def _check_items(self, outcomes: dict[str, Tensor], items: int | None) -> None:
-        found = next(iter(outcomes.values())).shape[1]
+    def _check_items(self, outcomes: Outcomes, items: int | None) -> None:
+        found = next(iter(outcomes.values())).shape[1] if outcomes else items
         if items is not None and found != items:
             raise TaskError(
                 f"predict of task {self.task.name!r} gives {found} outcomes over the whole data",
@@ -312,67 +355,11 @@ class Scorer:
                 remedy="return one value per item, and let batches() give every item once",
             )
 
-    def _metrics(self, outcomes: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _metrics(self, outcomes: Outcomes, partial: bool) -> dict[str, Tensor]:
+        """From the outcomes of N networks; ``partial`` where metric objects may give the first metric."""
         count = len(next(iter(outcomes.values())))
-        each = [self.task.metrics({name: value[i] for name, value in outcomes.items()}) for i in range(count)]
-        first = self.task.metric
-        if first not in each[0]:
-            raise TaskError(f"metrics of task {self.task.name!r} gives {', '.join(each[0])}", expected=first)
-        names = [first, *(name for name in each[0] if name != first)]
-        metrics = {name: torch.tensor([one[name] for one in each], dtype=torch.float64) for name in names}
-        worst = -torch.inf if self.task.higher_is_better else torch.inf
-        metrics[first] = metrics[first].nan_to_num(nan=worst, posinf=torch.inf, neginf=-torch.inf)
-        return metrics
-
-
-@dataclass(frozen=True)
-class TrainingFeedback:
-    """Feedback on a fixed random subset of the training data (:class:`paramdiff.generators.context.Feedback`)."""
-
-    scorer: Scorer
-    items: int
-
-    @property
-    def chance(self) -> Chance | None:
-        """Of these scores."""
-        found = self.scorer.chance("train")
-        if found is None:
-            return None
-        level = found.level if found.higher_is_better else -found.level
-        return Chance(level, min(found.items, self.items))
-
-    def __call__(self, vectors: Float[Tensor, "n D"]) -> Float[Tensor, "n"]:
-        """Scores; higher is better, whatever the direction of the task's metric."""
-        sign = 1.0 if self.scorer.task.higher_is_better else -1.0
-        return sign * self.scorer.gauge(self.items)(vectors)
-
-    def mistakes(self, vectors: Float[Tensor, "n D"]) -> Bool[Tensor, "n items"]:
-        """Which items each network gets wrong.
-
-        Raises:
-            TaskError: the task knows no mistakes.
-        """
-        outcomes = self.scorer._score_training(vectors, self.items).outcomes
-        if "correct" not in outcomes:
-            raise TaskError(
-                f"task {self.scorer.task.name!r} does not say which items a network gets wrong",
-                expected="an outcome called correct",
-            )
-        return ~outcomes["correct"]
-
-    def gradients(self, vectors: Float[Tensor, "n D"], batch: int) -> Float[Tensor, "n D"]:
-        """Gradient of each network's training loss on batch number ``batch``, on the CPU."""
-        return self.scorer.gradients(vectors, batch)
-
-
-def _stacked(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Outcomes of all networks from those of each; empty without a network."""
-    return {name: torch.stack([row[name] for row in rows]) for name in (rows[0] if rows else ())}
-
-
-def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Outcomes of all items from those of each batch; empty without a batch."""
-    return {name: torch.cat([part[name] for part in parts], 1).cpu() for name in (parts[0] if parts else ())}
+        each = [network_metrics(self.task, {k: v[i] for k, v in outcomes.items()}, {}) for i in range(count)]
+        return metric_table(self.task, each, partial=partial and overrides(self.task, "metric_objects"))
 
 
 def _network(task: Task, zoo: Zoo) -> nn.Module:
@@ -388,6 +375,14 @@ def _network(task: Task, zoo: Zoo) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
+def _evaluated(task: Task, model: nn.Module, batch: Batch) -> Any:
+    return task.forward(model, batch, training=False)
+
+
+def _trained(task: Task, model: nn.Module, batch: Batch) -> Any:
+    return task.forward(model, batch, training=True)
+
+
 def _majority(batches: Iterable[Batch]) -> float | None:
     """The share of the most frequent label, where batches end in one integer an item."""
     labels = [batch[-1] for batch in joined(batches) if isinstance(batch, (tuple, list))]
@@ -395,33 +390,3 @@ def _majority(batches: Iterable[Batch]) -> float | None:
     if not known or len(known) < len(labels):
         return None
     return float(torch.cat(known).unique(return_counts=True)[1].max()) / sum(map(len, known))
-
-
-def _compact(value: Tensor) -> Tensor:
-    return value.float() if value.is_floating_point() else value
-
-
-def common_length(outcomes: Mapping[str, Tensor], task: str) -> int:
-    """Items of a batch, from its outcomes.
-
-    Raises:
-        TaskError: they are not one value per item.
-    """
-    shapes = {name: list(value.shape) for name, value in outcomes.items()}
-    sizes = {tuple(shape) for shape in shapes.values()}
-    if len(sizes) != 1 or len(next(iter(sizes))) != 1:
-        raise TaskError(
-            f"predict of task {task!r} gives outcomes of shapes {shapes}",
-            expected="{name: [B]}, one value per item",
-        )
-    return next(iter(sizes))[0]
-
-
-def _broken_items(outputs: Any, size: int, device: torch.device) -> Tensor:
-    """bool [B]: items for which an output holds NaN or +Inf (-Inf may be a masked logit)."""
-    broken = torch.zeros(size, dtype=torch.bool, device=device)
-    for leaf in tree_leaves(outputs):
-        if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.shape[:1] == (size,):
-            bad = leaf.isnan() | leaf.isposinf()
-            broken |= bad.flatten(1).any(1) if bad.ndim > 1 else bad
-    return broken

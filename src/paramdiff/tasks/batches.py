@@ -1,6 +1,6 @@
 """From what a task's ``train_data()`` and ``test_data()`` return to batches on the right device."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -59,15 +59,24 @@ def epoch_steps(n: int, batch_size: int) -> int:
 
 
 class DatasetData:
-    """A map-style dataset, collated by torch's rules. Items ``(x, ..., y)`` become batches ``(X, ..., Y)``.
+    """A map-style dataset, collated by torch's rules: items ``(x, ..., y)`` become batches ``(X, ..., Y)``.
+
+    Args:
+        dataset: anything with ``__len__`` and ``__getitem__``, a list of items too.
+        batch_size: items of a batch.
+        collate: from a list of items to a batch, where torch's rules do not serve: sequences to be padded, images of
+            different sizes, boxes.
 
     Random transforms inside the dataset follow torch's global generator, seeded per batch, so an
     epoch can be repeated; transforms that draw from ``random`` or numpy cannot.
     """
 
-    def __init__(self, dataset: "Dataset[Any]", batch_size: int = BATCH_SIZE) -> None:
+    def __init__(
+        self, dataset: "Dataset[Any] | list[Any]", batch_size: int = BATCH_SIZE,
+        collate: Callable[[list[Any]], Batch] = default_collate,
+    ) -> None:  # fmt: skip
         check_range("batch_size", batch_size, least=1)
-        self.dataset, self.batch_size = dataset, batch_size
+        self.dataset, self.batch_size, self.collate = dataset, batch_size, collate
         if len(self) == 0:
             raise TaskError("a task's data holds no items", expected="at least one")
 
@@ -87,7 +96,7 @@ class DatasetData:
     def _read(self, batches: list[Tensor], *key: int | str) -> Iterator[Batch]:
         for number, indices in enumerate(batches):
             with seeded("dataset", *key, number):
-                batch = default_collate([self.dataset[i] for i in indices.tolist()])
+                batch = self.collate([self.dataset[i] for i in indices.tolist()])
             yield tuple(batch) if isinstance(batch, list) else batch
 
 

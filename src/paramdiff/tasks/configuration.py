@@ -12,7 +12,7 @@ from paramdiff.errors import TaskError
 from paramdiff.tasks.classification import Images, ImageTask
 from paramdiff.tasks.named_datasets import READY, ready_name
 from paramdiff.tasks.plugins import load_attribute, load_entry_point
-from paramdiff.tasks.task import Task
+from paramdiff.tasks.task import Task, require_scores
 
 GROUP = "paramdiff.tasks"
 """Entry point group in which other packages offer tasks."""
@@ -68,6 +68,7 @@ def _call(name: str, build: Any, options: Mapping[str, Any]) -> Task:
         ) from error
     if not isinstance(task, Task):
         raise TaskError(f"{name!r} returned a {type(task).__name__}", expected="a paramdiff Task")
+    require_scores(task)
     return task
 
 

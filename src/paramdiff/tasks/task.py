@@ -1,8 +1,10 @@
 """What a network is for: the protocol every task answers, classification or not.
 
-A task builds the network, knows its data and scores it. Scores are computed from *per-item
-outcomes* (one value per item of the data), so that two networks are always compared over the same
-items and their sets of mistakes can be intersected.
+A task builds the network, knows its data and scores it, in one of two ways or in both. *Per-item outcomes* (one
+value per item of the data) tell more: two networks are compared over the same items, with paired intervals, and their
+sets of mistakes can be intersected. *Metric objects* accumulate over a whole data set, where a score is no function of
+single items: mean average precision, the Fréchet distance. What a task cannot give is left out of tables, figures and
+the verdict.
 """
 
 from abc import ABC, abstractmethod
@@ -11,9 +13,22 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from paramdiff.errors import TaskError
+
 Batch = Any
 Split = Literal["train", "test"]
 Outcomes = Mapping[str, Tensor]
+
+
+@runtime_checkable
+class MetricObject(Protocol):
+    """A score of a whole data set, with the methods of ``torchmetrics.Metric``; any object with these will do."""
+
+    def update(self, *args: Any) -> Any:
+        """Take in one batch."""
+
+    def compute(self) -> Any:
+        """A number, or a mapping from names to numbers; entries that are no single number are left out."""
 
 
 @runtime_checkable
@@ -79,23 +94,55 @@ class Task(ABC):
         """What of a batch goes into the network; everything but the last element by default."""
         return tuple(batch[:-1])
 
-    @abstractmethod
-    def loss(self, outputs: Any, batch: Batch) -> Tensor:
-        """Training loss of one batch, a scalar."""
+    def forward(self, model: nn.Module, batch: Batch, training: bool) -> Any:
+        """What the network gives for a batch: ``model(*self.inputs(batch))`` by default.
+
+        Override it for a network that is called in another way in training (torchvision's detectors take the
+        targets and return losses), with keywords, several times (sampling), or with a batch that is no tuple.
+
+        Args:
+            model: the network, perhaps with other tensors in place of its own; use this one, keep no reference.
+            batch: of :meth:`train_data` or :meth:`test_data`, on the network's device.
+            training: whether the outputs are for :meth:`loss`; otherwise they are for :meth:`predict`, the network
+                is in eval mode, and the same batch must give the same outputs: noise belongs into the batch.
+
+        With a ``forward`` of its own a task always finds the network in train mode where ``training`` is true.
+        Otherwise collecting some tensors of a trained network leaves it in eval mode
+        (:mod:`paramdiff.collectors.trajectory`).
+        """
+        return model(*self.inputs(batch))
 
     @abstractmethod
+    def loss(self, outputs: Any, batch: Batch) -> Tensor:
+        """Training loss of one batch, a scalar, from the outputs of :meth:`forward` with ``training``."""
+
     def predict(self, outputs: Any, batch: Batch) -> Outcomes:
-        """Per-item outcomes ``{name: [B]}``.
+        """Per-item outcomes ``{name: [B]}``; a task with metric objects may give ``[B, ...]`` too, or none at all.
 
         A boolean outcome called ``correct`` switches on everything that needs sets of mistakes
         (error similarity, paired intervals of accuracy); ``nll`` breaks ties in selection. ``confidence``
         (probability of the answer) and ``answer`` (an integer, the class) are what an ensemble is judged by
         beyond these.
         """
+        return {}
 
-    @abstractmethod
     def metrics(self, outcomes: Outcomes) -> dict[str, float]:
-        """Scores from the outcomes of a whole data set; holds at least ``self.metric``."""
+        """Scores from the outcomes of a whole data set. They or the metric objects give ``self.metric``."""
+        return {}
+
+    def metric_objects(self) -> Mapping[str, MetricObject]:
+        """Fresh objects that accumulate over a data set, by name; called once per network that is scored.
+
+        Modules (``torchmetrics.Metric`` is one) are moved to the network's device. As many as there are networks
+        in a block (:data:`paramdiff.scoring.set_metrics.NETWORKS_AT_ONCE`) live at once: share what is large, such
+        as a feature extractor.
+        """
+        return {}
+
+    def update_metrics(self, objects: Mapping[str, Any], outputs: Any, batch: Batch) -> None:
+        """Let the metric objects take in a batch: ``update(outputs, batch[-1])`` of each by default."""
+        for one in objects.values():
+            one.update(outputs, batch[-1])
 
     def ensemble(self, outputs: Sequence[Any]) -> Any | None:
         """Outputs that stand for several networks together, for :meth:`predict`; None: there are no ensembles.
@@ -104,3 +151,21 @@ class Task(ABC):
             outputs: of each network for the same batch, at least one.
         """
         return None
+
+
+def overrides(task: Task, method: str) -> bool:
+    """Whether the task has such a method of its own, e.g. a ``forward`` of which nothing else is known."""
+    return getattr(getattr(task, method), "__func__", None) is not getattr(Task, method)
+
+
+def require_scores(task: Task) -> None:
+    """Refuse a task that cannot score a network.
+
+    Raises:
+        TaskError: it gives neither per-item outcomes nor metric objects.
+    """
+    if not overrides(task, "predict") and not overrides(task, "metric_objects"):
+        raise TaskError(
+            f"task {task.name!r} does not say how good a network is",
+            expected="per-item outcomes (predict and metrics) or scores of a data set (metric_objects)",
+        )

@@ -1,0 +1,53 @@
+"""What a generator may ask of a task: scores, mistakes and gradients on a fixed part of the training data."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from paramdiff.chance import Chance
+from paramdiff.errors import TaskError
+
+if TYPE_CHECKING:
+    from paramdiff.scoring.scorer import Scorer
+
+
+@dataclass(frozen=True)
+class TrainingFeedback:
+    """Feedback on a fixed random subset of the training data (:class:`paramdiff.generators.context.Feedback`)."""
+
+    scorer: "Scorer"
+    items: int
+
+    @property
+    def chance(self) -> Chance | None:
+        """Of these scores."""
+        found = self.scorer.chance("train")
+        if found is None:
+            return None
+        level = found.level if found.higher_is_better else -found.level
+        return Chance(level, min(found.items, self.items))
+
+    def __call__(self, vectors: Float[Tensor, "n D"]) -> Float[Tensor, "n"]:
+        """Scores; higher is better, whatever the direction of the task's metric."""
+        sign = 1.0 if self.scorer.task.higher_is_better else -1.0
+        return sign * self.scorer.gauge(self.items)(vectors)
+
+    def mistakes(self, vectors: Float[Tensor, "n D"]) -> Bool[Tensor, "n items"]:
+        """Which items each network gets wrong.
+
+        Raises:
+            TaskError: the task knows no mistakes.
+        """
+        outcomes = self.scorer.score_training(vectors, self.items).outcomes
+        if "correct" not in outcomes:
+            raise TaskError(
+                f"task {self.scorer.task.name!r} does not say which items a network gets wrong",
+                expected="an outcome called correct",
+            )
+        return ~outcomes["correct"]
+
+    def gradients(self, vectors: Float[Tensor, "n D"], batch: int) -> Float[Tensor, "n D"]:
+        """Gradient of each network's training loss on batch number ``batch``, on the CPU."""
+        return self.scorer.gradients(vectors, batch)
