@@ -134,7 +134,7 @@ def few(names: Sequence[str], most: int = 3) -> str:
 
 
 GENEROUS = 1000
-"""Bounds from here on only refuse what cannot be meant: whoever typed -1 is not told of them."""
+"""Bounds from here on only refuse what cannot be meant; a message about another bound leaves them out."""
 
 
 def check_range(
@@ -153,12 +153,18 @@ def check_range(
         (most, "at most", operator.le),
         (below, "less than", operator.lt),
     ]
-    stated = [(bound, word, holds) for bound, word, holds in bounds if bound is not None]
-    missed = [bound for bound, _, holds in stated if not (_finite(value) and holds(value, bound))]
-    if missed or not _finite(value):
-        told = [(bound, word) for bound, word, _ in stated if bound in missed or abs(bound) < GENEROUS]
-        wanted = " and ".join(f"{word} {_plain(bound)}" for bound, word in told)
-        raise ConfigError(key, f"{short(value)} is out of range", expected=wanted or "a finite number")
+    finite, wanted = _finite(value), []
+    outside = not finite
+    for bound, word, holds in bounds:
+        if bound is None:
+            continue
+        missed = not (finite and holds(value, bound))
+        outside |= missed
+        if missed or abs(bound) < GENEROUS:
+            wanted.append(f"{word} {_plain(bound)}")
+    if outside:
+        expected = " and ".join(wanted) or "a finite number"
+        raise ConfigError(key, f"{short(value)} is out of range", expected=expected)
 
 
 def short(value: object) -> str:

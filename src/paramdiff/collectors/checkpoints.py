@@ -10,7 +10,7 @@ from paramdiff.collectors.collector import Collector, add_train_scores, alignmen
 from paramdiff.ranges import COUNT, MEMBERS, Ranges, check_ranges
 from paramdiff.tasks.task import Task
 from paramdiff.zoo.opening import open_zoo
-from paramdiff.zoo.score_bins import classify
+from paramdiff.zoo.score_bins import assign_score_bins
 from paramdiff.zoo.state_dicts import load_file, load_weights
 from paramdiff.zoo.zoo import Zoo
 
@@ -61,4 +61,4 @@ class CheckpointCollector(Collector):
             zoo = zoo.keep(self.keep)
         if self.k is not None:
             zoo = zoo.subsample(self.k)
-        return classify(zoo, "train", higher_is_better=task.higher_is_better)
+        return assign_score_bins(zoo, "train", higher_is_better=task.higher_is_better)

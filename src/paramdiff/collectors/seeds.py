@@ -36,7 +36,7 @@ from paramdiff.progress import Forecast, bar
 from paramdiff.ranges import MEMBERS, SEED, Ranges, check_ranges
 from paramdiff.tasks.task import Data, Task
 from paramdiff.zoo.records import Record
-from paramdiff.zoo.score_bins import classify
+from paramdiff.zoo.score_bins import assign_score_bins
 from paramdiff.zoo.zoo import Zoo
 
 ONE_THREAD = 1_000_000
@@ -101,7 +101,7 @@ class SeedCollector(Collector):
             about["training"] = training
             zoo = Zoo(vectors, spec, base, records, about)
             add_train_scores(zoo, task, device)
-        return classify(zoo, "train", higher_is_better=task.higher_is_better)
+        return assign_score_bins(zoo, "train", higher_is_better=task.higher_is_better)
 
     def state_bytes(self, vectors: int, network: int) -> int:
         return self.k * network + 6 * network

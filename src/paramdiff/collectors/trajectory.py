@@ -34,7 +34,7 @@ from paramdiff.ranges import COUNT, MEMBERS, SEED, Ranges
 from paramdiff.tasks.task import Data, Task, overrides
 from paramdiff.training import Stateful, Training
 from paramdiff.zoo.records import Record
-from paramdiff.zoo.score_bins import classify
+from paramdiff.zoo.score_bins import assign_score_bins
 from paramdiff.zoo.state_dicts import load_file
 from paramdiff.zoo.zoo import Zoo
 
@@ -79,7 +79,7 @@ class TrajectoryCollector(Optimisation, Collector):
             about |= {"training": training} if training else {}
             zoo = Zoo(members.vectors, spec, base, records, about)
             add_train_scores(zoo, task, device)
-        return classify(zoo, "train", higher_is_better=task.higher_is_better)
+        return assign_score_bins(zoo, "train", higher_is_better=task.higher_is_better)
 
     def state_bytes(self, vectors: int, network: int) -> int:
         return 2 * (vectors + 3 * network)  # a state is written beside the one before; Adam keeps two moments

@@ -275,8 +275,10 @@ def _check_values(
         bad = [name for name, part in spec.slices.items() if not bool(v[part].isfinite().all())]
         raise CheckpointError(f"{member} holds NaN or Inf in {few(bad)}", expected="finite numbers",
                               remedy="remove that checkpoint")  # fmt: skip
-    rest = {name: state[name] for name in frozen if must_be_positive(name) and name in state}
-    variances = {one.name: v[spec.slices[one.name]] for one in spec.tensors if one.positive} | rest
+    variances = {one.name: v[spec.slices[one.name]] for one in spec.tensors if one.positive}
+    for name in frozen:
+        if must_be_positive(name) and name in state:
+            variances[name] = state[name]
     bad = [name for name, variance in variances.items() if not bool((variance >= 0).all())]
     if bad:
         raise CheckpointError(f"{member} holds a variance below 0, or NaN, in {few(bad)}", expected="0 or more",

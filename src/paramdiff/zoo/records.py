@@ -45,7 +45,7 @@ class Record:
         scores: recorded scores by name, e.g. ``{"train": 0.98}``; one that is not finite counts as
             unknown and is not saved.
         accuracy_class: which part of the zoo's range it is in, 0 for the worst; ``None`` if it has no score
-            (:func:`paramdiff.zoo.score_bins.classify`).
+            (:func:`paramdiff.zoo.score_bins.assign_score_bins`).
     """
 
     seed: int | None = None

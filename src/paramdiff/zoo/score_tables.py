@@ -60,15 +60,23 @@ def _by_file(rows: Sequence[Row], names: Sequence[str]) -> dict[str, dict[str, f
     """The rows that name one of our files, reduced to the columns that hold numbers and nothing else."""
     aliases = _aliases(names)
     columns = list(dict.fromkeys(key for row in rows for key in row if isinstance(key, str)))
-    own = next((key for key in columns if any(str(row.get(key)) in aliases for row in rows)), "")
+    files = next((column for column in columns if _names_a_file(rows, column, aliases)), "")
     # A whole column must be numeric: among commit hashes there is always one like 12345e6.
-    numeric = [key for key in columns if key != own and _all_numbers(row.get(key) for row in rows)]
-    ours = {aliases[str(row[own])]: row for row in rows if own in row and str(row[own]) in aliases}
-    return {name: _numbers(row, numeric) for name, row in ours.items()}
+    numeric = [column for column in columns if column != files and _all_numbers(rows, column)]
+    found = {}
+    for row in rows:
+        name = aliases.get(str(row.get(files)))
+        if name is not None:
+            found[name] = _numbers(row, numeric)
+    return found
+
+
+def _names_a_file(rows: Sequence[Row], column: str, aliases: Mapping[str, str]) -> bool:
+    return any(str(row.get(column)) in aliases for row in rows)
 
 
 def _numbers(row: Row, columns: Sequence[str]) -> dict[str, float]:
-    """What is there and finite in some columns of a row."""
+    """The finite numbers in some columns of a row."""
     numbers = {key: float(row[key]) for key in columns if row.get(key) not in NOTHING}
     return {key: number for key, number in numbers.items() if math.isfinite(number)}
 
@@ -80,8 +88,9 @@ def _aliases(names: Sequence[str]) -> dict[str, str]:
     return {alias: name for alias, name in pairs if count[alias] == 1}
 
 
-def _all_numbers(values: Iterable[Any]) -> bool:
-    """Whether whatever is there is a number; some may be missing."""
+def _all_numbers(rows: Sequence[Row], column: str) -> bool:
+    """Whether all entries of a column are numbers; some may be missing."""
+    values = [row.get(column) for row in rows]
     try:
         return all(isinstance(float(value), float) for value in values if value not in NOTHING)
     except (TypeError, ValueError, OverflowError):  # the last: an integer beyond every float

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paramdiff.errors import CheckpointError
+from paramdiff.errors import CheckpointError, few
 from paramdiff.files import load_tensors, read_json, require_file, why_not
 from paramdiff.networks.structure import tied_keys
 
@@ -227,22 +227,29 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> 
     """
     own, whole = model.state_dict(keep_vars=True), dict(state)
     for keys in tied_keys(own):
-        given = next((state[key] for key in keys if key in state), None)
-        whole |= {} if given is None else dict.fromkeys(keys, given)
-    shapes = {name: (list(whole[name].shape), list(own[name].shape)) for name in whole.keys() & own.keys()}
-    wrong = [
-        f"{name} has shape {came}, not {wanted}" for name, (came, wanted) in shapes.items() if came != wanted
-    ]
+        given = [state[key] for key in keys if key in state]
+        if given:
+            whole |= dict.fromkeys(keys, given[0])
+    wrong = _wrong_shapes(whole, own)
     if not wrong:
         keys = model.load_state_dict(whole, strict=False)
         wrong += [f"{name} is missing" for name in keys.missing_keys]
         wrong += [f"{name} has no place" for name in keys.unexpected_keys]
     if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise CheckpointError(
-            f"{source} does not fit the task's network ({', '.join(wrong[:3])}{more})",
+            f"{source} does not fit the task's network ({few(wrong)})",
             expected="a complete state dict of that network",
         )
+
+
+def _wrong_shapes(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """What is wrong with the shapes of tensors that a network has as well, in words."""
+    found = []
+    for name in state.keys() & own.keys():
+        came, wanted = list(state[name].shape), list(own[name].shape)
+        if came != wanted:
+            found.append(f"{name} has shape {came}, not {wanted}")
+    return found
 
 
 def differing(state: Mapping[str, Tensor], other: Mapping[str, Tensor], names: Iterable[str]) -> list[str]:
