@@ -130,9 +130,9 @@ READERS: dict[str, tuple[list[str], list[Callable[[Path], None]]]] = {
     "results": (["results.json"], [read_page, summarise]),
     "manifest": (["manifest.json"], [open_run]),
     "zoo": (["zoo/manifest.json", "zoo/manifest.json", "zoo/vectors.safetensors", "zoo/base.safetensors"], [load_zoo]),
-    "generator": (["generator/generator.json", "generator/state.safetensors"], [load_generator]),
-    "baseline": (["baselines/gaussian/generator/generator.json",
-                  "baselines/gaussian/generator/state.safetensors"], [load_baseline]),
+    "generator": (["generator/config.json", "generator/model.safetensors"], [load_generator]),
+    "baseline": (["baselines/gaussian/generator/config.json",
+                  "baselines/gaussian/generator/model.safetensors"], [load_baseline]),
     "extras": (["stats.jsonl", "config.yaml", "sweep.json", "study/training.json", "study/latents.safetensors",
                 "scores/p-diff.safetensors", "scores/original.safetensors"], [read_page]),
 }  # fmt: skip
@@ -169,7 +169,7 @@ def test_mutated_runs_on_the_command_line(
     manifest = read_json(run / "zoo" / "manifest.json")
     del manifest["sha256"]["manifest"]
     write_json(run / "zoo" / "manifest.json", manifest)
-    files = ["results.json", "results.json", "manifest.json", "generator/generator.json", "zoo/manifest.json"]
+    files = ["results.json", "results.json", "manifest.json", "generator/config.json", "zoo/manifest.json"]
     wrong: list[str] = []
     for seed in range(FIRST, FIRST + (TRIES or 60)):
         rng = random.Random(seed)
@@ -204,7 +204,7 @@ def test_a_whole_page_of_a_damaged_run(run: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_pipes_devices_and_folders_in_place_of_files(run: Path):
     for name, read in (("results.json", read_page), ("zoo/manifest.json", load_zoo),
-                       ("generator/generator.json", load_generator), ("manifest.json", open_run)):  # fmt: skip
+                       ("generator/config.json", load_generator), ("manifest.json", open_run)):  # fmt: skip
         sound = (run / name).read_bytes()
         for put in (
             os.mkfifo,
@@ -276,7 +276,7 @@ def test_a_damaged_curve_of_the_training_heals(tmp_path: Path, content: str):
 
 def test_a_generator_may_not_ask_for_terabytes(run: Path):
     """Sizes in its settings and in its state, before memory is taken."""
-    path = run / "generator" / "generator.json"
+    path = run / "generator" / "config.json"
     sound = path.read_text()
     for part, key, size in (
         ("diffusion", "width", 10**6), ("autoencoder", "latent", 10**6), ("autoencoder", "channels", [10**6]),

@@ -82,8 +82,8 @@ def test_the_bandwidth_changes_without_fitting_again():
 @pytest.mark.parametrize("joint", [False, True])
 def test_a_joint_density_of_an_earlier_version_is_refused(joint: bool, tmp_path: Path):
     quick().fit(toy_zoo(curve(14, 33))).save(tmp_path / "g")
-    about = read_json(tmp_path / "g" / "generator.json")
-    write_json(tmp_path / "g" / "generator.json", about | {"settings": about["settings"] | {"joint": joint}})
+    about = read_json(tmp_path / "g" / "config.json")
+    write_json(tmp_path / "g" / "config.json", about | {"settings": about["settings"] | {"joint": joint}})
     if joint:
         with pytest.raises(GeneratorError, match="a joint kernel density, .*; fit latent-noise in its place"):
             Generator.load(tmp_path / "g")

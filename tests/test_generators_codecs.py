@@ -9,13 +9,12 @@ from paramdiff.generators import autoencoder
 from paramdiff.generators.autoencoder import (
     ARCHITECTURES,
     Autoencoder,
-    Network,
     NoisyCodec,
     make_autoencoder,
 )
 from paramdiff.generators.chunking import Unchunked
 from paramdiff.generators.linear_autoencoder import LinearAutoencoder, LinearCodec
-from paramdiff.generators.nets.conv import NORMS
+from paramdiff.generators.nets.conv import NORMS, Network
 from paramdiff.generators.reconstruction_check import explained_variance
 from toy_zoos import curve, scattered
 

@@ -73,7 +73,7 @@ def test_errors_name_what_is_wrong(tmp_path: Path):
 
 def test_an_unknown_saved_generator_is_named(tmp_path: Path):
     make("gaussian").fit(toy_zoo(curve(4, 5))).save(tmp_path / "g")
-    about = tmp_path / "g" / "generator.json"
+    about = tmp_path / "g" / "config.json"
     about.write_text(about.read_text().replace('"gaussian"', '"gausian"'))
     with pytest.raises(GeneratorError, match="holds a generator 'gausian'; did you mean gaussian"):
         Generator.load(tmp_path / "g")

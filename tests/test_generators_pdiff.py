@@ -179,10 +179,10 @@ def test_spread_adds_independent_noise_on_every_coordinate():
 def test_a_generator_saved_when_contraction_was_called_temperature_draws_what_it_drew(tmp_path: Path):
     generator = quick(contraction=0.4).fit(toy_zoo(curve(14, 33)))
     generator.save(tmp_path / "g")
-    about = read_json(tmp_path / "g" / "generator.json")
+    about = read_json(tmp_path / "g" / "config.json")
     about["settings"]["temperature"] = about["settings"].pop("contraction")
     del about["settings"]["diffusion"]["temperature"]
-    write_json(tmp_path / "g" / "generator.json", about)
+    write_json(tmp_path / "g" / "config.json", about)
     again = Generator.load(tmp_path / "g")
     assert isinstance(again, ParameterDiffusion) and (again.contraction, again.diffusion.temperature) == (
         0.4,
@@ -218,22 +218,24 @@ def test_a_setting_of_the_flat_list_is_told_its_place():
             call(early_stop=False)
     with pytest.raises(TypeError):
         ParameterDiffusion(strange=1)  # type: ignore[call-arg]
+    made = ParameterDiffusion()
     for wrong in ({"lr": 1e-3}, Diffusion()):
+        made.autoencoder = wrong  # type: ignore[assignment]
         with pytest.raises(
             ConfigError, match=r"^autoencoder: .* is of type \w+; expected Autoencoder\(...\)$"
         ):
-            ParameterDiffusion(autoencoder=wrong)  # type: ignore[arg-type]
+            made.__post_init__()
 
 
 def test_a_generator_saved_with_flat_settings_draws_what_it_drew(tmp_path: Path):
     generator = quick(autoencoder={"latent": 4}, diffusion={"scheduler": "ddim"}).fit(toy_zoo(curve(14, 33)))
     generator.save(tmp_path / "g")
-    about = read_json(tmp_path / "g" / "generator.json")
+    about = read_json(tmp_path / "g" / "config.json")
     settings = about["settings"]
     for part, former in (("autoencoder", PlainAutoencoder.FORMERLY), ("diffusion", {}),
                          ("reconstruction_check", ReconstructionCheck.FORMERLY)):  # fmt: skip
         settings |= {former.get(key, key): value for key, value in settings.pop(part).items()}
     assert settings["latent"] == 4 and settings["gate"] == "warn" and settings["autoencoder_lr"] == 3e-3
-    write_json(tmp_path / "g" / "generator.json", about)
+    write_json(tmp_path / "g" / "config.json", about)
     again = Generator.load(tmp_path / "g")
     assert again == generator and torch.equal(again.sample(3), generator.sample(3))

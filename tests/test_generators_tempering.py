@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from paramdiff.generators.diffusion import Diffusion, LatentDiffusion
-from paramdiff.generators.gaussian_prior import Residual
-from paramdiff.generators.tempering import Tempering, krylov, scale_of
+from paramdiff.generators.gaussian_prior import Residual, scale_of
+from paramdiff.generators.tempering import Tempering, krylov
 
 OWN = Diffusion(sample_steps=50)
 

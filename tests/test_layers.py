@@ -14,7 +14,7 @@ LAYERS = [
     {"progress", "seeds", "files", "error_iou", "chance", "subsampling"},
     {"devices", "artefacts", "tracking", "registry"},
     {"training"},
-    {"networks"},
+    {"networks", "hub"},
     {"parameters"},
     {"zoo"},
     {"generators", "tasks"},

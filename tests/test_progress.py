@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 
 from paramdiff import progress
-from paramdiff.progress import LINES, Forecast, bar, lasting, outlook, room
+from paramdiff.progress import LINES, Forecast, bar, lasting, moving, outlook, room, silenced
 
 
 @pytest.fixture
@@ -91,13 +91,44 @@ def logged(monkeypatch: pytest.MonkeyPatch, clock):
 
 
 def test_a_log_file_gets_few_lines(logged, monkeypatch: pytest.MonkeyPatch):
-    """A training of a night used to write one line every ten seconds, over each other."""
+    """A line every tenth of the work, not one over the other."""
     now = count(0.0, 1.0)
     monkeypatch.setattr("tqdm.std.time", lambda: next(now))
     text = logged(lambda: list(bar(range(2000), "long")))
     lines = text.splitlines()
     assert LINES / 2 <= len(lines) <= LINES + 2 and all("long" in line for line in lines)
     assert "\r" not in text and "100%" in lines[-1] and "<" in lines[2]
+
+
+def test_work_of_unknown_length_writes_a_line_a_minute(logged, monkeypatch: pytest.MonkeyPatch):
+    now = count(0.0, 1.0)
+    monkeypatch.setattr("tqdm.std.time", lambda: next(now))
+    lines = logged(lambda: list(bar(iter(range(600)), "endless"))).splitlines()
+    assert 8 <= len(lines) <= 12 and all(line.startswith("  endless") for line in lines)
+
+
+def test_nothing_is_shown_where_that_is_asked(logged, monkeypatch: pytest.MonkeyPatch):
+    now = count(0.0, 100.0)
+    monkeypatch.setattr("tqdm.std.time", lambda: next(now))
+
+    def work(wanted: bool) -> None:
+        with silenced(wanted), silenced(False):
+            progress.say("said")
+            list(bar(range(3), "long"))
+
+    assert logged(lambda: work(True)) == ""
+    monkeypatch.setenv("PARAMDIFF_QUIET", "")
+    assert logged(lambda: work(False)).startswith("said\n  long")
+
+
+def test_a_log_file_is_no_place_for_moving_bars(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("PARAMDIFF_QUIET")
+    with redirect_stderr(io.StringIO()) as log:
+        assert not moving()
+        log.isatty = lambda: True  # type: ignore[method-assign]
+        assert moving()
+        with silenced():
+            assert not moving()
 
 
 def test_short_work_leaves_nothing_in_a_log_file(logged):

@@ -146,7 +146,7 @@ def test_run_folder_is_complete(finished: Path):
         "config.yaml",
         "manifest.json",
         "zoo/vectors.safetensors",
-        "generator/generator.json",
+        "generator/config.json",
         "stats.jsonl",
         "report.html",
     ):
@@ -227,7 +227,7 @@ def test_baselines_that_ask_the_task_and_match_the_samples(tmp_path: Path):
         assert main([command, f"run_dir={tmp_path / 'r'}", *small, *asking, *matching]) == 0
     rows = {row["name"]: row["n"] for row in read_json(tmp_path / "r/results.json")["models"]}
     assert rows == {"original": 8, "p-diff": 4, "fine-tuned-3": 4, "matched-noise": 4}
-    found = read_json(tmp_path / "r/baselines/matched-noise/generator/generator.json")["notes"]["matched"]
+    found = read_json(tmp_path / "r/baselines/matched-noise/generator/config.json")["notes"]["matched"]
     assert found["by"] == "similarity" and 0 <= found["own"] <= 1 and 0 <= found["reference"] <= 1
     samples = load_tensors(tmp_path / "r/baselines/fine-tuned-3/samples/samples.safetensors")["samples"]
     members = load_tensors(tmp_path / "r/zoo/vectors.safetensors")["vectors"]

@@ -150,9 +150,8 @@ def test_a_recipe_that_is_not_yaml(tmp_path: Path):
     path.write_text("zoo:\n  {select: ???}\n")
     with pytest.raises(YAMLError) as caught:
         OmegaConf.load(path)
-    assert (
-        str(explain(caught.value)) == f"{path}, line 2: expected the node content, but found '?'; correct it"
-    )
+    text = str(explain(caught.value))  # the words in between are those of the YAML library
+    assert text.startswith(f"{path}, line 2: ") and text.endswith("; correct it") and "\n" not in text
 
 
 @pytest.mark.parametrize(

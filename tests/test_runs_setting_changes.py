@@ -19,7 +19,7 @@ TINY = [
     "zoo.k=6", "zoo.pretrain.epochs=1", "n=5", *QUICK_FIT, "compare=none",
     "+generator@compare.average=average", "+generator@compare.noise=noised",
 ]  # fmt: skip
-ZOO, MAIN = ["zoo/vectors.safetensors"], ["generator/state.safetensors"]
+ZOO, MAIN = ["zoo/vectors.safetensors"], ["generator/model.safetensors"]
 SAMPLES, SCORES = ["samples/samples.safetensors"], ["scores/p-diff.safetensors"]
 BASELINE = [f"baselines/average/{name}" for name in (*MAIN, *SAMPLES)]
 

@@ -16,7 +16,7 @@ from paramdiff import tracking
 from paramdiff.cli import main
 from paramdiff.errors import ConfigError
 from paramdiff.files import read_json
-from paramdiff.runs.trackers import tracker_names, trackers
+from paramdiff.runs.trackers import _kept_curves, tracker_names, trackers
 from paramdiff.tracking import Tracking
 from paramdiff.training import Training
 
@@ -99,6 +99,14 @@ def test_curves_follow_each_other_on_one_axis_and_begin_anew_with_other_inputs(t
     assert curve("loss/other") == [(4, 7.0)] and len(Listed.heard) == 5
 
 
+def test_a_curve_that_was_there_before_the_tracker_is_logged_once(tmp_path: Path):
+    for _ in range(2):
+        followed(tmp_path).catch_up("compare/vae/fit/vae", [(0, 3.0), (2, 1.0)])
+    with followed(tmp_path).active(), tracking.stage("compare:vae:fit", "abc"):
+        tracking.follow("vae", [5.0])
+    assert curve("loss/compare/vae/fit/vae") == [(0, 3.0), (2, 1.0), (3, 5.0)]
+
+
 def test_a_forked_worker_logs_nothing(tmp_path: Path):
     found = followed(tmp_path)
     found._process += 1
@@ -142,7 +150,10 @@ def test_a_run_that_is_stopped_and_goes_on(tmp_path: Path, monkeypatch: pytest.M
     words = ["run", f"run_dir={tmp_path}", "tracker=listed", *SMALL]
     with undrawn():
         assert [main(words) for _ in range(2)] == [130, 0]
-    followed(tmp_path).results(read_json(tmp_path / "results.json"))
+    again = followed(tmp_path)
+    for tag, points in _kept_curves(tmp_path / "stats.jsonl").items():
+        again.catch_up(tag, points)
+    again.results(read_json(tmp_path / "results.json"))
     for line in (tmp_path / "stats.jsonl").read_text().splitlines():
         kept = json.loads(line)
         found = curve(f"loss/{kept['stage']}/{kept['name']}")
@@ -150,11 +161,14 @@ def test_a_run_that_is_stopped_and_goes_on(tmp_path: Path, monkeypatch: pytest.M
     assert len(curve("loss/collect/pretrain")) > 20 and len(curve("loss/collect/collect")) == 32
     steps = [step for step, _ in Listed.heard]
     assert steps == list(range(len(steps))), "no step twice, none left out"
-    mean = next(m for m in read_json(tmp_path / "results.json")["models"] if m["name"] == "p-diff")["test"][
-        "mean"
-    ]
+    rows = {row["name"]: row for row in read_json(tmp_path / "results.json")["models"]}
+    mean = rows["p-diff"]["test"]["mean"]
     assert [value for _, value in curve("score/p-diff/test/mean")] == [mean]
-    assert len(curve("verdict")) == len(Listed.configured) == 1 and Listed.configured[0]["zoo.k"] == 8
+    assert (
+        len(curve("verdict")) == 1
+        and Listed.configured[0]["zoo.k"] == 8
+        and "zoo.k" not in Listed.configured[-1]
+    )
 
 
 def test_tensorboard_reads_what_a_run_has_logged(tmp_path: Path):

@@ -4,9 +4,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from paramdiff.atomic import LEFT, nothing_there, settle, writing
@@ -27,6 +27,8 @@ class ArtefactFolder:
         keys: which that file has at least.
         parts: names of the other files.
         error: raised where something else is in the way.
+        beside: names of files that may lie with them, such as a README.
+        older: marker files of versions before, and which keys those have.
     """
 
     what: str
@@ -34,6 +36,8 @@ class ArtefactFolder:
     keys: Collection[str]
     parts: Collection[str]
     error: type[ParamdiffError]
+    beside: Collection[str] = ()
+    older: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     @contextmanager
     def writing(self, folder: Path | str) -> Iterator[Path]:
@@ -57,7 +61,7 @@ class ArtefactFolder:
             return
         if not folder.is_dir():
             raise self._refused(f"{folder} is a file")
-        ours = {self.marker, *self.parts, *LITTER}
+        ours = {self.marker, *self.parts, *self.beside, *self.older, *LITTER}
         names = sorted(p.name for p in folder.iterdir() if not LEFT.fullmatch(p.name))
         strange = [name for name in names if name not in ours or (folder / name).is_dir()]
         if strange:
@@ -75,11 +79,9 @@ class ArtefactFolder:
 
     def marks(self, folder: Path) -> bool:
         """Whether a folder is of this kind, be it damaged: its marker says so, or a tensor file does."""
-        with suppress(ParamdiffError):
-            found = read_json(folder / self.marker)
-            if isinstance(found, dict) and set(self.keys) <= found.keys():
-                return True
-        return any(self._says(folder / name) for name in self.parts)
+        markers = {self.marker: self.keys, **self.older}
+        marked = any(_has_keys(folder / name, keys) for name, keys in markers.items())
+        return marked or any(self._says(folder / name) for name in self.parts)
 
     def _says(self, file: Path) -> bool:
         try:
@@ -90,6 +92,14 @@ class ArtefactFolder:
     def says(self, part: str) -> str:
         """What one of its tensor files says that it is."""
         return f"{self.what}: {part}"
+
+
+def _has_keys(file: Path, keys: Collection[str]) -> bool:
+    """Whether a file is a JSON dictionary with at least these keys."""
+    with suppress(ParamdiffError):
+        found = read_json(file)
+        return isinstance(found, dict) and set(keys) <= found.keys()
+    return False
 
 
 def copy(source: Path, path: Path, kinds: Collection[ArtefactFolder] = ()) -> None:

@@ -97,6 +97,20 @@ class RunFolderError(ParamdiffError):
     """A run folder that belongs to another configuration or lacks an earlier stage."""
 
 
+class HubError(ParamdiffError):
+    """The Hugging Face Hub refuses what is asked of it: a wrong id, no token, no right to write."""
+
+
+class HubMissingError(HubError):
+    """The Hub has no such repository that may be read, or it holds nothing of ours."""
+
+
+class HubUnreachableError(HubError):
+    """The Hub cannot be reached, fails, or broke off in the middle."""
+
+    exit_code = 1
+
+
 class DiskError(ParamdiffError):
     """The disk refused a write; what was there before is still there."""
 

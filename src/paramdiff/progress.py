@@ -24,10 +24,13 @@ MEASURED = 2.0
 """Seconds of work that a forecast is made from, if they hold three pieces."""
 
 PATIENCE = 10.0
-"""Seconds after which one or two pieces have to do."""
+"""Seconds after which one or two pieces have to do, and before a log file gets its first line about some work."""
 
-LINES = 20
-"""Lines a bar writes at most into a log file, ten seconds apart at least."""
+LINES = 10
+"""Lines a bar writes at most into a log file, :data:`PATIENCE` apart at least."""
+
+MINUTE = 60.0
+"""Seconds between the lines of a bar that does not know how much there is to do."""
 
 _silenced: ContextVar[bool] = ContextVar("silenced", default=False)
 _outlook: ContextVar["Callable[[], str] | None"] = ContextVar("outlook", default=None)
@@ -122,8 +125,8 @@ def bar(
 ) -> "tqdm[Item]":
     """``items`` behind a bar with rate and time left, after a line with the time that all will take if it is long.
 
-    Silent when ``PARAMDIFF_QUIET`` is set. On a terminal the bar moves; in a log file it is a line now and then, and
-    none at all if it takes less than ten seconds. Without items, :meth:`tqdm.tqdm.update` counts.
+    Silent when :func:`quiet`. On a terminal the bar moves; in a log file it is a line every tenth of the work, and none
+    at all if it takes less than ten seconds. Without items, :meth:`tqdm.tqdm.update` counts.
 
     Args:
         foretold: something else says how long it takes.
@@ -139,10 +142,11 @@ def bar(
         "disable": quiet(),
     }
     shown = items if manual else forecast.over(items)
-    if sys.stderr.isatty():
+    if moving():
         made = _Bar(shown, file=sys.stderr, dynamic_ncols=True, **options)
     else:
-        seldom = {"mininterval": 10.0, "maxinterval": float("inf"), "delay": 10.0, "ncols": 100}
+        apart = PATIENCE if total else MINUTE
+        seldom = {"mininterval": apart, "maxinterval": float("inf"), "delay": apart, "ncols": 100}
         made = _Lines(
             shown, file=_Log(sys.stderr), miniters=max(1, (total or 0) // LINES), **seldom, **options
         )
@@ -202,6 +206,11 @@ def silenced(wanted: bool = True) -> Iterator[None]:
         yield
     finally:
         _silenced.reset(before)
+
+
+def moving() -> bool:
+    """Whether bars may write over themselves: on a terminal, unless asked to be quiet."""
+    return sys.stderr.isatty() and not quiet()
 
 
 def quiet() -> bool:

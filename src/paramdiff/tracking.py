@@ -75,10 +75,20 @@ class Tracking:
         stage, inputs = _stage.get()
         tag = f"{stage.replace(':', '/')}/{name}".lstrip("/")
         curve = self._curve(tag, inputs)
-        for step in range(curve["next"], len(losses)):
-            self._log({f"loss/{tag}": losses[step]}, curve["start"] + step)
-        curve["next"] = len(losses)
-        self._done["step"] = max(self._done["step"], curve["start"] + len(losses))
+        first = curve["next"]
+        self._hand_over(tag, curve, [*enumerate(losses[first:], start=first)])
+
+    def catch_up(self, tag: str, points: Sequence[tuple[int, float]]) -> None:
+        """Log a curve that another process has made, or that was there before the tracker; once."""
+        self.start()
+        if tag not in self._done["curves"]:
+            self._hand_over(tag, self._curve(tag, ""), points)
+
+    def _hand_over(self, tag: str, curve: dict[str, Any], points: Sequence[tuple[int, float]]) -> None:
+        for step, loss in points:
+            self._log({f"loss/{tag}": loss}, curve["start"] + step)
+        curve["next"] = max([curve["next"], *(step + 1 for step, _ in points)])
+        self._done["step"] = max(self._done["step"], curve["start"] + curve["next"])
         write_json(self._file, self._done)
 
     def results(self, found: Mapping[str, Any]) -> None:

@@ -28,8 +28,7 @@ from paramdiff.generators.chunking import Chunks, Sequences, Unchunked, restored
 from paramdiff.generators.fitting import Plateau, fit_network, require_shapes
 from paramdiff.generators.generator import CHUNK
 from paramdiff.generators.latent import AUTOENCODER, Codec
-from paramdiff.generators.nets.conv import NORMS, ConvAutoencoder
-from paramdiff.generators.nets.fc import DenseAutoencoder, matching_width
+from paramdiff.generators.nets.conv import NORMS, ConvAutoencoder, Network
 from paramdiff.generators.normalised_view import Matrix
 from paramdiff.ranges import BATCH, COUNT, FACTOR, RATE, STEPS, Range, Ranges, check_ranges
 from paramdiff.seeds import generator, seeded
@@ -47,8 +46,6 @@ WEIGHT_DECAY = 2e-6
 EMA_DECAY = 0.98
 
 ARCHITECTURES = ("conv", "fc")
-
-Network = ConvAutoencoder | DenseAutoencoder
 
 
 @dataclass
@@ -247,6 +244,8 @@ def make_autoencoder(settings: PlainAutoencoder, dim: int, code: int, auto: str 
 
     if own.architecture == "conv":
         return made_if_fits("latent", convolutional)
+    from paramdiff.generators.nets.fc import DenseAutoencoder, matching_width
+
     with torch.device("meta"):
         budget = size(convolutional())
     depth = len(own.channels)

@@ -24,7 +24,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.generators.normalised_view import Matrix
-from paramdiff.generators.principal_components import PrincipalComponents
 from paramdiff.subsampling import blocks
 
 LONGEST = 1 << 14
@@ -50,6 +49,8 @@ class Chunks:
     def fit(cls, x: Matrix, length: int, components: int) -> Self:
         """Chunks of ``length`` or, of long vectors, more; at most ``components`` each, and no more than K - 1:
         members span no more."""
+        from paramdiff.generators.principal_components import PrincipalComponents
+
         k, dim = x.shape
         rank = max(1, min(components, k - 1))
         length = max(length, -(-dim // max(1, LONGEST // rank)))

@@ -11,13 +11,13 @@ half of it with ``ddpm``. Sampling runs diffusers' schedulers without clipping, 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from paramdiff.generators.tempering import Turn
 from paramdiff.training import require_finite_steps
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
@@ -28,6 +28,21 @@ STEPS, BETAS = 1000, (1e-4, 2e-2)
 
 PREDICTIONS = {"eps": "epsilon", "x0": "sample"}
 SCHEDULERS = {"dpm-solver++": "DPMSolverMultistepScheduler", "ddim": "DDIMScheduler", "ddpm": "DDPMScheduler"}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Another way from some level of noise on.
+
+    Attributes:
+        level: the first time step, counted from noise, at which it holds.
+        move: ``(z_t, t) -> z_t`` of the other way.
+        denoise: what the solver follows from there on, ``(z_t, t) -> prediction``.
+    """
+
+    level: int
+    move: Callable[[Tensor, Tensor], Tensor]
+    denoise: Callable[[Tensor, Tensor], Tensor]
 
 
 def alpha_bar(timesteps: int) -> Float[Tensor, "T"]:

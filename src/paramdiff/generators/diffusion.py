@@ -30,18 +30,16 @@ from torch import Tensor, nn
 
 from paramdiff.devices import choose_device
 from paramdiff.errors import ConfigError, check_choice
-from paramdiff.generators.ddpm import SCHEDULERS, alpha_bar, reverse, scheduler_class
+from paramdiff.generators.ddpm import SCHEDULERS, Turn, alpha_bar, reverse, scheduler_class
 from paramdiff.generators.fitting import Plateau, fit_network, require_shapes
-from paramdiff.generators.flow import SOLVERS, follow, noise_levels
-from paramdiff.generators.gaussian_prior import Residual
+from paramdiff.generators.gaussian_prior import Residual, scale_of
 from paramdiff.generators.latent import DENOISER, Prior
 from paramdiff.generators.nets.denoisers import DENOISERS, make_denoiser
-from paramdiff.generators.tempering import TURN, Tempering, Turn, scale_of
 from paramdiff.ranges import BATCH, FACTOR, RATE, SHARE, STEPS, Range, Ranges, check_ranges
 from paramdiff.seeds import generator, sample_generators, sample_normal, seeded
 from paramdiff.subsampling import evenly_spaced
 
-SAMPLERS = {"ddpm": tuple(SCHEDULERS), "flow": SOLVERS}
+SAMPLERS = {"ddpm": tuple(SCHEDULERS), "flow": ("heun", "euler")}
 """Ways to sample from each process; ``auto`` takes the first."""
 
 TARGETS = {"x0": (1, 0), "eps": (0, 1), "velocity": (-1, 1)}
@@ -158,7 +156,7 @@ class LatentDiffusion(Prior):
         device: where it is trained and sampled from.
 
     Attributes:
-        scale: the deviation of the fitted latents, see :func:`~paramdiff.generators.tempering.scale_of`.
+        scale: the deviation of the fitted latents, see :func:`~paramdiff.generators.gaussian_prior.scale_of`.
         start: what the network's output is added to, None where the prediction says nothing of the members.
     """
 
@@ -167,6 +165,8 @@ class LatentDiffusion(Prior):
     def __init__(self, settings: Diffusion, seed: int = 0, device: str = "auto") -> None:
         self.settings, self.seed, self.device, self.losses = settings, seed, choose_device(device), []
         if settings.process == "flow":
+            from paramdiff.generators.flow import noise_levels
+
             noise = noise_levels(settings.timesteps)
             signal = 1 - noise
         else:
@@ -282,6 +282,8 @@ class LatentDiffusion(Prior):
             "timesteps": own.timesteps, "sample_steps": own.sample_steps, "trace": trace, "turn": self._turn(),
         }  # fmt: skip
         if own.process == "flow":
+            from paramdiff.generators.flow import follow
+
             return follow(self._velocity, noise, solver=own.sampler, **options).cpu()
         draws = sample_generators(indices, "reverse", seed)
         return reverse(
@@ -296,6 +298,8 @@ class LatentDiffusion(Prior):
         own = self.settings
         if own.temperature == 1:
             return None
+        from paramdiff.generators.tempering import TURN, Tempering
+
         tempering = Tempering(self._expected, own.temperature)
         level = int((self.noise <= TURN * self.scale * self.signal).sum()) - 1
         c, d = TARGETS[own.target if own.process == "ddpm" else "velocity"]

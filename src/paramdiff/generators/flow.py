@@ -16,13 +16,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from paramdiff.generators.tempering import Turn
+from paramdiff.generators.ddpm import Turn
 from paramdiff.training import require_finite_steps
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """``(z_tau [n, L], t [n]) -> velocity [n, L]``, with t = 0..T-1 for tau = 1/T..1, as in a diffusion."""
-
-SOLVERS = ("heun", "euler")
 
 
 def noise_levels(timesteps: int) -> Float[Tensor, "T"]:
@@ -39,7 +37,7 @@ def follow(
     Args:
         velocity: at the T noise levels.
         z: standard normal.
-        solver: one of :data:`SOLVERS`. Heun's method corrects every step but the last, where there is no noise.
+        solver: ``heun`` or ``euler``. Heun's method corrects every step but the last, where there is no noise.
         timesteps: T.
         sample_steps: evaluations of the velocity; the noise levels that are visited are evenly spaced.
         trace: is filled with the latents before every step and after the last one.

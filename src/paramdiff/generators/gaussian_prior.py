@@ -28,6 +28,16 @@ NEGLIGIBLE = 1e-8
 """Part of the largest variance below which a direction is rounding."""
 
 
+def scale_of(z: Float[Tensor, "K L"]) -> float:
+    """The deviation of latents along the directions that carry them: ``sqrt(sum lambda^2 / sum lambda)``.
+
+    1 for a unit covariance, and not less for latents that fill a thin subspace. 0 if all are equal.
+    """
+    covariance = (z - z.mean(0)).T.double() @ (z - z.mean(0)).double() / len(z)
+    total = float(covariance.trace())
+    return (float(covariance.square().sum()) / total) ** 0.5 if total > 0 else 0.0
+
+
 class Residual:
     """A Gaussian over latents, and what remains beside it.
 

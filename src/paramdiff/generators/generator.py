@@ -8,57 +8,36 @@ coordinates in the same way.
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, is_dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.artefacts import ArtefactFolder
-from paramdiff.atomic import settle
 from paramdiff.devices import require_memory, suitable_threads
-from paramdiff.errors import CheckpointError, ConfigError, GeneratorError, near
-from paramdiff.files import load_metadata, load_state, read_json, save_state, write_json
+from paramdiff.errors import ConfigError, GeneratorError, ZooError, near
 from paramdiff.generators.context import FitContext
 from paramdiff.generators.normalised_view import NormalisedView
 from paramdiff.generators.settings import described, get, make_parts, put
+from paramdiff.parameters.network import Network
 from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.ranges import check_ranges
 from paramdiff.registry import Registry
 from paramdiff.training import require_finite
-from paramdiff.validation import typed
 from paramdiff.zoo.zoo import Zoo
+
+if TYPE_CHECKING:
+    from paramdiff.generators import saving
 
 CHUNK = 100
 """Samples are always drawn in whole chunks of this many, so that sample i has the same bits for every n."""
 
 ELEMENTS = 1 << 24
 """Chunks of long vectors hold fewer samples, so that a chunk is never larger than this many numbers."""
-
-FOLDER = ArtefactFolder(
-    "saved generator", "generator.json", ("generator", "settings"), ["state.safetensors"], GeneratorError
-)  # fmt: skip
-"""What :meth:`Generator.save` may replace."""
-
-
-class Written(TypedDict):
-    """``generator.json``."""
-
-    generator: str
-    settings: dict[str, Any]
-    notes: dict[str, Any]
-
-
-class State(TypedDict):
-    """What ``state.safetensors`` holds; what is learnt, each generator knows itself."""
-
-    normaliser: dict[str, Any]
-    learnt: dict[str, Any]
-    losses: dict[str, list[float]]
 
 
 class Generator(ABC):
@@ -86,6 +65,8 @@ class Generator(ABC):
 
     # Learnt by fit. This class is not a dataclass, so these are no hyper-parameters of subclasses.
     normaliser: Normaliser | None = None
+    network: Network | None = None
+    """What turns its samples into complete state dicts; None if it was loaded without."""
     losses: dict[str, list[float]]
     notes: dict[str, Any]
 
@@ -144,6 +125,7 @@ class Generator(ABC):
         with suitable_threads(zoo.dim):
             members: Any = x if self.streams else x[:, :]
             self._fit(members, context.normalised(normaliser))
+        self.network = Network.around(zoo.spec, zoo.base)
         self.normaliser = normaliser  # last: a fit that failed leaves an unfitted generator
         return self
 
@@ -159,23 +141,57 @@ class Generator(ABC):
             GeneratorError: not fitted, or ``n`` < 1, or feedback is needed.
             NumericalError: a sample holds NaN or Inf.
         """
-        if self.normaliser is None:
-            raise GeneratorError(f"{self.name} is not fitted", remedy="call fit(zoo) first")
-        if n < 1:
-            raise GeneratorError(f"n = {n} samples", expected="at least 1")
-        own = context.normalised(self.normaliser)
-        dim = len(self.normaliser.mean)
-        size = max(1, min(self.drawn_at_once, ELEMENTS // dim))
+        normaliser = self._ready(n)
+        dim = len(normaliser.mean)
         require_memory(
             f"{n:,} samples of {dim:,} parameters", 4 * n * dim, partial(ConfigError, "n"), "lower it"
         )
         v = torch.empty(n, dim)
+        for start, drawn in self._drawn(n, seed, context.normalised(normaliser)):
+            v[start : start + len(drawn)] = drawn
+        return v
+
+    def sample_state_dicts(
+        self, n: int, seed: int = 0, *, context: FitContext = FitContext()  # noqa: B008
+    ) -> Iterator[dict[str, Tensor]]:  # fmt: skip
+        """``n`` new networks as complete state dicts: :meth:`sample`, joined with the frozen rest.
+
+        They are drawn while they are asked for, a chunk at a time, so that memory does not grow with ``n``. Names,
+        order and dtypes are those of the network's own state dict. They share the frozen tensors, which
+        ``load_state_dict`` copies; changing one in place changes it in all of them.
+
+        Args:
+            context: its feedback is for a generator that ``asks``; others ignore it.
+
+        Raises:
+            GeneratorError: not fitted, or loaded without its network, or ``n`` < 1, or feedback is needed.
+            NumericalError: a sample holds NaN or Inf.
+        """
+        from paramdiff.generators import saving
+
+        own, network = context.normalised(self._ready(n)), self.network
+        if network is None:
+            raise GeneratorError(f"this {self.name} was loaded without its network", remedy=saving.WITH_ZOO)
+        return (network.state_dict(v) for _, drawn in self._drawn(n, seed, own) for v in drawn)
+
+    def _ready(self, n: int) -> Normaliser:
+        """Its normaliser; raises :class:`GeneratorError` if it cannot draw ``n`` samples."""
+        if self.normaliser is None:
+            raise GeneratorError(f"{self.name} is not fitted", remedy="call fit(zoo) first")
+        if n < 1:
+            raise GeneratorError(f"n = {n} samples", expected="at least 1")
+        return self.normaliser
+
+    def _drawn(self, n: int, seed: int, context: FitContext) -> Iterator[tuple[int, Float[Tensor, "m D"]]]:
+        """(index of the first, raw samples) chunk by chunk; the context is in normalised coordinates."""
+        normaliser = self._ready(n)
+        dim = len(normaliser.mean)
+        size = max(1, min(self.drawn_at_once, ELEMENTS // dim))
         for start in range(0, n, size):
             with suitable_threads(dim):
-                x = self._sample(range(start, start + size), seed, own)[: n - start]
+                x = self._sample(range(start, start + size), seed, context)[: n - start]
             require_finite(x, f"sampling {self.label}, samples from {start} on")
-            v[start : start + size] = self.normaliser.denormalise(x)
-        return v
+            yield start, normaliser.denormalise(x)
 
     @abstractmethod
     def _fit(self, x: Float[Tensor, "K D"], context: FitContext) -> None:
@@ -194,23 +210,113 @@ class Generator(ABC):
         """Inverse of :meth:`_state`."""
 
     def save(self, folder: Path | str) -> None:
-        """Write ``generator.json`` (what it is) and ``state.safetensors`` (what it learnt), atomically.
+        """Write what it is and what it learnt, atomically, without the network: for a folder with the zoo beside it.
+
+        :meth:`save_pretrained` adds the network.
 
         Raises:
             GeneratorError: not fitted, or there is anything but a saved generator.
             DiskError: the disk is full or not writable.
         """
+        from paramdiff.generators import saving
+
+        saving.write(folder, replace(self._saved(), network=None))
+
+    def save_pretrained(
+        self, folder: Path | str, *, results: Mapping[str, Any] | None = None, row: str | None = None,
+        license: str | None = None, tags: Sequence[str] = (), place: str | None = None, card: str | None = None,
+    ) -> None:  # fmt: skip
+        """Write it with its network and a model card: loaded, it needs no originals.
+
+        Args:
+            folder: gets ``config.json``, ``model.safetensors`` and ``README.md``, atomically.
+            results: of an evaluation (the dictionary of ``results.json``), for the card.
+            row: its row in the results; by default that of its name, else the one that the verdict is about.
+            license: for the card, as the Hub writes it, e.g. ``apache-2.0``; none by default.
+            tags: for the card, beside those of this library.
+            place: what the card's example loads; by default the folder.
+            card: one to take as it is.
+
+        Raises:
+            GeneratorError: not fitted, or without its network, or there is anything but a saved generator.
+            DiskError: the disk is full or not writable.
+        """
+        from paramdiff.generators import saving
+        from paramdiff.hub.cards import CardOptions, generator_card
+
+        saved, options = self._saved(), CardOptions(place or str(folder), license, tags)
+        facts = saving.facts(saved, self.label, self.asks, row)
+        saving.write(folder, saved, card if card is not None else generator_card(facts, options, results))
+
+    def push_to_hub(
+        self, id: str, *, results: Mapping[str, Any] | None = None, row: str | None = None,
+        license: str | None = None, tags: Sequence[str] = (), card: str | None = None, private: bool | None = None,
+        revision: str | None = None, token: str | None = None,
+    ) -> str:  # fmt: skip
+        """Upload what :meth:`save_pretrained` writes to the Hugging Face Hub; returns its address there.
+
+        Args:
+            id: ``user/name``; the repository is made if there is none.
+            results, row, license, tags, card: as for :meth:`save_pretrained`.
+            private: whether a new repository is.
+            revision: branch to write to.
+            token: by default ``HF_TOKEN``, or that of ``hf auth login``.
+
+        Raises:
+            GeneratorError: not fitted, or without its network.
+            HubError: a wrong id, no token, or no right to write.
+            HubUnreachableError: the Hub cannot be reached.
+        """
+        from paramdiff.generators import saving
+        from paramdiff.hub.access import Repository
+        from paramdiff.hub.transfer import push
+
+        def write(folder: Path) -> None:
+            self.save_pretrained(
+                folder, results=results, row=row, license=license, tags=tags, place=id, card=card
+            )
+
+        repository, names = Repository(id, "model", revision), (*saving.NEEDED, *saving.OPTIONAL)
+        return push(repository, write, names, private=private, token=token)
+
+    @classmethod
+    def from_pretrained(
+        cls, source: Path | str, *, revision: str | None = None, token: str | None = None
+    ) -> Self:
+        """A generator out of a folder that :meth:`save_pretrained` wrote, or from the Hugging Face Hub.
+
+        It is data: nothing in it names code, and nothing of it is executed. Where the Hub cannot be reached, what was
+        downloaded before is taken from the Hub's cache.
+
+        Args:
+            source: a folder, or ``user/name``.
+            revision: branch, tag or commit on the Hub.
+            token: for a private repository; by default ``HF_TOKEN``, or that of ``hf auth login``.
+
+        Raises:
+            GeneratorError: damaged, or of another class than the one asked for.
+            HubError: there is no such folder or repository.
+            HubUnreachableError: the Hub cannot be reached.
+        """
+        from paramdiff.generators import saving
+        from paramdiff.hub.transfer import located
+
+        generator = cls.load(located(source, "model", saving.NEEDED, revision=revision, token=token))
+        if not isinstance(generator, cls):
+            raise GeneratorError(f"{source} holds a generator {generator.name!r}", expected=f"{cls.name!r}",
+                                 remedy="use Generator.from_pretrained")  # fmt: skip
+        return generator
+
+    def _saved(self) -> "saving.Saved":
+        """All that is kept of it."""
         if self.normaliser is None:
             raise GeneratorError(f"{self.name} is not fitted", remedy="call fit(zoo) before save")
-        with FOLDER.writing(folder) as partial:
-            settings = {"generator": self.name, "settings": asdict(self), "notes": self.notes}  # type: ignore[call-overload]
-            write_json(partial / "generator.json", settings)
-            learnt = {
-                "normaliser": self.normaliser.state_dict(),
-                "learnt": self._state(),
-                "losses": self.losses,
-            }
-            save_state(partial / "state.safetensors", learnt, FOLDER.says("what it learnt"))
+        from paramdiff.generators import saving
+
+        settings = asdict(self)  # type: ignore[call-overload]
+        return saving.Saved(
+            self.name, settings, self.notes, self.normaliser, self._state(), self.losses, self.network
+        )
 
     @classmethod
     def upgraded(cls, settings: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -218,32 +324,37 @@ class Generator(ABC):
         return settings
 
     @classmethod
-    def load(cls, folder: Path | str) -> "Generator":
+    def load(cls, folder: Path | str, zoo: Zoo | None = None) -> "Generator":
         """A saved generator, of whatever class it was.
+
+        Args:
+            folder: with or without its network.
+            zoo: it was fitted to, whose network it gets if it was saved without, as in a run folder.
 
         Raises:
             GeneratorError: unknown generator, or not what ``save`` wrote.
             ConfigError: settings this version does not know.
             CheckpointError: files missing or truncated.
+            ZooError: the zoo has another number of parameters.
         """
-        folder = Path(folder)
-        settle(folder.parent)
-        written = read_json(folder / "generator.json")
-        load_metadata(folder / "state.safetensors")  # complete at least
-        try:
-            return _loaded(typed(written, Written, "generator.json"), folder)
-        except _DAMAGE as error:
-            raise GeneratorError(f"{folder} is a damaged generator ({type(error).__name__}: {error})",
-                                 remedy="fit it again") from None  # fmt: skip
+        from paramdiff.generators import saving
+
+        saved = saving.read(folder)
+        with saving.damage_named(folder):
+            generator = _restored(saved, Path(folder))
+        if zoo is not None and zoo.dim != len(saved.normaliser.mean):
+            raise ZooError(
+                f"a zoo of D = {zoo.dim} parameters",
+                expected=f"{len(saved.normaliser.mean)}, as {folder} has",
+            )
+        if zoo is not None and generator.network is None:
+            generator.network = Network.around(zoo.spec, zoo.base)
+        return generator
 
 
-_DAMAGE = (CheckpointError, KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError)
-"""What a state raises that is not the one these settings have: tensors missing, or of other shapes or types."""
-
-
-def _loaded(written: Written, folder: Path) -> Generator:
-    """The generator that ``generator.json`` describes, as it was learnt."""
-    name = written["generator"]
+def _restored(saved: "saving.Saved", folder: Path) -> Generator:
+    """The generator that was saved, as it was learnt."""
+    name = saved.name
     try:
         kind = GENERATORS[name[:40]]
     except ConfigError:
@@ -251,14 +362,15 @@ def _loaded(written: Written, folder: Path) -> Generator:
         raise GeneratorError(
             f"{folder} holds a generator {name[:40]!r}", remedy=near(name[:40], known)
         ) from None
-    settings = kind.upgraded(written["settings"])
+    settings = kind.upgraded(saved.settings)
     generator = make(name, **settings)
     if is_dataclass(generator):
+        from paramdiff.validation import typed
+
         typed(settings, type(generator), "settings")
-    state = typed(load_state(folder / "state.safetensors"), State, "state.safetensors")
-    generator.losses, generator.notes = state["losses"], written["notes"]
-    generator._restore(state["learnt"])
-    generator.normaliser = Normaliser.from_state(state["normaliser"])
+    generator.losses, generator.notes, generator.network = saved.losses, saved.notes, saved.network
+    generator._restore(saved.learnt)
+    generator.normaliser = saved.normaliser
     return generator
 
 

@@ -51,31 +51,6 @@ modes were thrown out of all of them by 0.01."""
 Function = Callable[[Tensor], Tensor]
 
 
-def scale_of(z: Float[Tensor, "K L"]) -> float:
-    """The deviation of latents along the directions that carry them: ``sqrt(sum lambda^2 / sum lambda)``.
-
-    1 for a unit covariance, and not less for latents that fill a thin subspace. 0 if all are equal.
-    """
-    covariance = (z - z.mean(0)).T.double() @ (z - z.mean(0)).double() / len(z)
-    total = float(covariance.trace())
-    return (float(covariance.square().sum()) / total) ** 0.5 if total > 0 else 0.0
-
-
-@dataclass(frozen=True)
-class Turn:
-    """Another way from some level of noise on.
-
-    Attributes:
-        level: the first time step, counted from noise, at which it holds.
-        move: ``(z_t, t) -> z_t`` of the other way.
-        denoise: what the solver follows from there on, ``(z_t, t) -> prediction``.
-    """
-
-    level: int
-    move: Callable[[Tensor, Tensor], Tensor]
-    denoise: Callable[[Tensor, Tensor], Tensor]
-
-
 @dataclass(frozen=True)
 class Tempering:
     """A denoiser at another temperature.

@@ -27,9 +27,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from paramdiff.generators.autoencoder import Network, NeuralCodec, PlainAutoencoder
+from paramdiff.generators.autoencoder import NeuralCodec, PlainAutoencoder
 from paramdiff.generators.generator import register
 from paramdiff.generators.latent import Codec, LatentGenerator, Prior
+from paramdiff.generators.nets.conv import Network
 from paramdiff.generators.normalised_view import Matrix
 from paramdiff.ranges import FACTOR, Ranges
 from paramdiff.seeds import generator, sample_normal

@@ -21,7 +21,8 @@ from paramdiff.reports.schema import read_manifest
 from paramdiff.reports.wording import Metric
 
 MAIN, ALL = "main", "all"
-GENERATOR = "generator/generator.json"
+GENERATOR = ("generator/config.json", "generator/generator.json")
+"""What says which generator it is, in this version and the one before."""
 
 SEED, DEVICE, BASELINES = "seed", "device", "compare."
 CAUSES = {"experiment": "", "task": "task.", "zoo": "zoo.", "generator": "generator."}
@@ -80,8 +81,8 @@ def flatten(settings: Mapping[str, Any], before: str = "") -> Iterable[tuple[str
 
 def _named(flat: dict[str, Value], run: FinishedRun) -> dict[str, Value]:
     """The same with the names people know in place of the experiment's ``name`` and of classes."""
-    path = run.folder / GENERATOR
-    generator = (run.json(GENERATOR) or {}).get("generator") if path.is_file() else flat.get("generator.kind")
+    there = next((name for name in GENERATOR if (run.folder / name).is_file()), None)
+    generator = (run.json(there) or {}).get("generator") if there else flat.get("generator.kind")
     names = {
         "experiment": run.results.get("experiment"), "task": run.part("task").get("name"),
         "zoo": run.part("zoo").get("way"), "generator": generator,

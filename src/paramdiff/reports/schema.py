@@ -222,7 +222,7 @@ class Training(TypedDict):
 
 
 class Generated(TypedDict):
-    """``generator/generator.json``, as far as the report reads it."""
+    """``generator/config.json``, as far as the report reads it; the version before called it ``generator.json``."""
 
     generator: str
 
@@ -245,7 +245,8 @@ class Manifest(TypedDict):
 
 
 KINDS: dict[str, Any] = {
-    "sweep.json": Sweep, "study/training.json": Training, "generator/generator.json": Generated,
+    "sweep.json": Sweep, "study/training.json": Training,
+    "generator/config.json": Generated, "generator/generator.json": Generated,
 }  # fmt: skip
 """Types of the other JSON files of a run folder."""
 

@@ -57,6 +57,14 @@ INSPECT_SETTINGS = """settings:
 """
 
 
+PUSHING = """Uploads the generator of a finished run, with a card that has its results and its verdict; or a saved
+generator; or a zoo, as a data set. The token is that of `hf auth login`, or HF_TOKEN."""
+
+PULLING = """Fetches a generator or a zoo into a folder and checks it. Only files with the names that paramdiff writes
+are fetched, and nothing of them is executed. Where a generator and a zoo have the same id, datasets/user/name is the
+zoo."""
+
+
 @dataclass(frozen=True)
 class Command:
     """One command of the program.
@@ -171,6 +179,34 @@ def _inspect(options: Namespace) -> int:
     )
 
 
+def _push_arguments(parser: Parser) -> None:
+    parser.add_argument("path", metavar="PATH", help="a run folder, a saved generator or a saved zoo")
+    parser.add_argument("id", metavar="ID", help="user/name; the repository is made if there is none")
+    parser.add_argument("--private", action="store_true", default=None, help="make a new repository private")
+    parser.add_argument("--license", metavar="NAME", help="for the card, e.g. apache-2.0 (default: none)")
+    parser.add_argument("--revision", metavar="BRANCH", help="branch to write to (default: main)")
+
+
+def _push(options: Namespace) -> int:
+    _announce([])
+    from paramdiff.runs.hub_commands import Options, push_command
+
+    return push_command(options.path, options.id, Options(options.private, options.license, options.revision))
+
+
+def _pull_arguments(parser: Parser) -> None:
+    parser.add_argument("id", metavar="ID", help="user/name, or datasets/user/name")
+    parser.add_argument("path", metavar="PATH", help="a new folder, or one that holds the same kind of thing")
+    parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit (default: the newest)")
+
+
+def _pull(options: Namespace) -> int:
+    _announce([])
+    from paramdiff.runs.hub_commands import pull_command
+
+    return pull_command(options.id, options.path, options.revision)
+
+
 COMMANDS: Mapping[str, Command] = {
     "run": _stage("run", "the main job: all of the following stages, in order"),
     "collect": _stage("collect", "train a network and keep K checkpoints of it: the zoo"),
@@ -188,5 +224,11 @@ COMMANDS: Mapping[str, Command] = {
     "inspect": Command(
         "what a zoo or a folder of checkpoints holds, and whether it is likely to work", _inspect_arguments,
         _inspect, INSPECTING, lambda: INSPECT_SETTINGS,
+    ),
+    "push": Command(
+        "a generator or a zoo to the Hugging Face Hub", _push_arguments, _push, PUSHING
+    ),
+    "pull": Command(
+        "a generator or a zoo from the Hugging Face Hub", _pull_arguments, _pull, PULLING
     ),
 }  # fmt: skip

@@ -60,14 +60,13 @@ def flags(parser: Parser, line: str) -> list[str] | None:
 
 
 def _by_hydra(word: str) -> int:
-    import hydra
-
     from paramdiff.runs.config import register
+    from paramdiff.runs.launch import hydra_main
 
     register()
     before, sys.argv = sys.argv, ["paramdiff", "-sc", word]
     try:
-        hydra.main(version_base="1.3", config_path="pkg://paramdiff.recipes", config_name="config")(_unused)()
+        hydra_main(_unused)
     except (Exception, SystemExit):
         if not word.startswith("query"):
             raise

@@ -103,7 +103,8 @@ def register() -> None:
     from paramdiff.tasks import CONFIGS
 
     store = ConfigStore.instance()
-    store.store(name="run_schema", node=RunConfig)
+    if "run_schema.yaml" not in store.repo:
+        store.store(name="run_schema", node=RunConfig)
     schemas = {
         "task": CONFIGS,
         "zoo": COLLECTORS.all(),

@@ -31,6 +31,9 @@ NAMELESS = ("experiment", "run_dir", "force", "device", "sweep", "tracker", "qui
 
 DEFAULT_EXPERIMENT = "digits"
 
+BEHAVIOUR: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
+"""Of Hydra 1.3 the behaviour that later versions have by themselves."""
+
 SWEEP_FLAGS = {"-m", "--multirun"}
 
 
@@ -67,7 +70,11 @@ def launch(command: str, words: Sequence[str]) -> int:
                 done.append(run.run(command))
 
     _with_hydra(job, given, f"paramdiff {command}")
-    if len(done) > 1 and all((folder / "results.json").is_file() for folder in done):
+    if (
+        len(done) > 1
+        and "quiet=true" not in words
+        and all((folder / "results.json").is_file() for folder in done)
+    ):
         say(f"compare them: {gathering(done)}")
     return 0
 
@@ -83,7 +90,10 @@ def arranged(words: Sequence[str]) -> list[str]:
     flags = [word for word in words if word.startswith("-")]
     settings = [word for word in words if not word.startswith("-")]
     for word in settings:
-        _require_option(*word.lstrip("+").partition("=")[::2])
+        key, _, value = word.lstrip("+").partition("=")
+        _require_option(key, value)
+        if key == "ablation" and "," in value:
+            raise _not_swept(value.partition(",")[0])
     named = any(word.lstrip("+").startswith(("experiment=", "task=")) for word in settings)
     return [*flags, *([] if named else [f"experiment={DEFAULT_EXPERIMENT}"]), *settings]
 
@@ -113,9 +123,7 @@ def _with_hydra(job: Callable[[DictConfig], None], words: Sequence[str], program
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us instead of printing and exiting
     before, sys.argv = sys.argv, [program, *words]
     try:
-        hydra.main(version_base="1.3", config_path="pkg://paramdiff.recipes", config_name="config")(
-            shielded
-        )()
+        hydra_main(shielded)
     except _Stopped as stopped:
         raise stopped.error from None
     except HydraException as error:
@@ -126,6 +134,11 @@ def _with_hydra(job: Callable[[DictConfig], None], words: Sequence[str], program
         raise explain(error) from None
     finally:
         sys.argv = before
+
+
+def hydra_main(job: Callable[[DictConfig], object]) -> None:
+    """Hydra's program over the recipes, with the words in ``sys.argv``."""
+    hydra.main(config_path="pkg://paramdiff.recipes", config_name="config", **BEHAVIOUR)(job)()
 
 
 def _rehearse(words: Sequence[str]) -> None:
@@ -184,7 +197,7 @@ def composed(overrides: Sequence[str], name: str = "config") -> DictConfig:
     """A configuration for code: composed from the recipes, without Hydra's run."""
     register()
     try:
-        with hydra.initialize_config_module("paramdiff.recipes", version_base="1.3"):
+        with hydra.initialize_config_module("paramdiff.recipes", **BEHAVIOUR):
             return hydra.compose(name, overrides=list(overrides))
     except Exception as error:  # Hydra's own, OmegaConf's, YAML's, and bare ones at odd words
         raise explain(error) from None
@@ -195,8 +208,13 @@ def _require_sweep(hydra_config: Any) -> None:
     name = hydra_config.runtime.choices.get("ablation")
     given = {word.partition("=")[0] for word in hydra_config.overrides.task}
     if name is not None and not given.issuperset(hydra_config.sweeper.params or {}):
-        remedy = "add -m, and name one ablation at a time"
-        raise ConfigError("ablation", f"{name!r} is a sweep", remedy=remedy)
+        raise _not_swept(name)
+
+
+def _not_swept(ablation: str) -> ConfigError:
+    return ConfigError(
+        "ablation", f"{ablation!r} is a sweep", remedy="add -m, and name one ablation at a time"
+    )
 
 
 def recipe_name(hydra_config: Any) -> str:

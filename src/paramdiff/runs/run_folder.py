@@ -36,7 +36,7 @@ from paramdiff.distributed import (
 )
 from paramdiff.errors import CheckpointError, RunFolderError
 from paramdiff.files import read_json, write_json, write_text
-from paramdiff.generators.generator import FOLDER as GENERATOR
+from paramdiff.generators.saving import FOLDER as GENERATOR
 from paramdiff.progress import say
 from paramdiff.reports.schema import read_file, read_manifest
 from paramdiff.runs.environment import environment, peak_rss_bytes

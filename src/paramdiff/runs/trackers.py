@@ -1,5 +1,6 @@
 """The key ``tracker``: names of accelerate's trackers, or somebody's own as ``package.module:attr``."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -88,13 +89,26 @@ def _made(kind: Any, folder: Path, identity: str) -> Any:
 
 @contextmanager
 def tracked(makers: Mapping[str, Maker], folder: Path, config: DictConfig) -> Iterator[None]:
-    """Inside, the losses of a run are logged; at its end what its ``results.json`` holds. Nothing without trackers."""
+    """Inside, the losses of a run are logged as they come; at its end those of stages that other processes did, or that
+    were done before, and what its ``results.json`` holds. Nothing happens without trackers.
+    """
     tracking = None
     if makers and launched_rank().rank == 0:
         settings: Any = OmegaConf.to_container(config)
         tracking = Tracking(makers, folder, settings)
     with tracking.active() if tracking else nullcontext():
         yield
-        results = Path(folder) / "results.json"
-        if tracking and results.is_file():
-            tracking.results(read_json(results))
+        if tracking and (Path(folder) / "results.json").is_file():
+            for tag, points in _kept_curves(Path(folder) / "stats.jsonl").items():
+                tracking.catch_up(tag, points)
+            tracking.results(read_json(Path(folder) / "results.json"))
+
+
+def _kept_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """Losses by step of every curve in ``stats.jsonl``, by the names under which they are logged as they come."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        point = json.loads(line)
+        stage = "fit" if point["stage"] == "fit" else f"compare/{point['stage']}/fit"
+        found.setdefault(f"{stage}/{point['name']}", []).append((point["step"], point["loss"]))
+    return found

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from paramdiff.errors import ConfigError, TaskError, near
 from paramdiff.files import require_file
-from paramdiff.progress import quiet
+from paramdiff.progress import moving
 from paramdiff.ranges import SHARE, Ranges, check_ranges
 from paramdiff.tasks.image_folders import split_folders
 from paramdiff.tasks.named_datasets import NAMES, READY, ready_name
@@ -163,8 +163,11 @@ def read_rows(place: DatasetLocation, reading: Reading, cache: Path) -> Any:
 
 @contextmanager
 def _quietly(datasets: Any) -> Iterator[None]:
-    """Inside, the library logs nothing, as errors are reported here, and shows no bars if we do not."""
-    hidden, level = quiet() and not datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
+    """Inside, the library logs nothing, as errors are reported here, and shows no bars where they cannot move."""
+    hidden, level = (
+        not moving() and not datasets.are_progress_bars_disabled(),
+        datasets.logging.get_verbosity(),
+    )
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     if hidden:
         datasets.disable_progress_bars()

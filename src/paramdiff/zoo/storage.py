@@ -28,7 +28,8 @@ FILES = ("vectors", "base")
 """Names of a saved zoo's safetensors files."""
 
 FOLDER = ArtefactFolder(
-    "saved zoo", "manifest.json", ("schema", "spec", "records"), [f"{name}.safetensors" for name in FILES], ZooError
+    "saved zoo", "manifest.json", ("schema", "spec", "records"), [f"{name}.safetensors" for name in FILES], ZooError,
+    beside=["README.md"],
 )  # fmt: skip
 """What saving a zoo may replace."""
 

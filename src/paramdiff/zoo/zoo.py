@@ -263,6 +263,76 @@ class Zoo:
 
         return cls(*load_zoo(folder))
 
+    def save_pretrained(
+        self, folder: Path | str, *, license: str | None = None, tags: Sequence[str] = (), place: str | None = None,
+        card: str | None = None,
+    ) -> None:  # fmt: skip
+        """Write what :meth:`save` writes, without paths of this machine, and a data-set card, ``README.md``.
+
+        Args:
+            folder: new, empty, or of a saved zoo.
+            license: for the card, as the Hub writes it; none by default.
+            tags: for the card, beside those of this library.
+            place: what the card's example loads; by default the folder.
+            card: one to take as it is.
+
+        Raises:
+            ZooError: there is anything but a saved zoo.
+            DiskError: the disk is full or not writable.
+        """
+        from paramdiff.hub.cards import CardOptions
+        from paramdiff.zoo import sharing
+
+        sharing.write(folder, self.parts, CardOptions(place or str(folder), license, tags), card)
+
+    def push_to_hub(
+        self, id: str, *, license: str | None = None, tags: Sequence[str] = (), card: str | None = None,
+        private: bool | None = None, revision: str | None = None, token: str | None = None,
+    ) -> str:  # fmt: skip
+        """Upload what :meth:`save_pretrained` writes to the Hugging Face Hub, as a data set; returns its address.
+
+        Args:
+            id: ``user/name``; the repository is made if there is none.
+            license, tags, card: as for :meth:`save_pretrained`.
+            private: whether a new repository is.
+            revision: branch to write to.
+            token: by default ``HF_TOKEN``, or that of ``hf auth login``.
+
+        Raises:
+            HubError: a wrong id, no token, or no right to write.
+            HubUnreachableError: the Hub cannot be reached.
+        """
+        from paramdiff.hub.access import Repository
+        from paramdiff.hub.transfer import push
+        from paramdiff.zoo import sharing
+
+        def write(folder: Path) -> None:
+            self.save_pretrained(folder, license=license, tags=tags, place=id, card=card)
+
+        repository, names = Repository(id, "dataset", revision), (*sharing.NEEDED, *sharing.OPTIONAL)
+        return push(repository, write, names, private=private, token=token)
+
+    @classmethod
+    def from_pretrained(
+        cls, source: Path | str, *, revision: str | None = None, token: str | None = None
+    ) -> Self:
+        """A zoo out of a folder, or from a data set of the Hugging Face Hub; the matrix stays on disk until it is used.
+
+        Args:
+            source: a folder, or ``user/name``.
+            revision: branch, tag or commit on the Hub.
+            token: for a private data set; by default ``HF_TOKEN``, or that of ``hf auth login``.
+
+        Raises:
+            CheckpointError, ZooError: as :meth:`load`.
+            HubError: there is no such folder or data set.
+            HubUnreachableError: the Hub cannot be reached.
+        """
+        from paramdiff.hub.transfer import located
+        from paramdiff.zoo import sharing
+
+        return cls.load(located(source, "dataset", sharing.NEEDED, revision=revision, token=token))
+
     @staticmethod
     def verify(folder: Path | str) -> None:
         """Check that a saved zoo is what was saved, bit by bit, its manifest included; reads all of it.

@@ -11,6 +11,7 @@ linear bottleneck. Two choices make it learn in hundreds of steps where the pape
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from jaxtyping import Float
@@ -34,8 +35,28 @@ def fitting_strides(strides: Sequence[int], dim: int) -> list[int]:
     return fitting
 
 
-class ConvAutoencoder(nn.Module):
+class Network(nn.Module, ABC):
     """Vectors of length D to latents of length L and back.
+
+    Attributes:
+        dim: D.
+        to_latent: the encoder's last layer, to E numbers.
+        from_latent: the decoder's first.
+    """
+
+    dim: int
+    to_latent: nn.Linear
+    from_latent: nn.Linear
+
+    @abstractmethod
+    def encode(self, x: Float[Tensor, "n D"]) -> Float[Tensor, "n E"]: ...
+
+    @abstractmethod
+    def decode(self, z: Float[Tensor, "n L"]) -> Float[Tensor, "n D"]: ...
+
+
+class ConvAutoencoder(Network):
+    """1-D convolutions along the vector, and a linear bottleneck.
 
     Args:
         dim: D; any length, padded with zeros to a multiple of the total stride.

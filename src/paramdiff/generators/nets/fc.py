@@ -10,7 +10,7 @@ import math
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from paramdiff.generators.nets.conv import Residual, make_norm
+from paramdiff.generators.nets.conv import Network, Residual, make_norm
 
 
 def matching_width(parameters: int, dim: int, latents: int, depth: int) -> int:
@@ -28,8 +28,8 @@ def matching_width(parameters: int, dim: int, latents: int, depth: int) -> int:
     return 4 * max(1, round((math.sqrt(b**2 + 4 * a * parameters) - b) / (8 * a)))
 
 
-class DenseAutoencoder(nn.Module):
-    """Vectors of length D to latents of length L and back.
+class DenseAutoencoder(Network):
+    """Residual layers of W features, and a linear bottleneck.
 
     Args:
         dim: D.
