@@ -70,7 +70,7 @@ class Row:
     Attributes:
         what: the work.
         ways: ours first, then plain ones; empty where nothing is timed.
-        asked: what issue 5 asks for, in words.
+        asked: the target, in words.
         quality: what came out, beside its time.
         figures: other numbers.
         curve: of the rows before it.

@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.rows import Row, Way
 
 HEADER = (
-    "case", "what", "ours", "against", "its time", "**ratio**", "asked", "memory above inputs", "quality, figures",
+    "case", "what", "ours", "against", "its time", "**ratio**", "target", "memory above inputs", "quality, figures",
 )  # fmt: skip
 
 

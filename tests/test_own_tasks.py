@@ -18,6 +18,7 @@ from paramdiff.files import read_json
 from paramdiff.networks.modes import train_selected
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.reports import page as page_module
+from paramdiff.runs.summary_table import summary_sheet
 from paramdiff.scoring import scorer as module
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.tasks import make_task
@@ -65,6 +66,7 @@ def test_a_task_of_any_kind_runs_to_its_report(name: str, tmp_path: Path, monkey
         assert (row["selected"]["test_ci95"] is not None) == ("test_ci95" in given)
         assert (row["similarity"]["within"] is not None) == ("within" in given)
         assert not row.get("ensembles")
+    assert ("to zoo" in summary_sheet(results).headings) == ("within" in given)
     assert results["verdict"]["class"] in ("replica", "interpolation", "novel", "broken")
     page = Path("run/report.html").read_text()
     assert task.metric in page and ('scope="colgroup">Error similarity' in page) == ("within" in given)

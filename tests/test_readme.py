@@ -18,6 +18,8 @@ from finished_runs import QUICK_FIT, undrawn
 from paramdiff import ParameterDiffusion
 from paramdiff.cli import main
 from paramdiff.files import save_tensors
+from paramdiff.generators.autoencoder import Autoencoder
+from paramdiff.generators.diffusion import Diffusion
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -69,7 +71,9 @@ def write_checkpoints(model: nn.Module, folder: Path, k: int = 12) -> None:
 def test_the_five_lines_of_python(my_model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_checkpoints(my_model, tmp_path / "checkpoints")
     monkeypatch.chdir(tmp_path)
-    quick = partialmethod(ParameterDiffusion.__init__, autoencoder_steps=20, steps=30)
+    quick = partialmethod(
+        ParameterDiffusion.__init__, autoencoder=Autoencoder(steps=20), diffusion=Diffusion(steps=30)
+    )
     monkeypatch.setattr(ParameterDiffusion, "__init__", quick)
     (block,) = blocks("python")
     assert len(block.strip().splitlines()) <= 5

@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from paramdiff.errors import ConfigError, TaskError
-from paramdiff.tasks.batches import as_data, epoch_order, epoch_steps, move, ready
+from paramdiff.tasks.batches import as_data, epoch_order, epoch_steps, move, on_device
 from paramdiff.tasks.task import Data
 
 
@@ -75,7 +75,7 @@ def test_random_transforms_repeat_and_leave_the_global_generator_alone():
 
 
 def test_ready_moves_every_batch():
-    data = ready(numbers(), "meta")
+    data = on_device(numbers(), "meta")
     assert {x.device.type for x, _ in data.batches()} == {"meta"}
     assert {y.device.type for _, y in data.shuffled(0)} == {"meta"}
     assert (len(data), data.steps) == (10, 1)

@@ -142,7 +142,7 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, damage):
     again = HubImages(folder)
     assert (again.classes, again.shape) == (3, (3, 8, 8))
     assert torch.equal(again.load()[0].images, expected())
-    facts = image_cache.ImageCache.facts(again._cache)
+    facts = image_cache.ImageCache.info(again._cache)
     assert facts is not None and facts.fit(
         *(load_tensors(file)[f"train.{kind}"] for kind in ("images", "labels"))
     )

@@ -26,7 +26,7 @@ from paramdiff.collectors.trajectory import TrajectoryCollector
 from paramdiff.devices import choose_device
 from paramdiff.files import save_tensors
 from paramdiff.seeds import mix
-from paramdiff.tasks.batches import ready
+from paramdiff.tasks.batches import on_device
 from paramdiff.tasks.task import Batch
 from paramdiff.zoo.state_dicts import load_file
 
@@ -81,7 +81,7 @@ class Collecting:
         self.sizes, self.world, self.device = sizes, world, choose_device(sizes.device)
         self.task = shortened(world.task, train=128 * (sizes.steps + LEAST), test=1)
         self.task.selection_items = 1  # members are scored at the end, which is no part of a step
-        self.data = ready(self.task.train_data(), self.device)
+        self.data = on_device(self.task.train_data(), self.device)
         self.weights = folder / "weights.safetensors"
         save_tensors(self.weights, world.model.state_dict())
 

@@ -28,7 +28,7 @@ from paramdiff.collectors.processes import spread
 from paramdiff.devices import choose_device
 from paramdiff.seeds import mix
 from paramdiff.tasks.augment import Augment
-from paramdiff.tasks.batches import ready
+from paramdiff.tasks.batches import on_device
 from paramdiff.tasks.classification import ImageClassification, Images
 
 Work = Callable[[], None]
@@ -107,7 +107,7 @@ class Trainings:
         self.task, self.seeds = subject.task(sizes.data is not None), subject.seeds
         self.device, self.compiled = choose_device(sizes.device), sizes.compiled and shutil.which("c++")
         self.config = TrainingConfig(epochs=1, optimizer="adam")
-        self.data: Any = ready(self.task.train_data(), self.device)
+        self.data: Any = on_device(self.task.train_data(), self.device)
         self.used: dict[str, list[float]] = {}
 
     def one(self, seed: int, compiled: bool = False) -> None:

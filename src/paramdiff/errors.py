@@ -26,16 +26,16 @@ CONTROLS = {
     )
     if chr(code) not in "\n\t"
 } | dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
-"""Control characters and changes of direction go; halves of characters, which cannot be encoded, are replaced."""
+"""Control characters and changes of writing direction are removed; lone surrogates are replaced."""
 
 
 def plain(text: str) -> str:
-    """Text without anything that a terminal obeys; lines and tabs stay."""
+    """Text without anything that a terminal obeys; line breaks and tabs stay."""
     return text if text.isascii() and text.isprintable() else ESCAPES.sub("", text).translate(CONTROLS)
 
 
 def line(text: str) -> str:
-    """The same on one line."""
+    """As :func:`plain`, on one line."""
     return " ".join(plain(text).split())
 
 
@@ -124,11 +124,11 @@ class NumericalError(ParamdiffError):
 
 
 class ParamdiffWarning(UserWarning):
-    """Base of what is said to users of the library who may have missed it; the command line says it in its own way."""
+    """Base of the warnings to users of the library; the command line puts the same facts into the notes of a run."""
 
 
 class FrozenRestWarning(ParamdiffWarning):
-    """Members of a zoo are not the networks they came from: these differ outside the selection."""
+    """The members of a zoo are not the networks they came from, because those differ outside the selection too."""
 
 
 def near(word: str, known: Iterable[str], n: int = 3) -> str:
@@ -148,7 +148,7 @@ def few(names: Sequence[str], most: int = 3) -> str:
 
 
 GENEROUS = 1000
-"""Bounds from here on only refuse what cannot be meant; a message about another bound leaves them out."""
+"""Bounds from here on only catch values that nobody can have meant; a message about -1 does not mention them."""
 
 
 def check_range(

@@ -39,7 +39,7 @@ _outlook: ContextVar["Callable[[], str] | None"] = ContextVar("outlook", default
 class Forecast:
     """Measures the first pieces of some work and says once how long all will take, if that is long.
 
-    The median of what the first pieces took counts, so that a slow first one (memory, compilation) does not.
+    The median time of the first pieces is used, so that a slow first one (memory, compilation) does not distort it.
 
     Args:
         text: what is done.
@@ -214,7 +214,7 @@ def moving() -> bool:
 
 
 def quiet() -> bool:
-    """Whether silence is asked for (:func:`silenced`, ``PARAMDIFF_QUIET``), or another of several processes prints."""
+    """Whether bars and lines are off: by :func:`silenced`, ``PARAMDIFF_QUIET``, or because another process has them."""
     if _silenced.get() or os.environ.get("PARAMDIFF_QUIET"):
         return True
     if "RANK" not in os.environ:

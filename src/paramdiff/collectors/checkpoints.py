@@ -6,11 +6,10 @@ from typing import ClassVar
 
 import torch
 
-from paramdiff.collectors.collector import Collector, add_train_scores, alignment, fresh_network, register
+from paramdiff.collectors.collector import Collector, alignment, fresh_network, register
 from paramdiff.ranges import COUNT, MEMBERS, Ranges, check_ranges
 from paramdiff.tasks.task import Task
 from paramdiff.zoo.opening import open_zoo
-from paramdiff.zoo.score_bins import assign_score_bins
 from paramdiff.zoo.state_dicts import load_file, load_weights
 from paramdiff.zoo.zoo import Zoo
 
@@ -48,7 +47,7 @@ class CheckpointCollector(Collector):
         self.align = alignment(self.align)
         check_ranges(self)
 
-    def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
+    def members(self, task: Task, folder: Path, device: torch.device | str) -> Zoo:
         model = fresh_network(task, device, 0)
         if self.weights is not None:
             load_file(model, self.weights)
@@ -56,9 +55,8 @@ class CheckpointCollector(Collector):
         if self.trajectory is not None:
             zoo.about["trajectory"] = self.trajectory
         load_weights(model, zoo.base, self.path)
-        add_train_scores(zoo, task, device)
-        if self.keep is not None:
-            zoo = zoo.keep(self.keep)
-        if self.k is not None:
-            zoo = zoo.subsample(self.k)
-        return assign_score_bins(zoo, "train", higher_is_better=task.higher_is_better)
+        return zoo
+
+    def wanted(self, zoo: Zoo) -> Zoo:
+        zoo = zoo if self.keep is None else zoo.keep(self.keep)
+        return zoo if self.k is None else zoo.subsample(self.k)

@@ -10,7 +10,7 @@ from torch import nn
 
 from paramdiff.chance import near_chance
 from paramdiff.collectors.optimisation import TrainingConfig
-from paramdiff.devices import require_memory
+from paramdiff.devices import SMALL, require_memory, suitable_threads
 from paramdiff.distributed import main_process_first
 from paramdiff.errors import ConfigError, TaskError, check_choice
 from paramdiff.parameters.spec import ParameterSpec
@@ -18,8 +18,9 @@ from paramdiff.progress import say
 from paramdiff.registry import Registry
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.seeds import seeded
-from paramdiff.tasks.batches import ready
+from paramdiff.tasks.batches import on_device
 from paramdiff.tasks.task import Data, Task
+from paramdiff.zoo.score_bins import assign_score_bins
 from paramdiff.zoo.zoo import Zoo, too_small
 
 
@@ -28,18 +29,20 @@ class Collector(ABC):
 
     Class attributes:
         way: its name in ``Zoo.about`` and in the configuration, set by ``@register``.
+        one_thread: parameters below which a network is run by one thread.
         align: whether members' hidden units are put in a common order afterwards
             (:mod:`paramdiff.zoo.alignment`); a setting of the ways whose members may differ in it.
     """
 
     way: ClassVar[str]
+    one_thread: ClassVar[int] = SMALL
     align: str = "false"
 
-    @abstractmethod
     def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
         """K members, each with the seed, step, score on the training data and class of accuracy known of it.
 
-        Every rank calls it with the same folder and gets the same zoo.
+        Every rank calls it with the same folder and gets the same zoo. First come :meth:`members`, then their scores,
+        then those that are :meth:`wanted`.
 
         Args:
             task: gives the network and its data.
@@ -51,6 +54,18 @@ class Collector(ABC):
             SelectionError: the selection matches nothing or cannot be collected in this way.
             NumericalError: NaN or Inf appeared.
         """
+        zoo = self.members(task, folder, device)
+        with suitable_threads(sum(tensor.numel() for tensor in zoo.base.values()), self.one_thread):
+            add_train_scores(zoo, task, device)
+        return assign_score_bins(self.wanted(zoo), "train", higher_is_better=task.higher_is_better)
+
+    @abstractmethod
+    def members(self, task: Task, folder: Path, device: torch.device | str) -> Zoo:
+        """The members without scores; arguments and errors are those of :meth:`collect`."""
+
+    def wanted(self, zoo: Zoo) -> Zoo:
+        """Those to keep of the members, whose scores are known now; all of them by default."""
+        return zoo
 
     def state_bytes(self, vectors: int, network: int) -> int | None:
         """Disk that collecting needs beside the zoo, from the bytes of ``V`` and of a network; None if unknown."""
@@ -88,7 +103,7 @@ def fresh_network(task: Task, device: torch.device | str, *key: int | str) -> nn
 def training_data(task: Task, device: torch.device | str) -> Data:
     """The task's training data on the device. Of several ranks the first reads it, and may leave it in a cache."""
     with main_process_first():
-        return ready(task.train_data(), device)
+        return on_device(task.train_data(), device)
 
 
 def learnable_spec(model: nn.Module, select: str, k: int) -> ParameterSpec:
@@ -113,7 +128,7 @@ def learnable_spec(model: nn.Module, select: str, k: int) -> ParameterSpec:
     return spec
 
 
-def training_facts(training: TrainingConfig, data: Data) -> dict[str, int]:
+def training_length(training: TrainingConfig, data: Data) -> dict[str, int]:
     """How long a network is trained, for ``about["training"]``; said before it begins.
 
     ``updates`` of the optimiser count more than epochs do: of few items an epoch is next to nothing.

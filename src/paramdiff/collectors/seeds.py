@@ -17,13 +17,12 @@ from torch import Tensor
 
 from paramdiff.collectors.collector import (
     Collector,
-    add_train_scores,
     alignment,
     fresh_network,
     learnable_spec,
     register,
     training_data,
-    training_facts,
+    training_length,
 )
 from paramdiff.collectors.optimisation import TrainingConfig
 from paramdiff.collectors.processes import can_fork, spread
@@ -36,7 +35,6 @@ from paramdiff.progress import Forecast, bar
 from paramdiff.ranges import MEMBERS, SEED, Ranges, check_ranges
 from paramdiff.tasks.task import Data, Task
 from paramdiff.zoo.records import Record
-from paramdiff.zoo.score_bins import assign_score_bins
 from paramdiff.zoo.zoo import Zoo
 
 ONE_THREAD = 1_000_000
@@ -57,6 +55,7 @@ class SeedCollector(Collector):
         train: each training.
     """
 
+    one_thread: ClassVar[int] = ONE_THREAD
     RANGES: ClassVar[Ranges] = {"k": MEMBERS, "seed": SEED}
 
     k: int = 50
@@ -70,7 +69,7 @@ class SeedCollector(Collector):
         check_ranges(self)
         check_range("train.epochs", self.train.epochs, least=1)
 
-    def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
+    def members(self, task: Task, folder: Path, device: torch.device | str) -> Zoo:
         data = training_data(task, device)
         model = fresh_network(task, device, self.seed)
         spec = learnable_spec(model, self.select, self.k)
@@ -78,7 +77,7 @@ class SeedCollector(Collector):
         seeds = range(self.seed, self.seed + self.k)
         files = [_file(folder, seed) for seed in seeds]
         processes = suitable_processes(size(model), device)
-        training = training_facts(self.train, data)
+        training = training_length(self.train, data)
         with suitable_threads(size(model), ONE_THREAD):
             left = local_items(
                 broadcast([s for s, file in zip(seeds, files, strict=True) if not file.is_file()])
@@ -99,9 +98,7 @@ class SeedCollector(Collector):
             records = [Record(seed=seed, step=self.train.epochs * data.steps) for seed in seeds]
             about = {"collector": self.way, "trajectory": False, "task": task.name, "settings": asdict(self)}
             about["training"] = training
-            zoo = Zoo(vectors, spec, base, records, about)
-            add_train_scores(zoo, task, device)
-        return assign_score_bins(zoo, "train", higher_is_better=task.higher_is_better)
+        return Zoo(vectors, spec, base, records, about)
 
     def state_bytes(self, vectors: int, network: int) -> int:
         return self.k * network + 6 * network

@@ -17,12 +17,11 @@ from torch import nn
 
 from paramdiff.collectors.collector import (
     Collector,
-    add_train_scores,
     fresh_network,
     learnable_spec,
     register,
     training_data,
-    training_facts,
+    training_length,
 )
 from paramdiff.collectors.optimisation import Optimisation, TrainingConfig, descend
 from paramdiff.devices import size, suitable_threads
@@ -34,7 +33,6 @@ from paramdiff.ranges import COUNT, MEMBERS, SEED, Ranges
 from paramdiff.tasks.task import Data, Task, overrides
 from paramdiff.training import Stateful, Training
 from paramdiff.zoo.records import Record
-from paramdiff.zoo.score_bins import assign_score_bins
 from paramdiff.zoo.state_dicts import load_file
 from paramdiff.zoo.zoo import Zoo
 
@@ -63,12 +61,12 @@ class TrajectoryCollector(Optimisation, Collector):
     weights: str | None = None
     pretrain: TrainingConfig = field(default_factory=TrainingConfig)
 
-    def collect(self, task: Task, folder: Path, device: torch.device | str = "cpu") -> Zoo:
+    def members(self, task: Task, folder: Path, device: torch.device | str) -> Zoo:
         data = training_data(task, device)
         model = fresh_network(task, device, self.seed)
         spec = learnable_spec(model, self.select, self.k)
         members = Members(self.k, spec, model)
-        training = training_facts(self.pretrain, data) if self.weights is None else None
+        training = training_length(self.pretrain, data) if self.weights is None else None
         with suitable_threads(size(model)):
             with main_process_first():  # one training is one rank's; the others resume it where it has ended
                 self._prepare(model, task, data, folder)
@@ -77,9 +75,7 @@ class TrajectoryCollector(Optimisation, Collector):
             records = [Record(seed=self.seed, step=(i + 1) * self.every) for i in range(self.k)]
             about = {"collector": self.way, "trajectory": True, "task": task.name, "settings": asdict(self)}
             about |= {"training": training} if training else {}
-            zoo = Zoo(members.vectors, spec, base, records, about)
-            add_train_scores(zoo, task, device)
-        return assign_score_bins(zoo, "train", higher_is_better=task.higher_is_better)
+        return Zoo(members.vectors, spec, base, records, about)
 
     def state_bytes(self, vectors: int, network: int) -> int:
         return 2 * (vectors + 3 * network)  # a state is written beside the one before; Adam keeps two moments

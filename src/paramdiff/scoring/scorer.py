@@ -61,7 +61,7 @@ from paramdiff.scoring.set_metrics import NETWORKS_AT_ONCE, SetMetrics
 from paramdiff.scoring.vmapped import Stack
 from paramdiff.seeds import seeded
 from paramdiff.subsampling import blocks
-from paramdiff.tasks.batches import ready
+from paramdiff.tasks.batches import on_device
 from paramdiff.tasks.task import Batch, Data, Split, Task, overrides, require_scores
 from paramdiff.zoo.zoo import Zoo
 
@@ -181,12 +181,11 @@ class Scorer:
             next(iter(joined(random_subset(self._data("train"), FEEDBACK_ITEMS))))
         )
         v, took = self.spec.flatten(self.shared.model.state_dict())[None], []
+        of_set = [SetMetrics(self.task, self.device)]
         with suitable_threads(self._parameters):
             for _ in range(3):
                 start = time.monotonic()
-                (outcomes,), _ = self._score_batch(
-                    boundary, v, batch, [], [SetMetrics(self.task, self.device)]
-                )
+                (outcomes,), _ = self._score_batch(boundary, v, batch, [], of_set)
                 _ = [value.cpu() for value in outcomes.values()]  # waits for the device
                 took.append((time.monotonic() - start) / items_in(batch))
         return median(took)
@@ -221,7 +220,7 @@ class Scorer:
     def _data(self, split: str) -> Data:
         if split not in self._splits:
             data = self.task.train_data() if split == "train" else self.task.test_data()
-            self._splits[split] = ready(data, self.device)
+            self._splits[split] = on_device(data, self.device)
         return self._splits[split]
 
     def _shared_data(self, split: str) -> Data:

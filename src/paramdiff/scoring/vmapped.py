@@ -24,7 +24,7 @@ SHARE = 4
 """A stack takes at most the SHARE-th part of the device's free memory."""
 
 STUCK = (RuntimeError, ValueError)
-"""Raised for code that looks at values, for outputs that are no tensors, and where memory ends after all."""
+"""Raised for code that looks at values, for outputs that are no tensors, and where memory runs out after all."""
 
 Suffix = Callable[[Any, Float[Tensor, "*n D"]], Any]
 """From a boundary and a vector to a network's outputs."""

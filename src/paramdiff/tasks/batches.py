@@ -33,7 +33,7 @@ def as_data(dataset: Any, batch_size: int = BATCH_SIZE) -> Data:
     return DatasetData(dataset, batch_size)
 
 
-def ready(data: Any, device: torch.device | str) -> Data:
+def on_device(data: Any, device: torch.device | str) -> Data:
     """A task's data as :class:`Data` whose batches lie on ``device``.
 
     Data that can move as a whole (:meth:`ImageData.to`) does; of others each batch is moved.

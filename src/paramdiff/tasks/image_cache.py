@@ -31,7 +31,7 @@ def cache_folder() -> Path:
 
 
 @dataclass(frozen=True)
-class Facts:
+class DatasetInfo:
     """What is known of a data set once it has been read.
 
     Attributes:
@@ -47,7 +47,7 @@ class Facts:
     std: list[float]
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Facts":
+    def from_json(cls, value: dict[str, Any]) -> "DatasetInfo":
         channels, height, width = value["shape"]
         return cls(value["classes"], (channels, height, width), value["mean"], value["std"])
 
@@ -66,8 +66,8 @@ class ImageCache:
         key: whatever the decoded images follow from, as JSON values.
 
     Attributes:
-        file: with the tensors and the facts.
-        facts_file: with the facts alone, for sets that are too large to be stored.
+        file: with the tensors and the info.
+        info_file: with the info alone, for sets that are too large to be stored.
     """
 
     def __init__(self, name: str, key: list[Any]) -> None:
@@ -75,48 +75,48 @@ class ImageCache:
         safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
         self.name = name
         self.file = cache_folder() / "images" / f"{safe}-{digest}.safetensors"
-        self.facts_file = self.file.with_suffix(".json")
+        self.info_file = self.file.with_suffix(".json")
 
-    def facts(self) -> Facts | None:
+    def info(self) -> DatasetInfo | None:
         """What an earlier reading found; None if there was none, or its file is damaged."""
         try:
             if self.file.is_file():
-                return Facts.from_json(json.loads(load_metadata(self.file)["facts"]))
-            return Facts.from_json(read_json(self.facts_file)) if self.facts_file.is_file() else None
+                return DatasetInfo.from_json(json.loads(load_metadata(self.file)["facts"]))
+            return DatasetInfo.from_json(read_json(self.info_file)) if self.info_file.is_file() else None
         except (CheckpointError, KeyError, TypeError, ValueError):
             return None
 
-    def read(self) -> tuple[Facts, Labelled, Labelled] | None:
-        """Facts, train and test, mapped from the file; None if there is none, or it is damaged."""
+    def read(self) -> tuple[DatasetInfo, Labelled, Labelled] | None:
+        """DatasetInfo, train and test, mapped from the file; None if there is none, or it is damaged."""
         if not self.file.is_file():
             return None
-        facts = self.facts()
+        info = self.info()
         try:
             tensors = load_tensors(self.file)
             train, test = (
                 (tensors[f"{part}.images"], tensors[f"{part}.labels"]) for part in ("train", "test")
             )
         except (CheckpointError, KeyError):
-            facts = None
-        if facts is None or not (facts.fit(*train) and facts.fit(*test)):
+            info = None
+        if info is None or not (info.fit(*train) and info.fit(*test)):
             say(f"  {self.file} is damaged: decoding {self.name} again")
             return None
-        return facts, train, test
+        return info, train, test
 
-    def write(self, facts: Facts, train: Labelled, test: Labelled) -> bool:
+    def write(self, info: DatasetInfo, train: Labelled, test: Labelled) -> bool:
         """Whether the disk took it; if not, a person is told and the images have to stay in memory."""
         tensors = {"train.images": train[0], "train.labels": train[1]}
         tensors |= {"test.images": test[0], "test.labels": test[1]}
         try:
-            save_tensors(self.file, tensors, {"facts": json.dumps(asdict(facts))})
+            save_tensors(self.file, tensors, {"facts": json.dumps(asdict(info))})
         except DiskError as error:
             say(f"  {error.came}: {self.name} is not kept decoded; set PARAMDIFF_CACHE to another folder")
             return False
         return True
 
-    def write_facts(self, facts: Facts) -> None:
-        """Keep the facts alone."""
+    def write_info(self, info: DatasetInfo) -> None:
+        """Keep the info alone."""
         try:
-            write_json(self.facts_file, asdict(facts))
+            write_json(self.info_file, asdict(info))
         except DiskError as error:
             say(f"  {error.came}: the statistics of {self.name} are not kept")

@@ -14,7 +14,7 @@ from paramdiff.progress import bar
 from paramdiff.seeds import generator
 from paramdiff.tasks import digits
 from paramdiff.tasks.dataset_rows import Reading, locate, read_rows
-from paramdiff.tasks.image_cache import Facts, ImageCache, Labelled, cache_folder
+from paramdiff.tasks.image_cache import DatasetInfo, ImageCache, Labelled, cache_folder
 from paramdiff.tasks.image_decoding import EncodedImages, Format, natural_format
 from paramdiff.tasks.images import ImageData, statistics
 from paramdiff.tasks.named_datasets import READY
@@ -113,20 +113,20 @@ class HubImages:
     def classes(self) -> int:
         if self.ready is not None:
             return self.ready.classes
-        facts = self._cache.facts()
-        return facts.classes if facts else self._opened[2]
+        info = self._cache.info()
+        return info.classes if info else self._opened[2]
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:
         if self.size is not None and self.channels is not None:
             return self.channels, self.size, self.size
-        facts = self._cache.facts()
-        return facts.shape if facts else self._format.shape
+        info = self._cache.info()
+        return info.shape if info else self._format.shape
 
     def load(self) -> tuple[ImageData, ImageData]:
         """(train, test): mapped from the cache, or decoded into it, or streamed."""
-        facts, *parts = self._streamed() if self._streams() else self._cache.read() or self._decoded()
-        mean, std = self._listed_statistics or (facts.mean, facts.std)
+        info, *parts = self._streamed() if self._streams() else self._cache.read() or self._decoded()
+        mean, std = self._listed_statistics or (info.mean, info.std)
         train, test = (ImageData(images, labels, mean=mean, std=std) for images, labels in parts)
         return train, test
 
@@ -165,25 +165,25 @@ class HubImages:
         items = sum(len(images) for images in self._encoded())
         return items * channels * height * width > SHARE_OF_MEMORY * memory_bytes()
 
-    def _decoded(self) -> tuple[Facts, Labelled, Labelled]:
+    def _decoded(self) -> tuple[DatasetInfo, Labelled, Labelled]:
         encoded = zip(("train", "test"), self._encoded(), strict=True)
         train, test = (_decode(images, f"decoding {self.name} {part}") for part, images in encoded)
-        facts = Facts(self._opened[2], self._format.shape, *statistics(train[0].split(ITEMS_AT_ONCE)))
-        stored = self._cache.write(facts, train, test) and self._cache.read()
-        return stored or (facts, train, test)
+        info = DatasetInfo(self._opened[2], self._format.shape, *statistics(train[0].split(ITEMS_AT_ONCE)))
+        stored = self._cache.write(info, train, test) and self._cache.read()
+        return stored or (info, train, test)
 
-    def _streamed(self) -> tuple[Facts, Encoded, Encoded]:
+    def _streamed(self) -> tuple[DatasetInfo, Encoded, Encoded]:
         train, test = self._encoded()
-        facts = self._cache.facts()
+        info = self._cache.info()
         if self._listed_statistics:
-            facts = Facts(self._opened[2], self._format.shape, *self._listed_statistics)
-        elif facts is None:
+            info = DatasetInfo(self._opened[2], self._format.shape, *self._listed_statistics)
+        elif info is None:
             order = torch.randperm(len(train), generator=generator("statistics", len(train)))
             items = order[:ITEMS_FOR_STATISTICS].sort().values.split(ITEMS_AT_ONCE)
             pixels = bar(train.read(items), f"statistics of {self.name}", total=len(items), unit="batch")
-            facts = Facts(self._opened[2], self._format.shape, *statistics(iter(pixels)))
-            self._cache.write_facts(facts)
-        return facts, (train, train.split.labels), (test, test.split.labels)
+            info = DatasetInfo(self._opened[2], self._format.shape, *statistics(iter(pixels)))
+            self._cache.write_info(info)
+        return info, (train, train.split.labels), (test, test.split.labels)
 
 
 def _decode(encoded: EncodedImages, text: str) -> Labelled:

@@ -59,8 +59,8 @@ class Task(ABC):
         name: short name for tables.
         metric: the first metric of :meth:`metrics`, by which networks are compared.
         higher_is_better: direction of that metric.
-        selection_items: training items that networks are scored on, to select among them and to pass the
-            gate: a fixed random subset, all if there are no more. Test scores always take all test items.
+        selection_items: training items that networks are scored on, to select among them and to check
+            reconstructions: a fixed random subset, all if there are no more. Test scores take all test items.
         chance: value of the metric for a network that knows nothing, as far as that is known without the
             data (:meth:`chance_on`); ``None`` if there is none.
     """

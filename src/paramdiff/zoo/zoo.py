@@ -283,7 +283,7 @@ class Zoo:
         from paramdiff.hub.cards import CardOptions
         from paramdiff.zoo import sharing
 
-        sharing.write(folder, self.parts, CardOptions(place or str(folder), license, tags), card)
+        sharing.write(folder, self.parts, CardOptions(place or Path(folder).name, license, tags), card)
 
     def push_to_hub(
         self, id: str, *, license: str | None = None, tags: Sequence[str] = (), card: str | None = None,
@@ -302,8 +302,7 @@ class Zoo:
             HubError: a wrong id, no token, or no right to write.
             HubUnreachableError: the Hub cannot be reached.
         """
-        from paramdiff.hub.access import Repository
-        from paramdiff.hub.transfer import push
+        from paramdiff.hub.transfer import Repository, push
         from paramdiff.zoo import sharing
 
         def write(folder: Path) -> None:
