@@ -35,8 +35,9 @@ MAY_NOT = {
 
 
 IN_WORK = {
+    "paramdiff.zoo.sharing",
     "paramdiff.zoo.records", "paramdiff.zoo.checkpoints", "paramdiff.zoo.saved_networks", "paramdiff.zoo.zoo",
-    "paramdiff.zoo.sharing", "paramdiff.scoring.scorer", "paramdiff.scoring.feedback",
+    "paramdiff.scoring.scorer", "paramdiff.scoring.feedback",
 }  # fmt: skip
 """Modules of circles that are still to go."""
 

@@ -12,7 +12,8 @@ from typing import Any
 from paramdiff.distributed import on_main_process
 from paramdiff.errors import CheckpointError
 from paramdiff.evaluation.comparison import Scored
-from paramdiff.evaluation.summary import AS_SAVED, ORIGINAL, RECALIBRATED, Row, arrays, spread, summarise
+from paramdiff.evaluation.results_schema import Model
+from paramdiff.evaluation.summary import AS_SAVED, ORIGINAL, RECALIBRATED, arrays, spread, summarise
 from paramdiff.files import save_rows
 from paramdiff.progress import say
 from paramdiff.runs.context import RECALIBRATED_MEMBERS, RunContext, scores_of
@@ -62,7 +63,7 @@ def score_as_saved(run: RunContext) -> None:
         say(f"  {AS_SAVED} is left out: {error}")
 
 
-def rows(run: RunContext) -> list[Row]:
+def rows(run: RunContext) -> list[Model]:
     """Rows of the table, the members as they were trained first."""
     as_trained = run.originals
     if run.recalibrating:
@@ -70,8 +71,9 @@ def rows(run: RunContext) -> list[Row]:
     found = [summarise(ORIGINAL, as_trained.own, as_trained)]
     if run.recalibrating:
         before = spread(as_trained.scored.test, as_trained.higher_is_better)
-        facts = {"items": run.recalibration.seen, "before": before}
-        found.append(summarise(RECALIBRATED, run.originals.own, run.originals) | {"recalibration": facts})
+        row = summarise(RECALIBRATED, run.originals.own, run.originals)
+        row["recalibration"] = {"items": run.recalibration.seen, "before": before}
+        found.append(row)
     if _has_as_saved(run):
         members = run.as_originals(run.zoo, run.scored(scores_of(AS_SAVED)))
         found.append(summarise(AS_SAVED, members.own, as_trained))
