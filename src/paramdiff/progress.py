@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from paramdiff.distributed import is_printing_process
-from paramdiff.escaping import plain
+from paramdiff.errors import plain
 
 Item = TypeVar("Item")
 
@@ -224,4 +223,10 @@ def moving() -> bool:
 
 def quiet() -> bool:
     """Whether bars and lines are off: by :func:`silenced`, ``PARAMDIFF_QUIET``, or because another process has them."""
-    return _silenced.get() or bool(os.environ.get("PARAMDIFF_QUIET")) or not is_printing_process()
+    if _silenced.get() or os.environ.get("PARAMDIFF_QUIET"):
+        return True
+    if "RANK" not in os.environ:
+        return False
+    from paramdiff.distributed import is_printing_process
+
+    return not is_printing_process()
