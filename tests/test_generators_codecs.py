@@ -9,7 +9,7 @@ from paramdiff.generators import autoencoder
 from paramdiff.generators.autoencoder import (
     ARCHITECTURES,
     Autoencoder,
-    NoisyCodec,
+    DenoisingCodec,
     make_autoencoder,
 )
 from paramdiff.generators.chunking import Unchunked
@@ -25,8 +25,8 @@ def normalised(vectors: torch.Tensor) -> torch.Tensor:
     return (vectors - vectors.mean(0)) / vectors.std(0, correction=0)
 
 
-def fitted(x: torch.Tensor, **settings: object) -> NoisyCodec:
-    codec = NoisyCodec(replace(SMALL, **settings), device="cpu")  # type: ignore[arg-type]
+def fitted(x: torch.Tensor, **settings: object) -> DenoisingCodec:
+    codec = DenoisingCodec(replace(SMALL, **settings), device="cpu")  # type: ignore[arg-type]
     codec.fit(x)
     return codec
 
@@ -60,8 +60,8 @@ def test_the_fully_connected_codec_has_as_many_parameters_as_the_convolutional_o
     assert dim < 100_000 or fc < 60e6
 
 
-def untrained(dim: int, **settings: object) -> tuple[NoisyCodec, Network]:
-    codec = NoisyCodec(replace(SMALL, **settings), device="cpu")  # type: ignore[arg-type]
+def untrained(dim: int, **settings: object) -> tuple[DenoisingCodec, Network]:
+    codec = DenoisingCodec(replace(SMALL, **settings), device="cpu")  # type: ignore[arg-type]
     codec.sequences = Unchunked(dim)
     return codec, codec._build(dim)
 
@@ -137,7 +137,7 @@ def test_long_vectors_are_cut_and_learnt(kind: str):
     codec = fitted(seen, chunk=64, components=8, architecture=kind)
     assert codec.net.dim == 8 * 8
     assert explained_variance(held, codec.decode(codec.encode(held)), seen.mean(0)) > 0.9
-    again = NoisyCodec(codec.settings)
+    again = DenoisingCodec(codec.settings)
     again.load_state_dict(codec.state_dict())
     assert torch.equal(again.decode(again.encode(x)), codec.decode(codec.encode(x)))
     assert isinstance(fitted(seen, chunk=500, steps=1).sequences, Unchunked)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from paramdiff.generators.diffusion import Diffusion, LatentDiffusion
-from paramdiff.generators.gaussian_prior import Residual, scale_of
+from paramdiff.generators.gaussian_prior import LatentGaussian, scale_of
 from paramdiff.generators.tempering import Tempering, krylov
 
 OWN = Diffusion(sample_steps=50)
@@ -159,13 +159,13 @@ def test_an_untrained_denoiser_is_right_for_any_gaussian(process):
     samples = prior.sample(range(600), 0)
     expected = torch.cov(z.T)
     assert torch.allclose(torch.cov(samples.T), expected, atol=0.15 * float(expected.diagonal().max()))
-    inside = Residual.fit(z).basis
+    inside = LatentGaussian.fit(z).basis
     away = samples - samples.mean(0)
     assert float((away - away @ inside.T @ inside).norm() / away.norm()) < 1e-3
 
 
 def test_what_is_left_of_members_that_are_all_equal():
-    start = Residual.fit(torch.ones(4, 3))
+    start = LatentGaussian.fit(torch.ones(4, 3))
     assert start.variances.tolist() == [0.0] and scale_of(torch.ones(4, 3)) == 0
     prior = LatentDiffusion(replace(OWN, steps=2, temperature=0.5))
     prior.fit(torch.ones(4, 3), torch.ones(0, 3))

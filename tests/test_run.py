@@ -3,11 +3,13 @@
 import json
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+import paramdiff
 from finished_runs import QUICK_FIT, undrawn
 from paramdiff.cli import main
 from paramdiff.collectors.processes import can_fork
@@ -35,6 +37,32 @@ def numbers(folder: Path) -> dict:
     results = read_json(folder / "results.json")
     return {
         key: value for key, value in results.items() if key not in ("timings_s", "peak_rss_bytes", "command")
+    }
+
+
+def test_evaluate_gives_the_numbers_of_the_run(finished: Path):
+    """The same zoo and generators from Python: the same rows, to the last bit."""
+    run = paramdiff.Run.load(finished)
+    main = replace(run.generator)  # not fitted
+    found = paramdiff.evaluate("digits", run.zoo, {"p-diff": main, "gaussian": paramdiff.Gaussian()}, n=12)
+    assert found.rows == {name: run.rows[name] for name in ("original", "p-diff", "gaussian")}
+    assert torch.equal(found.samples, run.samples) and torch.equal(found.zoo.vectors, run.zoo.vectors)
+    for key in (
+        "schema",
+        "generator",
+        "seed",
+        "task",
+        "zoo",
+        "n_items",
+        "reference",
+        "gate",
+        "denoising",
+        "notes",
+    ):
+        assert found.results[key] == run.results[key], key
+    assert found.results.keys() == run.results.keys() and found.verdict["shares"] == run.verdict["shares"]
+    assert {name: value.tolist() for name, value in found.best.items()} == {
+        name: value.tolist() for name, value in run.best.items()
     }
 
 

@@ -7,10 +7,11 @@ import torch
 
 from paramdiff.errors import CheckpointError, FrozenRestWarning
 from paramdiff.files import load_tensors, save_tensors
-from paramdiff.runs import originals
 from paramdiff.runs.config import build
+from paramdiff.runs.configured import plan_of
 from paramdiff.runs.launch import composed
 from paramdiff.runs.pipeline import Pipeline
+from paramdiff.runs.stages import originals
 from paramdiff.scoring import saved_networks as scoring
 from paramdiff.seeds import seeded
 from paramdiff.zoo.saved_networks import OUTSIDE, outside, states, why_unreadable
@@ -26,9 +27,8 @@ def pipeline(folder: Path, *words: str) -> Pipeline:
         "task.selection_items=50",
         f"zoo.path={folder / 'files'}",
     ]
-    return Pipeline(
-        build(composed(["name=digits", "zoo=import", f"run_dir={folder / 'r'}", *small, *words])), ""
-    )
+    words = ["name=digits", "zoo=import", f"run_dir={folder / 'r'}", *small, *words]
+    return Pipeline(plan_of(build(composed(words))))
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "files").mkdir()
     for seed in range(K):
         with seeded("as saved", seed):
-            model = pipeline(tmp_path).task.model()
+            model = pipeline(tmp_path).context.task.model()
         for name, value in model.state_dict().items():  # random answers, which differ from network to network
             value.copy_(torch.rand(value.shape) + 0.5 if "var" in name else torch.randn(value.shape))
         torch.save(model.state_dict(), tmp_path / "files" / f"{seed}.pt")
@@ -52,15 +52,15 @@ def collected(folder: Path, *words: str) -> Pipeline:
 
 def score(run: Pipeline) -> None:
     with run.folder.opened():
-        run.folder.run_all(originals.stages(run))
-        originals.score_as_saved(run)
+        run.folder.run_all(originals.stages(run.context))
+        originals.score_as_saved(run.context)
 
 
 def accuracy(run: Pipeline, state: dict[str, torch.Tensor]) -> float:
-    model, right, items = run.task.model(), 0, 0
+    model, right, items = run.context.task.model(), 0, 0
     model.load_state_dict(state)
-    for batch in run.task.test_data().batches():
-        answers = model.eval()(*run.task.inputs(batch)).argmax(1)
+    for batch in run.context.task.test_data().batches():
+        answers = model.eval()(*run.context.task.inputs(batch)).argmax(1)
         right, items = right + int((answers == batch[1]).sum()), items + len(batch[1])
     return right / items
 
@@ -73,12 +73,14 @@ def test_the_row_is_of_the_networks_in_the_files(folder: Path, monkeypatch: pyte
     as_saved = load_tensors(folder / "r" / ROW)["test"]
     assert as_saved.tolist() == pytest.approx([accuracy(run, state) for state in files])
     original = load_tensors(folder / "r" / "scores/original.safetensors")["test"]
-    assert original.tolist() == pytest.approx([accuracy(run, run.zoo.state_dict(v)) for v in run.zoo.vectors])
+    assert original.tolist() == pytest.approx(
+        [accuracy(run, run.context.zoo.state_dict(v)) for v in run.context.zoo.vectors]
+    )
     assert not torch.equal(original, as_saved)
-    first, second = originals.rows(run)
+    first, second = originals.rows(run.context)
     assert (first["name"], second["name"]) == ("original", "original-as-saved")
     assert second["test"]["mean"] == pytest.approx(float(as_saved.mean()))
-    (note,) = originals.notes(run)
+    (note,) = originals.notes(run.context)
     assert f"mean test accuracy of {as_saved.mean():.4g}; with the frozen rest of the first" in note
     assert f"{original.mean():.4g}" in note
 
@@ -93,20 +95,22 @@ def test_files_that_are_no_longer_what_was_imported_leave_the_row_out(folder: Pa
     elif change == "exchanged":  # for one of the same size
         torch.save({name: value.flip(0) if value.ndim else value for name, value in state.items()}, file)
     score(run)
-    assert not (folder / "r" / ROW).exists() and [row["name"] for row in originals.rows(run)] == ["original"]
-    (note,) = originals.notes(run)
+    assert not (folder / "r" / ROW).exists() and [row["name"] for row in originals.rows(run.context)] == [
+        "original"
+    ]
+    (note,) = originals.notes(run.context)
     assert note.startswith("the checkpoints could not be scored as they are in their files: ")
     assert {"gone": "1.pt is no longer there", "changed": "1.pt has changed since"}.get(change, "") in note
     torch.save(state, file)
-    if not why_unreadable(run.zoo):  # the same bytes again
+    if not why_unreadable(run.context.zoo):  # the same bytes again
         score(run)
         assert (folder / "r" / ROW).exists()
 
 
 def test_without_a_selection_everything_is_generated(folder: Path):
     run = collected(folder)
-    assert run.zoo.spec.select == "all" and OUTSIDE not in run.zoo.about
-    (note,) = [note for note in run.zoo.about["notes"] if "outside last_norms:2" in note]
+    assert run.context.zoo.spec.select == "all" and OUTSIDE not in run.context.zoo.about
+    (note,) = [note for note in run.context.zoo.about["notes"] if "outside last_norms:2" in note]
     assert note.startswith(
         "the checkpoints differ outside last_norms:2 (in conv1.weight, norm1.running_mean, "
     )
@@ -114,7 +118,7 @@ def test_without_a_selection_everything_is_generated(folder: Path):
         "so all tensors are generated; select=last_norms:2 would give every member the frozen rest of 0.pt"
         in note
     )
-    assert originals.notes(run) == []
+    assert originals.notes(run.context) == []
 
 
 def test_statistics_of_norm_layers_count_as_differing(tmp_path: Path):

@@ -4,22 +4,28 @@ import pytest
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
+from paramdiff.cli import main
 from paramdiff.collectors import TrajectoryCollector
 from paramdiff.errors import ConfigError
 from paramdiff.generators.pdiff import ParameterDiffusion
 from paramdiff.registry import registered_in
 from paramdiff.runs import launch
-from paramdiff.runs.config import build, explain, plain, register
+from paramdiff.runs.config import RunConfig, build, explain, plain, register
+from paramdiff.runs.configured import plan_of, planned_generators
 from paramdiff.runs.launch import arranged, composed
 from paramdiff.runs.pipeline import Pipeline
 from paramdiff.runs.recipe_names import option_name
-from paramdiff.runs.rows import generator_rows
+from paramdiff.runs.rows import GeneratorRow, generator_rows
 
 NAMED = ["name=test"]
 
 
 def config(*overrides: str):
     return build(composed([*NAMED, *overrides]))
+
+
+def rows(config: RunConfig) -> list[GeneratorRow]:
+    return generator_rows(planned_generators(config))
 
 
 def test_a_configuration_becomes_the_objects_it_configures():
@@ -101,22 +107,22 @@ def test_a_group_without_an_option_is_named():
 
 
 def test_p_diff_is_always_among_the_rows():
-    assert [e.name for e in generator_rows(config("generator=gaussian", "compare=none"))] == [
+    assert [e.name for e in rows(config("generator=gaussian", "compare=none"))] == [
         "gaussian",
         "p-diff",
     ]
 
 
 def test_a_repeated_generator_is_left_out_and_namesakes_are_numbered():
-    names = [e.name for e in generator_rows(config("generator=average"))]
+    names = [e.name for e in rows(config("generator=average"))]
     assert names.count("average") == 1
-    names = [e.name for e in generator_rows(config("generator.seed=1", "+generator@compare.p=pdiff"))]
+    names = [e.name for e in rows(config("generator.seed=1", "+generator@compare.p=pdiff"))]
     assert "p-diff" in names and "p-diff-2" in names
 
 
 def test_the_full_comparison_holds_every_generator_once():
     """A new generator is forgotten in no comparison."""
-    entries = generator_rows(config("compare=full"))
+    entries = rows(config("compare=full"))
     assert len({entry.name for entry in entries}) == len(entries)
     assert {entry.generator.name for entry in entries} == set(registered_in("generators"))
     scales = {entry.name: entry.generator.scale for entry in entries if entry.generator.name == "gaussian"}
@@ -126,13 +132,13 @@ def test_the_full_comparison_holds_every_generator_once():
 def test_a_generator_that_matches_cannot_be_the_main_one():
     message = "generator: matched-noise matches the samples of the main generator; expected another main"
     with pytest.raises(ConfigError, match=message + r".*\+generator@compare.matched=matched_noise"):
-        generator_rows(config("generator=matched_noise"))
+        rows(config("generator=matched_noise"))
 
 
 def test_samples_that_ask_a_task_are_drawn_again_for_another_one(tmp_path: Path):
     """Its settings are in the zoo's manifest, even where they changed none of its vectors."""
     tuned = "+generator@compare.tuned=fine_tuned"
-    run = Pipeline(config(f"run_dir={tmp_path / 'r'}", "compare=none", tuned), "")
+    run = Pipeline(plan_of(config(f"run_dir={tmp_path / 'r'}", "compare=none", tuned)))
     asking = [stage.needs for stage in run.stages("compare") if stage.name.endswith("tuned-20:sample")]
     assert ["zoo" in needs for needs in (*asking, run.stages("sample")[0].needs)] == [True, False]
 
@@ -169,3 +175,12 @@ def test_a_run_is_called_what_its_task_is_called(words: list[str], name: str):
     register()
     launch._with_hydra(lambda config: found.append(launch.compose(config)[0].name), arranged(words))
     assert found == [name]
+
+
+def test_a_recipe_with_a_key_of_the_flat_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "experiment" / "mine.yaml"
+    path.parent.mkdir()
+    path.write_text("# @package _global_\ndefaults: [override /task: digits]\ngenerator: {latent_noise: 1}\n")
+    assert main(["run", "--config-dir", str(tmp_path), "experiment=mine"]) == 2
+    told = "experiment/mine: generator.latent_noise: no such key; write generator.autoencoder.latent_noise"
+    assert told in capsys.readouterr().err

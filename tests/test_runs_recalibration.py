@@ -14,6 +14,7 @@ from paramdiff.files import load_tensors, read_json
 from paramdiff.networks.recalibration import recalibrate
 from paramdiff.reports.finished_run import FinishedRun
 from paramdiff.runs.config import build
+from paramdiff.runs.configured import plan_of
 from paramdiff.runs.launch import composed
 from paramdiff.runs.pipeline import Pipeline
 from paramdiff.runs.summary_table import recalibrated_on, summary_sheet
@@ -183,18 +184,18 @@ def test_the_same_command_does_nothing_and_other_items_measure_again(finished: P
     assert main(["compare", f"run_dir={finished}", *ON]) == 0
     assert made == {path: path.stat().st_mtime_ns for path in finished.rglob("*.safetensors")}
     other = [*TINY, "recalibrate=200"]
-    current = Pipeline(build(composed(["name=digits", f"run_dir={finished}", "force=true", *other])), "")
+    current = Pipeline(plan_of(build(composed(["name=digits", f"run_dir={finished}", "force=true", *other]))))
     (fit,), (sample,) = current.stages("fit"), current.stages("sample")
     assert current.folder._fingerprint(fit) == before["fit"], "fitting does not know of it"
     assert current.folder._fingerprint(sample) != before["sample"]
 
 
 def test_without_it_stages_are_what_they_were(tmp_path: Path):
-    run = Pipeline(build(composed(["name=digits", f"run_dir={tmp_path / 'r'}", *TINY])), "")
-    assert set(run.settings) == {"name", "seed", "n", "task", "zoo", "generator", "compare"}
+    run = Pipeline(plan_of(build(composed(["name=digits", f"run_dir={tmp_path / 'r'}", *TINY]))))
+    assert set(run.plan.settings) == {"name", "seed", "n", "task", "zoo", "generator", "compare"}
     stages = {stage.name: stage for group in ("sample", "score", "compare") for stage in run.stages(group)}
     now = {"contraction": 0.7} | run.main.sampling
-    task = run.settings["task"]
+    task = run.plan.settings["task"]
     found = {name: (s.settings, list(s.needs), list(s.makes)) for name, s in stages.items() if name in STAGES}
     samples, scores = "samples/samples.safetensors", "scores/{}.safetensors"
     mean = f"baselines/average/{samples}"

@@ -11,6 +11,7 @@ from paramdiff.errors import ConfigError, RunFolderError
 from paramdiff.files import read_json
 from paramdiff.runs import pipeline
 from paramdiff.runs.config import build
+from paramdiff.runs.configured import plan_of
 from paramdiff.runs.launch import composed
 from paramdiff.runs.pipeline import ORDER, Pipeline
 from paramdiff.runs.setting_changes import ChangedStages, refusal
@@ -26,7 +27,8 @@ BASELINE = [f"baselines/average/{name}" for name in (*MAIN, *SAMPLES)]
 
 def begun(folder: Path, *words: str, force: bool = False) -> Pipeline:
     force_word = ["force=true"] if force else []
-    return Pipeline(build(composed(["name=digits", f"run_dir={folder}", *TINY, *words, *force_word])), "")
+    config = build(composed(["name=digits", f"run_dir={folder}", *TINY, *words, *force_word]))
+    return Pipeline(plan_of(config))
 
 
 def go(folder: Path, *words: str, force: bool = False) -> list[str]:
@@ -133,7 +135,8 @@ def test_a_plug_in_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.Monkey
     def require(k: int, dim: int | None = None) -> None:
         raise ConfigError("degree", f"a polynomial through {k} members", expected="more")
 
-    monkeypatch.setattr(run.config.compare["noise"], "require", require, raising=False)
+    (noise,) = [one.generator for one in run.plan.generators if one.key == "compare.noise"]
+    monkeypatch.setattr(noise, "require", require, raising=False)
     with pytest.raises(ConfigError, match="^compare.noise.degree: a polynomial through 6 members"):
         run.run("collect")
 

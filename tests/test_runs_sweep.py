@@ -11,9 +11,9 @@ from paramdiff.cli import main
 from paramdiff.evaluation.comparison import Scored
 from paramdiff.files import load_tensors, read_json
 from paramdiff.generators.generator import GENERATORS, Generator
-from paramdiff.runs.config import SweepConfig
+from paramdiff.runs.plan import SweepConfig
 from paramdiff.runs.rows import GeneratorRow
-from paramdiff.runs.sweep import curves_of
+from paramdiff.runs.stages.sweep import curves_of
 
 SMALL = [
     "zoo.k=8", "zoo.pretrain.epochs=1", "n=6", *QUICK_FIT,

@@ -210,7 +210,7 @@ class NeuralCodec(Codec):
         self.net.load_state_dict(state["net"])
 
 
-class NoisyCodec(NeuralCodec):
+class DenoisingCodec(NeuralCodec):
     """p-diff's autoencoder."""
 
     settings: Autoencoder

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.errors import GeneratorError
-from paramdiff.generators.autoencoder import Autoencoder, NoisyCodec
+from paramdiff.generators.autoencoder import Autoencoder, DenoisingCodec
 from paramdiff.generators.generator import register
 from paramdiff.generators.latent import Codec, LatentGenerator, Prior
 from paramdiff.ranges import FACTOR, Ranges
@@ -91,7 +91,7 @@ class AutoencoderKde(LatentGenerator):
         return super().upgraded({key: value for key, value in settings.items() if key != "joint"})
 
     def _codec(self) -> Codec:
-        return NoisyCodec(self.autoencoder, self.seed, self.device)
+        return DenoisingCodec(self.autoencoder, self.seed, self.device)
 
     def _prior(self) -> Prior:
         return Kernels(lambda k: scott(k) if self.bandwidth is None else self.bandwidth, joint=False)

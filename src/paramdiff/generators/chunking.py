@@ -1,15 +1,15 @@
-r"""A long vector as a short sequence: each chunk of it in coordinates of its own.
+r"""A long vector as a short sequence: each chunk of it in principal components of its own.
 
-A convolution sees neighbours, and what neighbouring parameters of a network share is little; what a member has in
-one place tells much about all other members *in that place*. So each chunk c of S coordinates is first written in
-the principal components of the zoo within this chunk, which are exact and need no training:
+A convolution relates neighbouring coordinates, but neighbouring parameters of a network have little in common, while
+members are similar to one another *at the same position*. So each chunk c of S coordinates is first projected on the
+principal components of the zoo within this chunk, which need no training:
 
 .. math:: y_c = \sqrt{\tfrac{C r}{D}} \, B_c (x_c - m_c), \qquad B_c B_c^T = 1, \quad B_c \in R^{r \times S}
 
-The autoencoder's convolutions then run over the sequence ``y`` of ``C r`` numbers, C = D / S. ``B_c`` is the
-position: every chunk has its own, where a code of the position would ask one network to know all places by
-heart. Because the components are orthonormal, an error in y is the error in x it causes (the factor makes the
-*mean* squares of both equal, so objectives mean the same), plus what r components leave out.
+The autoencoder's convolutions then run over the sequence ``y`` of ``C r`` numbers, C = D / S. ``B_c`` takes the place
+of a positional encoding, with which one network would have to memorise all positions. Because the components are
+orthonormal, the squared error in x is that in y plus what the r components leave out (the factor makes the *mean*
+squares of both equal, so that losses are comparable).
 
 Memory: the components, ``r D <= K D`` numbers, never more than the zoo; fitting them streams over chunks. The
 network has ``C r`` inputs instead of D, and chunks get longer where there would be more than 16,384 of these, so that

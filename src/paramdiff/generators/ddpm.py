@@ -1,13 +1,14 @@
-r"""The denoising diffusion process (Ho et al. 2020): noise levels, and the way back from noise.
+r"""The denoising diffusion process (Ho et al. 2020): noise levels, and the reverse process.
 
 ``z_t = sqrt(abar_t) z + sqrt(1 - abar_t) eps`` with ``abar_t = prod (1 - beta_s)`` and, for T = 1,000, linear
-betas 1e-4..2e-2 (the paper's). Any other T takes T of those 1,000 noise levels, evenly spaced (equation 19 of
-Nichol & Dhariwal 2021), or levels between them, so that z_T is noise for every T. The paper's betas as they
-are would leave abar_T = 0.90 at T = 10: what starts from noise then ends elsewhere. With a perfect denoiser of
-a Gaussian with variance 1.6 the samples' mean is off by 0.9 and their variance half as much again.
+betas 1e-4..2e-2 (the paper's). Any other T uses T of those 1,000 noise levels, evenly spaced (equation 19 of
+Nichol & Dhariwal 2021) and interpolated between them, so that z_T is noise for every T. The paper's betas unchanged
+would leave abar_T = 0.90 at T = 10, so z_T would not be noise, and sampling would start from the wrong distribution:
+with the exact denoiser of a Gaussian with variance 1.6 the samples' mean is off by 0.9, and their variance is 50% too
+large.
 
-Few steps average: a perfect denoiser with T = 10 still loses 15% of the variance with ``dpm-solver++`` and
-half of it with ``ddpm``. Sampling runs diffusers' schedulers without clipping, on trailing time steps.
+Few steps shrink the distribution: with T = 10 the exact denoiser loses 15% of the variance with ``dpm-solver++`` and
+half of it with ``ddpm``. Sampling uses diffusers' schedulers, without clipping and with trailing time steps.
 """
 
 from collections.abc import Callable
@@ -32,12 +33,12 @@ SCHEDULERS = {"dpm-solver++": "DPMSolverMultistepScheduler", "ddim": "DDIMSchedu
 
 @dataclass(frozen=True)
 class Turn:
-    """Another way from some level of noise on.
+    """A switch to another denoiser, at some level of noise.
 
     Attributes:
-        level: the first time step, counted from noise, at which it holds.
-        move: ``(z_t, t) -> z_t`` of the other way.
-        denoise: what the solver follows from there on, ``(z_t, t) -> prediction``.
+        level: the first time step, counted from noise, that uses the other denoiser.
+        move: ``(z_t, t) -> z_t``, applied once at the switch.
+        denoise: the other denoiser, ``(z_t, t) -> prediction``.
     """
 
     level: int
@@ -95,8 +96,8 @@ def reverse(
         z: standard normal.
         generators: one per sample, for the noise that ``ddpm`` adds in every step.
         trace: is filled with the latents before every step and after the last one.
-        turn: another way to go on from some level on, before the last step at the latest; a scheduler forgets
-            the steps before.
+        turn: a switch to another denoiser at some noise level, at the last step at the latest; a multi-step scheduler
+            starts anew there.
 
     Raises:
         NumericalError: NaN or Inf in some step, the first of which is named when all are done.

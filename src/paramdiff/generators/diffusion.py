@@ -4,19 +4,19 @@ Noisy latents ``z_t = a_t z + s_t eps`` are those of the denoising process of th
 (:mod:`paramdiff.generators.ddpm`) or of flow matching (:mod:`paramdiff.generators.flow`). A denoiser is trained
 with the squared error of its prediction of ``u = c z + d eps``:
 
-* ``residual``, the default: ``eps``, or the velocity of a flow, of which the network predicts what the Gaussian of
-  the members' latents does not (:mod:`paramdiff.generators.gaussian_prior`);
+* ``residual``, the default: ``eps``, or the velocity of a flow, where the network corrects the exact prediction for
+  the Gaussian of the members' latents (:mod:`paramdiff.generators.gaussian_prior`);
 * ``x0``, the latent itself (c = 1, d = 0), as ``F(z_t, t)``;
 * ``eps``, the paper's (c = 0, d = 1), and ``velocity`` of a flow (c = -1, d = 1), as
 
   .. math:: \hat u = \frac{c a_t + d s_t}{a_t^2 + s_t^2} z_t + \frac{d a_t - c s_t}{\sqrt{a_t^2 + s_t^2}} F(z_t, t)
 
-  so that for a standard normal F = 0 is right, and F's target has unit size. Without the first term an
-  undertrained network must learn to pass on the noise of all directions outside the thin subspace that a zoo fills,
-  and sampling multiplies what it misses.
+  so that F = 0 is exact for a standard normal, and F's target has unit size. Without the first term a network would
+  have to reproduce the noise of all directions outside the low-dimensional subspace that a zoo fills, and sampling
+  amplifies its errors there.
 
-Which is best was measured on distributions that are known (``docs/decisions.md``): ``x0`` draws points nearly at
-the centres of the modes, because all that it says of a mode's width is in the third digit of its output.
+Which of them is best was measured on known distributions (``docs/decisions.md``): samples of ``x0`` lie nearly at the
+centres of the modes, because the width of a mode only shows in the third digit of the network's output.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ from paramdiff.devices import choose_device
 from paramdiff.errors import ConfigError, check_choice
 from paramdiff.generators.ddpm import SCHEDULERS, Turn, alpha_bar, reverse, scheduler_class
 from paramdiff.generators.fitting import Plateau, fit_network, require_shapes
-from paramdiff.generators.gaussian_prior import Residual, scale_of
+from paramdiff.generators.gaussian_prior import LatentGaussian, scale_of
 from paramdiff.generators.latent import DENOISER, Prior
 from paramdiff.generators.nets.denoisers import DENOISERS, make_denoiser
 from paramdiff.ranges import BATCH, FACTOR, RATE, SHARE, STEPS, Range, Ranges, check_ranges
@@ -49,11 +49,11 @@ PREDICTIONS = {"ddpm": ("residual", "x0", "eps"), "flow": ("residual", "x0", "ve
 """``eps`` says nothing about the latent where a flow starts, at ``a_T = 0``."""
 
 RESIDUAL = {"ddpm": "eps", "flow": "velocity"}
-"""What ``residual`` is the rest of."""
+"""The prediction that ``residual`` corrects."""
 
 ENOUGH, PATIENCE = 0.002, 5
-"""Training ends when 100 more steps, five times in a row, lower the loss by less than 0.2%. The loss is a poor
-guide: most of it is noise that nobody can predict, and samples still get better while it falls by less than 1%
+"""Training ends when 100 more steps lower the loss by less than 0.2%, five times in a row. The loss is a poor guide:
+most of it is noise that cannot be predicted, and samples keep improving while it falls by less than 1%
 (``docs/decisions.md``)."""
 
 SAMPLING = ("diffusion.temperature", "diffusion.scheduler", "diffusion.sample_steps")
@@ -64,7 +64,7 @@ CHECKED = 1024
 
 
 JUDGED, DRAWS = 256, 32
-"""Latents whose denoising loss is compared, at most, and the draws of time and noise for each of them."""
+"""How many latents' denoising losses are compared at most, and how many draws of time and noise each gets."""
 
 
 @dataclass
@@ -157,10 +157,10 @@ class LatentDiffusion(Prior):
 
     Attributes:
         scale: the deviation of the fitted latents, see :func:`~paramdiff.generators.gaussian_prior.scale_of`.
-        start: what the network's output is added to, None where the prediction says nothing of the members.
+        start: the Gaussian that the network corrects; None for predictions other than ``residual``.
     """
 
-    start: Residual | None = None
+    start: LatentGaussian | None = None
 
     def __init__(self, settings: Diffusion, seed: int = 0, device: str = "auto") -> None:
         self.settings, self.seed, self.device, self.losses = settings, seed, choose_device(device), []
@@ -170,7 +170,7 @@ class LatentDiffusion(Prior):
             noise = noise_levels(settings.timesteps)
             signal = 1 - noise
         else:
-            scheduler_class(settings.sampler)  # imported with the model, so that sampling starts at once
+            scheduler_class(settings.sampler)  # imported here, so that sampling need not wait for it
             squared = alpha_bar(settings.timesteps)
             signal, noise = squared.sqrt(), (1 - squared).sqrt()
         self.signal, self.noise = signal.to(self.device), noise.to(self.device)
@@ -185,7 +185,7 @@ class LatentDiffusion(Prior):
             return self._made().to(self.device)
 
     def predict(self, net: nn.Module, z: Float[Tensor, "n L"], t: Int[Tensor, "n"]) -> Float[Tensor, "n L"]:
-        """What the settings' ``prediction`` says, from the network's output."""
+        """The prediction ``u`` (see :data:`TARGETS`) from the network's output."""
         if self.settings.prediction == "x0":
             return net(z, t)
         c, d = TARGETS[self.settings.target]
@@ -210,7 +210,7 @@ class LatentDiffusion(Prior):
     def fit(self, z: Float[Tensor, "K L"], held: Float[Tensor, "H L"], folder: Path | None = None) -> None:
         own = self.settings
         self.latent, self.scale = z.shape[1], scale_of(z)
-        self.start = Residual.fit(z).to(self.device) if own.prediction == "residual" else None
+        self.start = LatentGaussian.fit(z).to(self.device) if own.prediction == "residual" else None
         watched = held if len(held) else z
 
         def loss(net: nn.Module, step: int) -> list[Tensor]:
@@ -235,19 +235,19 @@ class LatentDiffusion(Prior):
         return self.loss(net, *self._draw(z, CHECKED, -1)).log().item()
 
     def findings(self, z: Float[Tensor, "K L"], held: Float[Tensor, "H L"]) -> dict[str, Any]:
-        """The denoising gap: the loss on held-out members over that on fitted ones, near 1 if the denoiser has
-        learnt what they share, and large if it knows the fitted members by heart.
+        """The denoising gap: the loss on held-out members divided by that on fitted ones. It is near 1 if the denoiser
+        has learnt what members have in common, and large if it has memorised the fitted ones.
 
-        Both losses are over the same times and noise, and are geometric means over times. A plain mean would
-        consist of the times of much noise, where nothing is known of a latent and its loss is its size: with
-        linear latents of the reference zoo its gap is 1.16, the held-out latents' size 1.15, while at times
-        of little noise their loss is twice that of fitted ones. A geometric gap is also the same for whatever
-        multiple of the noise is predicted.
+        Both losses use the same times and noise, and are geometric means over times. An arithmetic mean would be
+        dominated by high noise, where nothing is known about a latent and the loss is its squared norm: with linear
+        latents of the reference zoo that gap is 1.16, and the norms' ratio 1.15, while at low noise the held-out loss
+        is twice the fitted one. A ratio of geometric means also does not depend on the scale of what is predicted.
 
-        There is no gap where no members were held out, nor where the reconstruction gate failed: the codec has
-        no place for such members, so a loss on their latents would be about the codec. For a trajectory the gap
-        is optimistic: members are held out at random, and fitted neighbours in time of a held-out one are nearly
-        the same network. (The held-out latents also tell when to stop training, which weighs little beside that.)
+        There is no gap where no members were held out, nor where the reconstruction check failed: the codec cannot
+        represent such members, so the loss on their latents would tell about the codec. For a trajectory the gap is
+        optimistic: members are held out at random, and the fitted neighbours in time of a held-out member are
+        nearly the same network. (Held-out latents also decide when to stop training, which matters little beside
+        that.)
         """
         members = self._denoising(z)
         unseen = self._denoising(held) if len(held) else None
@@ -331,7 +331,7 @@ class LatentDiffusion(Prior):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.latent, self.scale = state["latent"], state.get("scale", 1.0)
         start = state.get("start")
-        self.start = None if start is None else Residual.from_state(start).to(self.device)
+        self.start = None if start is None else LatentGaussian.from_state(start).to(self.device)
         require_shapes(self._made, state["net"])
         self.net = self._build().eval().requires_grad_(False)
         self.net.load_state_dict(state["net"])

@@ -2,7 +2,7 @@ r"""Members trained a little further: the paper's "fine-tuned models" of figure 
 
 A random member takes ``steps`` steps of Adam down the task's training loss, in normalised coordinates: one
 rate then means the same for every coordinate, and Adam moves each by at most about ``lr`` between-checkpoint
-deviations a step. Whoever can generate networks must show that this does not give the same ones for less.
+deviations a step. A generator of networks has to be better than this at the same cost.
 
 Batch ``step`` is the same for all samples of one seed. They differ in the member they start from, and the part
 of a batch's computation that all networks share is done once for a chunk.

@@ -1,4 +1,4 @@
-"""How the networks of a generator learn: AdamW at a constant rate, averaged weights, and a plateau.
+"""How the networks of a generator are trained: AdamW at a constant rate, averaged weights, early stopping.
 
 The gradient of a step is accumulated over parts of its batch, so that memory is that of one part.
 

@@ -1,12 +1,12 @@
-r"""Flow matching (Lipman et al. 2023; rectified flow, Liu et al. 2023): the straight way between noise and latents.
+r"""Flow matching (Lipman et al. 2023; rectified flow, Liu et al. 2023): straight paths between noise and latents.
 
 ``z_tau = (1 - tau) z + tau eps`` with ``tau = t / T`` for t = 1..T. Sampling follows the velocity
 
 .. math:: \frac{dz_\tau}{d\tau} = E[\epsilon - z \mid z_\tau] = \frac{z_\tau - E[z \mid z_\tau]}{\tau}
 
-from noise at tau = 1 to tau = 0. Own solvers, in place of diffusers' schedulers: those for flows take noise
-levels between the T that were learnt. Euler's method shrinks the variance (with the exact velocity of a
-Gaussian, 20 evaluations lose 13% of it, Heun's 2%), so Heun's is the default.
+from noise at tau = 1 to tau = 0. The solvers are our own, because those of diffusers evaluate flows at noise levels
+between the T that were trained. Euler's method shrinks the variance (with the exact velocity of a Gaussian, 20
+evaluations lose 13% of it; Heun's method loses 2%), so Heun's method is the default.
 """
 
 from collections.abc import Callable
@@ -41,8 +41,8 @@ def follow(
         timesteps: T.
         sample_steps: evaluations of the velocity; the noise levels that are visited are evenly spaced.
         trace: is filled with the latents before every step and after the last one.
-        turn: another way to go on from some level on, before the last step at the latest. Not at tau = 1, where
-            nothing of a latent is left.
+        turn: a switch to another velocity at some noise level, at the last step at the latest. Not at tau = 1, where
+            z_tau does not depend on the latent.
 
     Raises:
         NumericalError: NaN or Inf in some step, the first of which is named when all are done.

@@ -1,4 +1,4 @@
-r"""Where the denoiser starts from: the Gaussian with the mean and covariance of the members' latents.
+r"""The Gaussian with the mean and covariance of the members' latents, whose exact denoiser a network corrects.
 
 For a Gaussian ``N(m, sum_i lambda_i b_i b_i^T)`` the denoiser is known. With ``z_t = a z + s eps`` and ``p_i =
 b_i . (z_t - a m)``,
@@ -6,15 +6,14 @@ b_i . (z_t - a m)``,
 .. math:: E[z \mid z_t] = m + \sum_i \frac{a \lambda_i}{a^2 \lambda_i + s^2} p_i b_i, \qquad
           \mathrm{Var}_i = \frac{\lambda_i s^2}{a^2 \lambda_i + s^2}
 
-so a network F, of unit input ``p_i / sqrt(a^2 lambda_i + s^2)``, has to learn what is left of z, in units of
-this deviation:
+so a network F, whose input ``p_i / sqrt(a^2 lambda_i + s^2)`` has unit variance, only has to learn the remaining part
+of z, in units of this deviation:
 
 .. math:: D(z_t) = E[z \mid z_t] + \sum_i \sqrt{\mathrm{Var}_i} \, F_i b_i
 
-F = 0 is right for every Gaussian at every noise level. Nothing leaves the subspace of the members, which a
-network that predicts noise must learn (it has to pass on the noise of all directions outside), and at little
-noise F is as large as what it stands for, which it is not where a network predicts z itself (it has to return
-its input to three digits).
+F = 0 is exact for every Gaussian at every noise level. Samples stay in the subspace spanned by the members; a network
+that predicts noise has to learn this, because it must reproduce the noise of all directions outside. At low noise
+F still has unit size, where a network that predicts z would have to reproduce its input to three digits.
 """
 
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 NEGLIGIBLE = 1e-8
-"""Part of the largest variance below which a direction is rounding."""
+"""Fraction of the largest variance below which a direction counts as rounding error."""
 
 
 def scale_of(z: Float[Tensor, "K L"]) -> float:
@@ -38,8 +37,8 @@ def scale_of(z: Float[Tensor, "K L"]) -> float:
     return (float(covariance.square().sum()) / total) ** 0.5 if total > 0 else 0.0
 
 
-class Residual:
-    """A Gaussian over latents, and what remains beside it.
+class LatentGaussian:
+    """A Gaussian over latents, and the denoiser that a network's output corrects.
 
     Attributes:
         mean: m, [L].

@@ -107,13 +107,12 @@ class LatentGenerator(Generator):
         reconstruction_check: of held-out members.
         contraction: factor on a sampled latent's deviation from the mean latent; used when sampling, so it
             can be changed without fitting again. 1 gives the distribution as it was learnt. Below 1 samples are
-            nearer to the average of all members, wherever that is: on one trajectory more accurate and more
-            alike, which is what makes them better than the originals (``docs/decisions.md``); between several
-            modes, in none of them. To lower the temperature within the distribution is another thing
-            (``temperature``, of generators that have one).
+            closer to the average of all members. On one trajectory they are then more accurate and more alike,
+            which is what makes them better than the originals (``docs/decisions.md``); with several modes they
+            may lie between all of them. A temperature (``diffusion.temperature``) acts within each mode instead.
         spread: deviation of independent noise on every coordinate of a sample, in units of the zoo's
-            between-checkpoint deviation; used when sampling. Latents vary in few directions, those in which
-            the members differ; this noise nearly always points out of their span.
+            between-checkpoint deviation; used when sampling. Latents vary in the few directions in which the
+            members differ; nearly all of this noise lies outside their span.
         seed: seed of initial weights, batches, noise and held-out members.
         device: ``auto`` (the accelerator if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
     """

@@ -1,15 +1,15 @@
 r"""Noise around members in latent space: ``z = z_k + amplitude * sigma * N(0, I)`` for a random member k, decoded.
 
-The baseline of the paper's figure 3c, which asks whether diffusion does more than blur its training latents.
+The baseline of the paper's figure 3c, which asks whether diffusion does more than add noise to its training latents.
 sigma is the deviation of each latent between members, so an amplitude means the same for every autoencoder;
-the paper's is 0.1. Members are those that the autoencoder was fitted on, and with the same settings it is p-diff's
-own, to the bit: both generators then draw from one latent space.
+the paper's is 0.1. Members are those that the autoencoder was fitted on. With equal settings the autoencoder has the
+same bits as p-diff's, so both generators draw from one latent space.
 """
 
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from paramdiff.generators.autoencoder import Autoencoder, NoisyCodec
+from paramdiff.generators.autoencoder import Autoencoder, DenoisingCodec
 from paramdiff.generators.autoencoder_kde import Kernels
 from paramdiff.generators.generator import register
 from paramdiff.generators.latent import Codec, LatentGenerator, Prior
@@ -38,7 +38,7 @@ class LatentNoise(LatentGenerator):
         return f"{self.name}-{self.amplitude:g}"
 
     def _codec(self) -> Codec:
-        return NoisyCodec(self.autoencoder, self.seed, self.device)
+        return DenoisingCodec(self.autoencoder, self.seed, self.device)
 
     def _prior(self) -> Prior:
         return Kernels(lambda k: self.amplitude, joint=True)

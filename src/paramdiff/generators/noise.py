@@ -5,10 +5,10 @@ unit is the between-checkpoint deviation of each coordinate, so one amplitude me
 network and layer. In a zoo such as the paper's (last two norm layers of a ResNet-18, deviation about 0.09)
 the paper's range is 0.1 to 1.1 of these units; the default 0.3 is its geometric middle.
 
-Accuracies can only be compared at one similarity: noise that is small enough copies its member. Matched noise
+Accuracies can only be compared at equal similarity, because members with very little noise are copies. Matched noise
 therefore has the amplitude at which noised members are as similar to the zoo as another generator's samples
-are: the mean over samples of the largest error-IoU (eq. 7) with a member, on training data. More noise, less
-similarity, so the amplitude is found by bisection on a log scale, always with the same noise.
+are: the mean over samples of the largest error-IoU (eq. 7) with a member, on training data. Similarity falls as
+noise grows, so the amplitude is found by bisection on a log scale, with the same noise for every amplitude.
 """
 
 import math

@@ -1,7 +1,7 @@
 r"""Members in normalised coordinates, computed where they are read.
 
-A zoo on disk is memory-mapped. Whoever reads it block by block through this view never holds more than a block
-in memory, whatever K and D are.
+A zoo on disk is memory-mapped. Read block by block through this view it never takes more memory than one block,
+whatever K and D are.
 """
 
 from typing import overload

@@ -7,7 +7,7 @@ The generator of "Neural Network Parameter Diffusion" (arXiv 2402.13144): equati
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from paramdiff.generators.autoencoder import Autoencoder, NoisyCodec
+from paramdiff.generators.autoencoder import Autoencoder, DenoisingCodec
 from paramdiff.generators.diffusion import SAMPLING, Diffusion, LatentDiffusion
 from paramdiff.generators.generator import register
 from paramdiff.generators.latent import Codec, LatentGenerator, Prior
@@ -39,7 +39,7 @@ class ParameterDiffusion(LatentGenerator):
     diffusion: Diffusion = field(default_factory=Diffusion)
 
     def _codec(self) -> Codec:
-        return NoisyCodec(self.autoencoder, self.seed, self.device)
+        return DenoisingCodec(self.autoencoder, self.seed, self.device)
 
     def _prior(self) -> Prior:
         return LatentDiffusion(self.diffusion, self.seed, self.device)

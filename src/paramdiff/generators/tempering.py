@@ -1,30 +1,30 @@
-r"""Temperature: a lower one draws nearer to where the learnt distribution is dense, and from the same modes.
+r"""Temperature: a lower one draws closer to the centres of the modes, and from each mode as often as before.
 
 **Definition.** Around each mode, a distribution at temperature T has T^2 times the covariance it was learnt
-with: ``N(m, S)`` becomes ``N(m, T^2 S)``, whatever ``m`` and ``S``, and a mixture of distant modes the mixture
-of these, with the weights it had. So it is not a power of the density, which would also favour heavy and wide
+with: ``N(m, S)`` becomes ``N(m, T^2 S)`` for any ``m`` and ``S``, and a mixture of distant modes becomes the mixture
+of these, with the same weights. So it is not a power of the density, which would also favour heavy and wide
 modes.
 
 **How.** With ``D = E[z | z_t]`` and the Jacobian ``J = a dD / dz_t``, where the distribution is a Gaussian around m,
 
 .. math:: a D - z_t = -(1 - J) (z_t - a m), \qquad J = a^2 S (a^2 S + s^2)^{-1}
 
-so the denoiser at z_t alone tells m and S, and with them all of ``N(m, T^2 S)``:
+so the denoiser at z_t determines the denoiser ``D_T`` of ``N(m, T^2 S)``:
 
 .. math:: a D_T = z_t + f(J) (a D - z_t), \qquad f(h) = \frac{1}{1 - (1 - T^2) h}
 
-1. Noise is reduced at T = 1 down to the level at which modes are as good as chosen, ``s / a = TURN * scale``.
-2. There z_t becomes the point it would be at this temperature, ``a m + g(J) (z_t - a m)`` with
-   ``g(h)^2 = 1 - (1 - T^2) h``: what a Gaussian's deviation is at this level at T, over what it is at 1.
-3. The rest of the way follows ``D_T``.
+1. Noise is reduced at T = 1 down to the level at which a sample has settled on its mode, ``s / a = TURN * scale``.
+2. There z_t is moved to the corresponding point at this temperature, ``a m + g(J) (z_t - a m)`` with
+   ``g(h)^2 = 1 - (1 - T^2) h``, the ratio of a Gaussian's variances at this noise level, at T and at 1.
+3. The remaining steps use ``D_T``.
 
 For unit covariance f is the factor on the score that Chroma applies (Ingraham et al. 2023, their lambda_0 is
-``1 / T^2``) to all distributions alike. That factor drives whatever is narrower than the whole, such as a mode,
-onto one point, and from the first step on it draws samples towards the heaviest mode.
+``1 / T^2``) whatever the distribution. That factor shrinks everything narrower than the whole distribution, such as
+a mode, to a point, and from the first step on it pulls samples towards the heaviest mode.
 
-Functions of J are computed in the Krylov space of ``a D - z_t`` (Lanczos 1950): a few products with J, forward
-derivatives of the denoiser, are exact for as many different eigenvalues. Between two modes some h are above 1
-and count as 1.
+Functions of J are computed in the Krylov space of ``a D - z_t`` (Lanczos 1950): with m products with J
+(forward-mode derivatives of the denoiser) they are exact for up to m different eigenvalues. Between two modes some
+eigenvalues h exceed 1; they count as 1.
 """
 
 from collections.abc import Callable
@@ -39,14 +39,14 @@ PRODUCTS = 6
 """Products with the Jacobian for each evaluation of the denoiser, at most."""
 
 TURN = 0.5
-"""Noise, in deviations of the latents, below which the modes of a sample are taken as chosen."""
+"""Noise, in deviations of the latents, below which a sample is taken to have settled on its mode."""
 
 LEAST = 0.01
-"""``1 / f`` at least: samples at T = 0 are drawn to the middle of a mode, but not in one step."""
+"""Lower bound of ``1 / f``: at T = 0 samples move to the centre of a mode, but not in one step."""
 
 NEAREST = 0.1
-"""``1 - h`` at least where z_t is moved. Closer to 1, an error of the Jacobian decides how far; a few samples between
-modes were thrown out of all of them by 0.01."""
+"""Lower bound of ``1 - h`` where z_t is moved. For h closer to 1 an error of the Jacobian decides how far; with 0.01 a
+few samples between modes were moved out of all of them."""
 
 Function = Callable[[Tensor], Tensor]
 

@@ -6,15 +6,15 @@ The encoder returns a Gaussian ``q(z | x) = N(mu, diag(sigma^2))`` per vector. L
           \quad z \sim q(z | x)
 
 which for beta = 1 is -2/D times the evidence lower bound with a decoder of unit variance; that variance is the
-zoo's own, in each normalised coordinate. sigma^2 is a sigmoid: no posterior need be wider than the prior, and an
-exponential overflowed now and then in the first steps. New latents are drawn from N(0, I); there is no second
+zoo's own, in each normalised coordinate. sigma^2 is a sigmoid: no posterior has to be wider than the prior, and an
+exponential sometimes overflowed in the first steps. New latents are drawn from N(0, I); there is no second
 training.
 
 What to expect follows from the linear case (probabilistic principal components): a direction in which the zoo has
-variance lambda is learnt if lambda > beta, and samples have variance lambda - beta along it. Raising beta gives
-more average, more accurate and less diverse samples, as a contraction does. Where components differ
-much in size this is reached slowly: on the reference zoo (350 to 1 within the first thirty) the members' latents
-are still far from N(0, I) when 25 more steps hardly help, and samples have a third of the zoo's variance.
+variance lambda is learnt if lambda > beta, and samples have variance lambda - beta along it. A larger beta gives
+samples closer to the average, more accurate and less diverse, as a contraction does. Convergence is slow where
+components differ much in size: on the reference zoo (350 to 1 within the first thirty) the members' latents are still
+far from N(0, I) when 25 more steps hardly help, and samples have a third of the zoo's variance.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -8,7 +8,7 @@ by its ``__post_init__``; every failure becomes one line that names the key.
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar
 
@@ -16,31 +16,14 @@ from hydra.errors import OverrideParseException
 from omegaconf import MISSING, AnyNode, DictConfig, ListConfig, OmegaConf
 from yaml import MarkedYAMLError
 
-from paramdiff.errors import ConfigError, check_choice, near
+from paramdiff.errors import ConfigError, near
+from paramdiff.generators import GENERATORS
 from paramdiff.generators.settings import moved, where
-from paramdiff.networks.precision import PRECISIONS
-from paramdiff.ranges import COUNT, FACTOR, SEED, Range, Ranges, check_ranges
+from paramdiff.ranges import Ranges, check_ranges
+from paramdiff.runs.plan import RUN_RANGES, SweepConfig, check_run, plain
 from paramdiff.runs.recipe_names import list_options, option_name
 
-
-@dataclass
-class SweepConfig:
-    """What ``paramdiff sweep-temperature`` draws; read by no other command.
-
-    Attributes:
-        n: networks per point, at most N.
-        temperatures: values of every knob that is a factor: ``contraction``, ``scale``, ``amplitude``.
-        members: values of the knob ``k`` of means of k members; those above K are left out.
-    """
-
-    RANGES: ClassVar[Ranges] = {"n": COUNT, "temperatures": FACTOR, "members": COUNT}
-
-    n: int = 25
-    temperatures: list[float] = field(default_factory=lambda: [0.0, 0.3, 0.5, 0.7, 0.85, 1.0, 1.3])
-    members: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16])
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
+__all__ = ["SweepConfig", "plain"]  # also of this module
 
 
 @dataclass
@@ -64,7 +47,7 @@ class RunConfig:
         sweep: of ``paramdiff sweep-temperature``.
     """
 
-    RANGES: ClassVar[Ranges] = {"n": COUNT, "seed": SEED, "recalibrate": Range(least=0, most=10**9)}
+    RANGES: ClassVar[Ranges] = RUN_RANGES
 
     name: str | None = None
     run_dir: str | None = None
@@ -84,14 +67,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        check_choice("device", self.device.partition(":")[0], ("auto", "cpu", "cuda", "mps", "xpu"))
-        check_choice("precision", self.precision, PRECISIONS)
-        if self.recalibrate == 1:  # one item has no variance
-            raise ConfigError(
-                "recalibrate",
-                f"{self.recalibrate} is out of range",
-                expected="0, for off, or at least 2 items",
-            )
+        check_run(self.device, self.precision, self.recalibrate)
 
 
 def register() -> None:
@@ -99,7 +75,6 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore
 
     from paramdiff.collectors import COLLECTORS
-    from paramdiff.generators import GENERATORS
     from paramdiff.tasks import CONFIGS
 
     store = ConfigStore.instance()
@@ -200,18 +175,6 @@ def example(key: str) -> str:
     return f"add a baseline by +generator@compare.{row}=NAME" if row else f"choose one by {group}=NAME"
 
 
-def plain(value: Any) -> Any:
-    """JSON-able settings of a dataclass tree, with the class beside its fields."""
-    if is_dataclass(value) and not isinstance(value, type):
-        own = {item.name: plain(getattr(value, item.name)) for item in fields(value) if item.init}
-        return {"kind": type(value).__name__, **own}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return value
-
-
 QUOTE = "put quotes within quotes around a value with commas or signs, e.g. 'zoo.select=\"all,!fc\"'"
 
 SAID = [
@@ -238,7 +201,7 @@ SAID = [
 
 def explain(error: Exception) -> ConfigError:
     """One line from Hydra's or OmegaConf's many: which key, what came, what exists."""
-    if plainly := _not_composed(error):
+    if plainly := _not_composed(error) or _moved_in_recipe(str(error)):
         return plainly
     chain: list[BaseException] = [error]
     while (deeper := chain[-1].__cause__) is not None:
@@ -273,6 +236,15 @@ def _not_composed(error: Exception) -> ConfigError | None:
         place = f"{mark.name}, line {mark.line + 1}" if mark else "a recipe"
         return ConfigError(place, error.problem or "not YAML", remedy="correct it")
     return None
+
+
+def _moved_in_recipe(text: str) -> ConfigError | None:
+    """For a recipe with a generator's key that is in a part of its own by now; Hydra tells the class by name only."""
+    said = re.search(r"In '([^']+)': .*\nKey '(\w+)' not in '(\w+)'\s+full_key: (\S+)", text)
+    kinds = {kind.__name__: kind for kind in GENERATORS.all().values()} if said else {}
+    if not said or said[2] not in moved(kinds.get(said[3], object)):
+        return None
+    return ConfigError(f"{said[1]}: {said[4]}", "no such key", remedy=_meant(kinds[said[3]], said[4], ()))
 
 
 def _cut(text: str) -> str:

@@ -6,25 +6,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from paramdiff.errors import ConfigError, ParamdiffError
-from paramdiff.progress import say
 from paramdiff.runs.config import build
 from paramdiff.runs.console import SafeConsole, bold
+from paramdiff.runs.inspecting import inspected, network_name, opened, own_task
 from paramdiff.runs.launch import composed
 from paramdiff.runs.recipe_checks import require_readable_folder
 from paramdiff.runs.text_table import TextTable
-from paramdiff.scoring.scorer import Scorer
 from paramdiff.tasks import make_task
-from paramdiff.tasks.from_artefact import UntrustedError, described_task
 from paramdiff.tasks.task import Task
-from paramdiff.zoo.alignment import align_zoo
-from paramdiff.zoo.checkpoints import HELD, open_zoo
 from paramdiff.zoo.diagnostics import Inspection
-from paramdiff.zoo.file_groups import MixedCheckpointsError
-from paramdiff.zoo.inspection import inspect
-from paramdiff.zoo.zoo import Zoo
 
 
 @dataclass
@@ -51,10 +42,10 @@ def inspect_command(words: Sequence[str], *, config_dir: str | None = None, as_j
         require_readable_folder(config_dir)
         request.task_words.insert(0, f"hydra.searchpath=[file://{Path(config_dir).expanduser().resolve()}]")
     task = _named_task(request.task_words)
-    zoo, groups = _open(request, task.model() if task else None)
+    zoo, groups = opened(request.path, task, request.select, request.group)
     network = _network(task, request.task_words) if task else ""
-    task = task or _own_task(zoo)
-    facts = _inspect(zoo, task)
+    task = task or own_task(zoo)
+    facts = inspected(zoo, task)
     facts.groups, facts.network = groups, network
     if request.as_json:
         print(json.dumps(asdict(facts), indent=1))
@@ -63,45 +54,12 @@ def inspect_command(words: Sequence[str], *, config_dir: str | None = None, as_j
     return 0
 
 
-def _open(request: Request, model: nn.Module | None) -> tuple[Zoo, list[str]]:
-    """The zoo, and the kinds of files that there are if they are of several: then the first is taken."""
-    try:
-        return open_zoo(request.path, model, request.select, request.group, otherwise=HELD), []
-    except MixedCheckpointsError as error:
-        if not error.groups[0].fits:  # none of them is of the task's network
-            raise
-        return open_zoo(request.path, model, request.select, 1, otherwise=HELD), [
-            str(g) for g in error.groups
-        ]
-
-
 def _network(task: Task, words: Sequence[str]) -> str:
     """The network that the checkpoints are taken for."""
-    settings, source = getattr(task, "settings", None), getattr(task, "source", None)
-    name = getattr(settings, "model", None) or getattr(source, "model", None) or type(task.model()).__name__
+    name = network_name(task)
     if any(word.lstrip("+").startswith("task.model=") for word in words):
         return name
     return f"{name} (the default of {task.name}; another with task.model=NAME)"
-
-
-def _inspect(zoo: Zoo, task: Task | None) -> Inspection:
-    """Numbers about a zoo; one that lies in several basins is also aligned, to see whether that helps."""
-    if task is None:
-        facts = inspect(zoo)
-    else:
-        score, higher = Scorer(task, zoo).gauge(), task.higher_is_better
-        facts = inspect(zoo, score, higher_is_better=higher)
-        if not zoo.trajectory and facts.basin and facts.basin.one_basin is False and not _aligned(zoo):
-            tried = align_zoo(zoo, task.model(), auto=False, score=score, higher_is_better=higher)
-            facts.aligned = _aligned(tried)
-            facts.notes += [f"tried here: {note}" for note in tried.about["notes"][len(facts.notes) :]]
-    facts.aligned = facts.aligned or _aligned(zoo)
-    return facts
-
-
-def _aligned(zoo: Zoo) -> dict[str, Any] | None:
-    """What is recorded about an alignment of this zoo."""
-    return zoo.about.get("aligned")
 
 
 def parse(words: Sequence[str], as_json: bool = False) -> Request:
@@ -143,24 +101,6 @@ def _named_task(overrides: list[str]) -> Task | None:
     if not any(word.lstrip("+").startswith("task") for word in overrides):
         return None
     return make_task(build(composed(overrides).task))
-
-
-def _own_task(zoo: Zoo) -> Task | None:
-    """The task that a collected zoo was made from; None if it cannot be made here, with the reason.
-
-    A zoo's word is data: code, folders and the Hub are only asked for what is typed here.
-    """
-    settings = zoo.about.get("task")
-    if not isinstance(settings, Mapping):
-        return None
-    try:
-        return described_task(settings, zoo.base)
-    except UntrustedError as refused:
-        say(f"the zoo names {refused.names}, which is not used on the word of a file; midpoints are not scored; "
-            f"if you trust it, type it: {refused.typed}")  # fmt: skip
-    except ParamdiffError as error:
-        say(f"the zoo's own task is not available here ({error}); midpoints are not scored")
-    return None
 
 
 def show(facts: Inspection, path: str, metric: str) -> None:

@@ -19,10 +19,11 @@ from omegaconf.errors import OmegaConfBaseException
 from paramdiff.errors import ConfigError, near
 from paramdiff.progress import say, silenced
 from paramdiff.runs.config import RunConfig, built, explain, register
-from paramdiff.runs.pipeline import Pipeline
+from paramdiff.runs.configured import plan_of
+from paramdiff.runs.pipeline import GROUPS, Pipeline
 from paramdiff.runs.recipe_checks import require_readable
 from paramdiff.runs.recipe_names import list_options
-from paramdiff.runs.rows import generator_rows
+from paramdiff.runs.summary_table import print_outcome
 from paramdiff.runs.trackers import tracked, tracker_names, trackers
 
 NAMELESS = ("experiment", "run_dir", "force", "device", "sweep", "tracker", "quiet")
@@ -46,10 +47,31 @@ class _Stopped(BaseException):
 
 
 def launch(command: str, words: Sequence[str]) -> int:
-    """Compose the configuration, run ``command`` for it (or for each of a sweep) and return the exit code.
+    """Do ``command`` for every run that the words mean, print what it ends with, and return the exit code.
+
+    Raises:
+        ConfigError: a key, value or option that does not exist or does not fit.
+    """
+    groups = GROUPS.get(command, (command,))
+    done = perform(command, words, lambda folder: print_outcome(folder, groups))
+    finished = all((folder / "results.json").is_file() for folder in done)
+    if len(done) > 1 and "quiet=true" not in words and finished:
+        say(f"compare them: {gathering(done)}")
+    return 0
+
+
+def perform(
+    command: str, words: Sequence[str], ended: Callable[[Path], None] = lambda folder: None
+) -> list[Path]:
+    """Compose the configuration and do ``command`` for it, or for each of a sweep.
 
     Args:
+        command: ``run``, or one stage.
         words: settings (``key=value``) and Hydra's flags, each flag one word with its value (``--config-dir=DIR``).
+        ended: called with every run folder as soon as its run is done.
+
+    Returns:
+        The run folders.
 
     Raises:
         ConfigError: a key, value or option that does not exist or does not fit.
@@ -65,18 +87,13 @@ def launch(command: str, words: Sequence[str]) -> int:
         found, yaml = compose(config)
         makers = trackers(tracker_names(found.tracker))
         with silenced(found.quiet):
-            run = Pipeline(found, yaml, command=_typed(command, words), siblings=done)
+            run = Pipeline(plan_of(found, yaml), command=_typed(command, words), siblings=done)
             with tracked(makers, run.folder.path, config):
                 done.append(run.run(command))
+                ended(done[-1])
 
     _with_hydra(job, given, f"paramdiff {command}")
-    if (
-        len(done) > 1
-        and "quiet=true" not in words
-        and all((folder / "results.json").is_file() for folder in done)
-    ):
-        say(f"compare them: {gathering(done)}")
-    return 0
+    return done
 
 
 def arranged(words: Sequence[str]) -> list[str]:
@@ -155,7 +172,7 @@ def _rehearse(words: Sequence[str]) -> None:
 
     def job(config: DictConfig) -> None:
         found, _ = compose(config)
-        generator_rows(found)
+        plan_of(found)
         trackers(tracker_names(found.tracker))
         folders.append(os.path.realpath(str(found.run_dir)))
 

@@ -1,14 +1,12 @@
 """The generators of a run, the main one and its baselines, and where the files of each lie."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from paramdiff.errors import ConfigError
 from paramdiff.generators.generator import Generator
-from paramdiff.generators.pdiff import ParameterDiffusion
-from paramdiff.runs.config import RunConfig, plain
-from paramdiff.runs.recipe_names import option_name
+from paramdiff.runs.plan import PlannedGenerator, plain
 
 
 @dataclass(frozen=True)
@@ -17,8 +15,9 @@ class GeneratorRow:
 
     Attributes:
         name: its row in ``results.json``.
-        generator: unfitted, with its settings.
-        key: where those settings are in the configuration.
+        generator: with its settings; unfitted, unless the caller handed in a fitted one.
+        key: where those settings were given.
+        digest: hash of what the generator had learnt before the run; None unless it was fitted.
         prefix: folder of its files, relative to the run folder; empty for the main generator.
     """
 
@@ -26,6 +25,7 @@ class GeneratorRow:
     generator: Generator
     key: str = "generator"
     prefix: str = ""
+    digest: str | None = None
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -50,46 +50,49 @@ class GeneratorRow:
         return f"scores/{self.name}.safetensors"
 
 
-def generator_rows(config: RunConfig, k: int | None = None) -> list[GeneratorRow]:
-    """The main generator and those it is compared with; p-diff itself is always among the rows.
+def row_folder(name: str, main: bool) -> str:
+    """Folder of a row's files, relative to the run folder."""
+    return "" if main else f"baselines/{name}/"
 
-    A baseline that repeats the main generator is left out; two of one name are numbered.
+
+def generator_rows(planned: Sequence[PlannedGenerator], k: int | None = None) -> list[GeneratorRow]:
+    """The rows of a run, the main generator's first.
+
+    A baseline without a name that repeats the main generator is left out; of two with one label the second is
+    numbered.
 
     Args:
-        config: of the run.
+        planned: the generators of the run.
         k: members of its zoo, to which generators adapt; None as long as it is not known.
-
-    Raises:
-        ConfigError: the main generator is one that matches another.
     """
-    if config.generator.matches:
-        raise ConfigError(
-            "generator", f"{config.generator.name} matches the samples of the main generator",
-            expected="another main generator",
-            remedy=f"choose it as a baseline: +generator@compare.matched={option_name(config.generator.name)}",
-        )  # fmt: skip
-    adapted: Callable[[Generator], Generator] = lambda g: g if k is None else g.adapted(k)
-    main = adapted(config.generator)
-    given = {f"compare.{key}": adapted(generator) for key, generator in config.compare.items()}
-    others = {key: generator for key, generator in given.items() if plain(generator) != plain(main)}
-    if not any(isinstance(generator, ParameterDiffusion) for generator in [main, *others.values()]):
-        others["compare.pdiff"] = ParameterDiffusion(seed=config.seed)
-    entries = [GeneratorRow(main.label, main)]
-    for key, generator in others.items():
-        same = sum(entry.generator.label == generator.label for entry in entries)
-        name = generator.label + (f"-{same + 1}" if same else "")
-        entries.append(GeneratorRow(name, generator, key, f"baselines/{name}/"))
-    return entries
+    rows: list[GeneratorRow] = []
+    for one in planned:
+        generator = _adapted(one.generator, k)
+        if rows and one.name is None and plain(generator) == plain(rows[0].generator):
+            continue
+        name = one.name or _numbered(generator.label, rows)
+        rows.append(GeneratorRow(name, generator, one.key, row_folder(name, main=not rows), one.digest))
+    return rows
 
 
-def require_enough(entries: Sequence[GeneratorRow], k: int, dim: int | None = None) -> None:
+def _adapted(generator: Generator, k: int | None) -> Generator:
+    """For a zoo of K members, unless it has been fitted or K is not known."""
+    return generator if k is None or generator.normaliser is not None else generator.adapted(k)
+
+
+def _numbered(label: str, rows: Sequence[GeneratorRow]) -> str:
+    same = sum(row.generator.label == label for row in rows)
+    return f"{label}-{same + 1}" if same else label
+
+
+def require_enough(rows: Sequence[GeneratorRow], k: int, dim: int | None = None) -> None:
     """Refuse a zoo that is too small for one of these generators.
 
     Raises:
         ConfigError: names the key to change.
     """
-    for entry in entries:
+    for row in rows:
         try:
-            entry.generator.require(k, dim)
+            row.generator.require(k, dim)
         except ConfigError as error:
-            raise error.under(entry.key) from None
+            raise error.under(row.key) from None

@@ -1,6 +1,8 @@
 """What a run ends with on the terminal: one row a generator, the verdict, where things lie; or a sweep's curves."""
 
+import shutil
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ from rich.console import Console
 
 from paramdiff.reports.finished_run import read_results
 from paramdiff.reports.schema import read_file
-from paramdiff.runs.console import SafeConsole, bold
+from paramdiff.runs.console import WIDE, SafeConsole, bold
 from paramdiff.runs.text_table import TextTable
 
 ALIKE = {"within": "within", "to_zoo_mean": "to zoo", "to_zoo_max_mean": "nearest"}
@@ -20,9 +22,26 @@ IMPORTANT = ("n", "mean", "mean [95%]", "selected [95%]", "within")
 
 
 def print_summary(folder: Path) -> None:
-    """Print the table of ``results.json`` to standard output."""
+    """Print the table of ``results.json`` to standard output, how long it took and where its files are."""
     results = read_results(folder, printed=True)
     console = SafeConsole()
+    _print_results(console, results)
+    seconds = results["timings_s"]
+    parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if name != "total")
+    console.print(f"time: {seconds['total']:.1f} s ({parts})")
+    _print_paths(console, folder)
+
+
+def summary_text(results: dict[str, Any]) -> str:
+    """The table of ``results.json`` and its verdict as text, as wide as the terminal is."""
+    width = shutil.get_terminal_size((WIDE, 0)).columns
+    console = SafeConsole(file=StringIO(), width=width)
+    with console.capture() as captured:
+        _print_results(console, results)
+    return captured.get()
+
+
+def _print_results(console: Console, results: dict[str, Any]) -> None:
     summary_sheet(results).print(console)
     if note := recalibrated_on(results):
         console.print(note)
@@ -34,10 +53,6 @@ def print_summary(folder: Path) -> None:
         _print_text(console, "reconstruction gate failed", gate["why"], "bold red")
     for note in results.get("notes", []):
         _print_text(console, "note", note, "")
-    seconds = results["timings_s"]
-    parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if name != "total")
-    console.print(f"time: {seconds['total']:.1f} s ({parts})")
-    _print_paths(console, folder)
 
 
 def together(results: dict[str, Any]) -> list[str]:
@@ -153,3 +168,11 @@ def score(value: float | None, metric: str, places: int = 2) -> str:
     if value is None:
         return "-"
     return f"{100 * value:.{places}f}" if metric == "accuracy" else f"{value:.4g}"
+
+
+def print_outcome(folder: Path, groups: Sequence[str]) -> None:
+    """What these groups of stages end with: the curves of a sweep, else the table if there is one and it is theirs."""
+    if "sweep" in groups:
+        print_sweep(folder)
+    elif (folder / "results.json").exists() and {"score", "compare", "report"} & set(groups):
+        print_summary(folder)

@@ -4,16 +4,18 @@ Files are read one at a time, and as many networks are in memory at once as fit 
 one. They share nothing, so a network costs a full pass over the data.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from paramdiff.errors import TaskError
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.progress import bar
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.scoring.scores import Scores, concatenated
 from paramdiff.seeds import seeded
+from paramdiff.tasks.task import Task
 from paramdiff.zoo.saved_networks import states
 from paramdiff.zoo.zoo import Zoo, differing
 
@@ -33,12 +35,47 @@ def score_members(scorer: Scorer, zoo: Zoo) -> tuple[Scores, Scores]:
     Raises:
         CheckpointError: a file is no longer there, or no longer what was imported.
     """
+    spec = _whole_spec(scorer.task)
+    return _scored(scorer, (_completed(state, zoo.base, spec) for state in states(zoo)), spec, zoo.k)
+
+
+def score_state_dicts(scorer: Scorer, networks: Sequence[State]) -> tuple[Scores, Scores]:
+    """Scores of complete networks on training and test data, in their order; without ensembles.
+
+    Args:
+        scorer: of any zoo of the task's network.
+        networks: state dicts as the plain model has them.
+
+    Raises:
+        TaskError: there is none, or one is not of the task's network; says which and where it differs.
+    """
+    spec, own = _whole_spec(scorer.task), scorer.task.model().state_dict()
+    if not networks:
+        raise TaskError("there are no networks to score", expected="at least one state dict")
+    for index, state in enumerate(networks):
+        _require_network(state, own, index)
+    return _scored(scorer, ({name: state[name] for name in own} for state in networks), spec, len(networks))
+
+
+def _whole_spec(task: Task) -> ParameterSpec:
     with seeded("scorer"):  # the task's initialisation must not move anybody's random stream
-        spec = ParameterSpec.from_model(scorer.task.model(), "all")
-    whole = (_completed(state, zoo.base, spec) for state in states(zoo))
+        return ParameterSpec.from_model(task.model(), "all")
+
+
+def _require_network(state: State, own: State, index: int) -> None:
+    for name in sorted(own.keys() ^ state.keys()):
+        held = "has" if name in state else "lacks"
+        raise TaskError(f"state dict {index} {held} {name}", expected="the tensors of the task's network")
+    for name, tensor in own.items():
+        if state[name].shape != tensor.shape:
+            raise TaskError(f"{name} of state dict {index} has the shape {list(state[name].shape)}",
+                            expected=f"{list(tensor.shape)} as in the task's network")  # fmt: skip
+
+
+def _scored(scorer: Scorer, whole: Iterator[State], spec: ParameterSpec, count: int) -> tuple[Scores, Scores]:
     found: list[tuple[Scores, Scores]] = []
     own, rest = scorer, None
-    for fixed, vectors in _blocks(whole, spec, zoo.k):
+    for fixed, vectors in _blocks(whole, spec, count):
         if rest is None or _differ(fixed, rest):
             own, rest = scorer.like(Zoo(vectors[:1], spec, {**fixed, **spec.unflatten(vectors[0])})), fixed
         found.append((own.score(vectors, "train"), own.score(vectors, "test")))

@@ -7,52 +7,27 @@ the networks exactly as they are in their files.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from paramdiff.distributed import on_main_process
 from paramdiff.errors import CheckpointError
-from paramdiff.evaluation.comparison import Originals, Scored
+from paramdiff.evaluation.comparison import Scored
 from paramdiff.evaluation.summary import AS_SAVED, ORIGINAL, RECALIBRATED, Row, arrays, spread, summarise
-from paramdiff.files import load_tensors, save_rows
+from paramdiff.files import save_rows
 from paramdiff.progress import say
+from paramdiff.runs.context import RECALIBRATED_MEMBERS, RunContext, scores_of
 from paramdiff.runs.run_folder import Stage
+from paramdiff.runs.stages.score import keep_scores, measure
 from paramdiff.scoring.saved_networks import score_members
 from paramdiff.zoo.saved_networks import outside, why_unreadable
-from paramdiff.zoo.zoo import Zoo
-
-if TYPE_CHECKING:
-    from paramdiff.runs.pipeline import Pipeline
-
-VECTORS = "study/recalibrated_originals.safetensors"
-"""The members with running statistics measured like those of samples: ``vectors`` [K, D]."""
 
 
-def scores_of(name: str) -> str:
-    return f"scores/{name}.safetensors"
-
-
-def reference_name(run: "Pipeline") -> str:
-    """The row that samples are compared with."""
-    return RECALIBRATED if run.recalibrating else ORIGINAL
-
-
-def reference_files(run: "Pipeline") -> list[str]:
-    """What :func:`reference` reads beside the zoo."""
-    return [scores_of(reference_name(run)), *([VECTORS] if run.recalibrating else [])]
-
-
-def reference(run: "Pipeline") -> Originals:
-    """The members as samples are compared with them."""
-    zoo = _recalibrated(run) if run.recalibrating else run.zoo
-    return _originals(run, zoo, run.scored(scores_of(reference_name(run))))
-
-
-def score_files(run: "Pipeline") -> list[str]:
+def score_files(run: RunContext) -> list[str]:
     """Scores of all rows of the zoo that are there."""
     return [scores_of(ORIGINAL), *([scores_of(AS_SAVED)] if _has_as_saved(run) else [])]
 
 
-def stages(run: "Pipeline") -> list[Stage]:
+def stages(run: RunContext) -> list[Stage]:
     """Scores of the members as they were trained and, where samples are recalibrated, recalibrated."""
     as_trained = _score(run, ORIGINAL, lambda: run.zoo, ["zoo"])
     if not run.recalibrating:
@@ -60,15 +35,21 @@ def stages(run: "Pipeline") -> list[Stage]:
 
     def recalibrate(scratch: Path) -> None:
         save_rows(
-            run.folder.path / VECTORS, "vectors", run.recalibration.each(run.zoo.vectors),
+            run.path(RECALIBRATED_MEMBERS), "vectors", run.recalibration.each(run.zoo.vectors),
             (run.zoo.k, run.zoo.dim), run.zoo.vectors.dtype,
         )  # fmt: skip
 
-    measured = Stage(f"score:{ORIGINAL}:recalibrate", run.recalibrating, ["zoo"], [VECTORS], recalibrate)
-    return [as_trained, measured, _score(run, RECALIBRATED, lambda: _recalibrated(run), ["zoo", VECTORS])]
+    measured = Stage(
+        f"score:{ORIGINAL}:recalibrate", run.recalibrating, ["zoo"], [RECALIBRATED_MEMBERS], recalibrate
+    )
+    return [
+        as_trained,
+        measured,
+        _score(run, RECALIBRATED, run.recalibrated_zoo, ["zoo", RECALIBRATED_MEMBERS]),
+    ]
 
 
-def score_as_saved(run: "Pipeline") -> None:
+def score_as_saved(run: RunContext) -> None:
     """Score the checkpoints as they are in their files, if the zoo is not quite them; say so where that cannot be."""
     if not outside(run.zoo):
         return
@@ -81,23 +62,23 @@ def score_as_saved(run: "Pipeline") -> None:
         say(f"  {AS_SAVED} is left out: {error}")
 
 
-def rows(run: "Pipeline") -> list[Row]:
+def rows(run: RunContext) -> list[Row]:
     """Rows of the table, the members as they were trained first."""
     as_trained = run.originals
     if run.recalibrating:
-        as_trained = _originals(run, run.zoo, run.scored(scores_of(ORIGINAL)))
+        as_trained = run.as_originals(run.zoo, run.scored(scores_of(ORIGINAL)))
     found = [summarise(ORIGINAL, as_trained.own, as_trained)]
     if run.recalibrating:
         before = spread(as_trained.scored.test, as_trained.higher_is_better)
         facts = {"items": run.recalibration.seen, "before": before}
         found.append(summarise(RECALIBRATED, run.originals.own, run.originals) | {"recalibration": facts})
     if _has_as_saved(run):
-        members = _originals(run, run.zoo, run.scored(scores_of(AS_SAVED)))
+        members = run.as_originals(run.zoo, run.scored(scores_of(AS_SAVED)))
         found.append(summarise(AS_SAVED, members.own, as_trained))
     return found
 
 
-def notes(run: "Pipeline") -> list[str]:
+def notes(run: RunContext) -> list[str]:
     """How far the networks in the files are from the originals of the table, in a sentence."""
     if not outside(run.zoo):
         return []
@@ -111,33 +92,24 @@ def notes(run: "Pipeline") -> list[str]:
     ]
 
 
-def _score(run: "Pipeline", name: str, zoo: Any, needs: list[str]) -> Stage:
+def _score(run: RunContext, name: str, zoo: Any, needs: list[str]) -> Stage:
     def work(scratch: Path) -> None:
         members = zoo()
-        scored = run.measure(members.vectors, name)
-        run.keep_scores(scores_of(name), scored, lambda: arrays(_originals(run, members, scored).own))
+        say(f"  scoring {name}")
+        scored = measure(run.scorer, members.vectors)
+        keep_scores(run, scores_of(name), scored, lambda: arrays(run.as_originals(members, scored).own))
 
     return Stage(f"score:{name}", run.settings["task"], needs, [scores_of(name)], work, shared=True)
 
 
-def _as_saved(run: "Pipeline") -> Stage:
+def _as_saved(run: RunContext) -> Stage:
     def work(scratch: Path) -> None:
         say(f"  scoring {AS_SAVED}")
         scored = Scored.of(*score_members(run.scorer, run.zoo))
-        run.keep_scores(scores_of(AS_SAVED), scored, lambda: arrays(_originals(run, run.zoo, scored).own))
+        keep_scores(run, scores_of(AS_SAVED), scored, lambda: arrays(run.as_originals(run.zoo, scored).own))
 
     return Stage(f"score:{AS_SAVED}", run.settings["task"], ["zoo"], [scores_of(AS_SAVED)], work, shared=True)
 
 
-def _has_as_saved(run: "Pipeline") -> bool:
+def _has_as_saved(run: RunContext) -> bool:
     return bool(outside(run.zoo)) and on_main_process(lambda: run.folder.is_current(_as_saved(run)))
-
-
-def _recalibrated(run: "Pipeline") -> Zoo:
-    zoo = run.zoo
-    vectors = load_tensors(run.folder.path / VECTORS)["vectors"]
-    return Zoo(vectors, zoo.spec, zoo.base, zoo.records, zoo.about)
-
-
-def _originals(run: "Pipeline", zoo: Zoo, scored: Scored) -> Originals:
-    return Originals(zoo, scored, run.task.higher_is_better, run.task.model())

@@ -14,14 +14,16 @@ from paramdiff.evaluation.ensembles import all_groups
 from paramdiff.evaluation.tradeoff import point
 from paramdiff.files import read_json, write_json
 from paramdiff.progress import say
-from paramdiff.runs.config import SweepConfig
-from paramdiff.runs.originals import reference_files
-from paramdiff.runs.pipeline import SWEEP, Pipeline
+from paramdiff.runs.context import RunContext
+from paramdiff.runs.plan import SweepConfig
 from paramdiff.runs.rows import GeneratorRow
 from paramdiff.runs.run_folder import Stage
+from paramdiff.runs.stages.sample import draw
 from paramdiff.scoring.scores import Scores
 
 SCHEMA = 1
+SWEEP = "sweep"
+"""Name of its stages."""
 
 
 @dataclass(frozen=True)
@@ -58,42 +60,42 @@ def curves_of(entries: Sequence[GeneratorRow], sweep: SweepConfig, k: int) -> li
     ]  # fmt: skip
 
 
-def sweep_stages(run: Pipeline) -> list[Stage]:
+def sweep_stages(run: RunContext) -> list[Stage]:
     """A stage for every value of every curve, and one that puts them together in ``sweep.json``."""
-    curves = curves_of([run.main, *run.baselines], run.config.sweep, run.zoo.k)
+    curves = curves_of(run.rows, run.plan.sweep, run.zoo.k)
     points = [_point(run, curve, value) for curve in curves for value in curve.values]
     return [*points, _gather(run, curves)]
 
 
-def _point(run: Pipeline, curve: KnobCurve, value: float) -> Stage:
-    entry, seed, n = curve.entry, run.config.seed, min(run.config.sweep.n, run.config.n)
+def _point(run: RunContext, curve: KnobCurve, value: float) -> Stage:
+    entry, seed, n = curve.entry, run.plan.seed, min(run.plan.sweep.n, run.plan.n)
     settings = entry.sampling | {curve.knob: value}
 
     def work(scratch: Path) -> None:
         say(f"  {curve.label} at {curve.knob} {value:g}")
-        samples = on_main_process(lambda: run.draw(entry, n, settings))
+        samples = on_main_process(lambda: draw(run, entry, n, settings))
         scores = run.scorer.score(samples, "test", all_groups(n))
         on_main_process(lambda: keep(scores))
 
     def keep(scores: Scores) -> None:
         wrong, higher = run.originals.scored.wrong_test, run.task.higher_is_better
         found = point(scores, wrong, higher)
-        write_json(run.folder.path / curve.file(value), {"value": value, **found})
+        write_json(run.path(curve.file(value)), {"value": value, **found})
 
     return Stage(
         f"{SWEEP}:{entry.name}:{value:g}", [n, seed, settings, run.settings["task"], *run.recalibrating],
-        ["zoo", entry.fitted, *reference_files(run)], [curve.file(value)], work, shared=True,
+        ["zoo", entry.fitted, *run.reference_files], [curve.file(value)], work, shared=True,
     )  # fmt: skip
 
 
-def _gather(run: Pipeline, curves: Sequence[KnobCurve]) -> Stage:
+def _gather(run: RunContext, curves: Sequence[KnobCurve]) -> Stage:
     facts = [{"name": c.entry.name, "label": c.label, "knob": c.knob} for c in curves]
-    n = min(run.config.sweep.n, run.config.n)
+    n = min(run.plan.sweep.n, run.plan.n)
 
     def work(scratch: Path) -> None:
-        points = [[read_json(run.folder.path / c.file(value)) for value in c.values] for c in curves]
+        points = [[read_json(run.path(c.file(value))) for value in c.values] for c in curves]
         found = [{**about, "points": own} for about, own in zip(facts, points, strict=True)]
-        write_json(run.folder.path / "sweep.json", {"schema": SCHEMA, "n": n, "curves": found})
+        write_json(run.path("sweep.json"), {"schema": SCHEMA, "n": n, "curves": found})
 
     needs = [c.file(value) for c in curves for value in c.values]
     return Stage(SWEEP, [n, facts], needs, ["sweep.json"], work)

@@ -1,0 +1,51 @@
+"""A validated configuration -> the plan of its run."""
+
+from pathlib import Path
+
+from paramdiff.errors import ConfigError
+from paramdiff.generators.pdiff import ParameterDiffusion
+from paramdiff.runs.config import RunConfig
+from paramdiff.runs.plan import Plan, PlannedGenerator, plain
+from paramdiff.runs.recipe_names import option_name
+
+RECORDED = ("name", "seed", "n", "task", "zoo", "generator", "compare")
+"""Keys of the configuration that decide the results."""
+
+
+def plan_of(config: RunConfig, yaml: str = "") -> Plan:
+    """What a configuration asks for.
+
+    Args:
+        config: validated; its ``name`` and ``run_dir`` are known.
+        yaml: the same, resolved, as text.
+
+    Raises:
+        ConfigError: the main generator is one that matches another.
+    """
+    assert config.name is not None and config.run_dir is not None
+    settings = {key: plain(getattr(config, key)) for key in RECORDED}
+    settings |= {"recalibrate": config.recalibrate} if config.recalibrate else {}
+    return Plan(
+        name=config.name, folder=Path(config.run_dir), task=config.task, zoo=config.zoo,
+        generators=planned_generators(config), settings=settings, yaml=yaml, n=config.n, seed=config.seed,
+        device=config.device, precision=config.precision, recalibrate=config.recalibrate, force=config.force,
+        sweep=config.sweep,
+    )  # fmt: skip
+
+
+def planned_generators(config: RunConfig) -> list[PlannedGenerator]:
+    """The main generator and those it is compared with; p-diff itself is always among them.
+
+    Raises:
+        ConfigError: the main generator is one that matches another.
+    """
+    if config.generator.matches:
+        raise ConfigError(
+            "generator", f"{config.generator.name} matches the samples of the main generator",
+            expected="another main generator",
+            remedy=f"choose it as a baseline: +generator@compare.matched={option_name(config.generator.name)}",
+        )  # fmt: skip
+    given = {"generator": config.generator, **{f"compare.{key}": one for key, one in config.compare.items()}}
+    if not any(isinstance(generator, ParameterDiffusion) for generator in given.values()):
+        given["compare.pdiff"] = ParameterDiffusion(seed=config.seed)
+    return [PlannedGenerator(generator, key) for key, generator in given.items()]
