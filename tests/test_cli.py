@@ -16,6 +16,7 @@ from paramdiff.files import save_tensors, write_json
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.progress import say
 from paramdiff.runs.commands import COMMANDS
+from paramdiff.runs.launch import composed
 from paramdiff.zoo.zoo import Zoo
 
 
@@ -279,3 +280,15 @@ def test_nothing_is_said_where_that_is_asked(
     for words, said in ((["run"], f"paramdiff {__version__}: loading ...\nworking\n"), (["run", "-q"], "")):
         assert main(words) == 0
         assert capsys.readouterr() == ("result\n", said)
+
+
+def test_the_examples_of_the_help_exist():
+    lines = [
+        re.split(r"\s{2,}", line.strip())[0] for line in cli.EXAMPLES.splitlines() if "paramdiff run " in line
+    ]
+    settings = [
+        [w.partition(",")[0] for w in line.split()[2:] if "=" in w] for line in lines if "run " in line[:14]
+    ]
+    assert len(settings) == 2
+    for words in settings:
+        composed(words)

@@ -22,12 +22,12 @@ from paramdiff.runs.arguments import Parser
 from paramdiff.runs.commands import COMMANDS
 
 EXAMPLES = """examples:
-  paramdiff run                                    the digits, in a minute; nothing to download
-  paramdiff run experiment=digits_full zoo.k=100   another experiment, another setting
-  paramdiff run -m generator.autoencoder.latent_noise=0,0.1,1  a sweep: one run folder each
-  paramdiff inspect path/to/checkpoints            before any training
+  paramdiff run                                       the digits, in a minute; nothing to download
+  paramdiff run experiment=digits_full zoo.k=100      another experiment, another setting
+  paramdiff run -m generator.diffusion.steps=100,500  a sweep: one run folder each
+  paramdiff inspect path/to/checkpoints               before any training
 
-  eval "$(paramdiff -sc install=bash)"             completion of commands, flags and keys; zsh, fish likewise
+  eval "$(paramdiff -sc install=bash)"                completion of commands, flags and keys; zsh, fish likewise
 
 A run is a folder (runs/<experiment>, or run_dir=PATH). Killed anywhere, the same command goes on.
 `paramdiff COMMAND --help` says more.
@@ -98,14 +98,14 @@ def _answer(words: list[str]) -> int:
         _complain("stopped; the same command goes on from here")
         return 130
     except BrokenPipeError:
-        return _unheard()
+        return _reader_gone()
     except BaseException as error:
         _complain(f"error: {_unexpected(error)}")
         return 1
 
 
 def _unexpected(error: BaseException) -> str:
-    """What nobody thought of, in one line; the whole traceback for those who ask for it."""
+    """An error that no part of the program foresees, in one line; with :data:`TRACEBACK` set, its traceback as well."""
     if os.environ.get(TRACEBACK):
         traceback.print_exception(error)
     text = " ".join(str(error).split())[:300]
@@ -125,10 +125,10 @@ def _exit_code(error: SystemExit) -> int:
     return error.code if error.code in (0, 2) and error.code is not None else int(error.code is not None)
 
 
-def _unheard() -> int:
-    """The reader of our output has gone, as in `paramdiff inspect zoo | head -1`: nobody is told anything any more.
+def _reader_gone() -> int:
+    """Standard output has lost its reader, as in ``paramdiff inspect zoo | head -1``: end without a message.
 
-    That is no failure where the output was the result. Who stopped listening to messages has stopped a run.
+    That is no failure while standard error is still read. If it has lost its reader too, the program was stopped.
     """
     listening = select.poll()
     listening.register(sys.stderr.fileno(), 0)  # no events: only whether its reader has gone
@@ -140,7 +140,7 @@ def _unheard() -> int:
 
 
 def _open_streams() -> None:
-    """Streams that were closed by the caller swallow what is written, and no character is too odd for the others."""
+    """Standard streams that the caller has closed discard what is written; the others take every character."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:

@@ -98,11 +98,11 @@ class NumericalError(ParamdiffError):
 
 
 class ParamdiffWarning(UserWarning):
-    """Base of what is said to users of the library who may have missed it; the command line says it in its own way."""
+    """Base of the warnings to users of the library; the command line puts the same facts into the notes of a run."""
 
 
 class FrozenRestWarning(ParamdiffWarning):
-    """Members of a zoo are not the networks they came from: these differ outside the selection."""
+    """The members of a zoo are not the networks they came from, because those differ outside the selection too."""
 
 
 def near(word: str, known: Iterable[str], n: int = 3) -> str:
@@ -116,7 +116,7 @@ def near(word: str, known: Iterable[str], n: int = 3) -> str:
 
 
 GENEROUS = 1000
-"""Bounds from here on only refuse what cannot be meant: whoever typed -1 is not told of them."""
+"""Bounds from here on only catch values that nobody can have meant; a message about -1 does not mention them."""
 
 
 def check_range(

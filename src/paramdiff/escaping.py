@@ -1,4 +1,4 @@
-"""Text that may go to a terminal: names in files of strangers may hold what a terminal takes for commands."""
+"""Text that is safe to print: names in other people's files may hold escape sequences that a terminal would obey."""
 
 import re
 
@@ -17,14 +17,14 @@ CONTROLS = {
     )
     if chr(code) not in "\n\t"
 } | dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
-"""Control characters and changes of direction go; halves of characters, which cannot be encoded, are replaced."""
+"""Control characters and changes of writing direction are removed; lone surrogates are replaced."""
 
 
 def plain(text: str) -> str:
-    """Text without anything that a terminal obeys; lines and tabs stay."""
+    """Text without anything that a terminal obeys; line breaks and tabs stay."""
     return text if text.isascii() and text.isprintable() else ESCAPES.sub("", text).translate(CONTROLS)
 
 
 def line(text: str) -> str:
-    """The same on one line."""
+    """As :func:`plain`, on one line."""
     return " ".join(plain(text).split())

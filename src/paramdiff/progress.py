@@ -40,7 +40,7 @@ _outlook: ContextVar["Callable[[], str] | None"] = ContextVar("outlook", default
 class Forecast:
     """Measures the first pieces of some work and says once how long all will take, if that is long.
 
-    The median of what the first pieces took counts, so that a slow first one (memory, compilation) does not.
+    The median time of the first pieces is used, so that a slow first one (memory, compilation) does not distort it.
 
     Args:
         text: what is done.
@@ -215,5 +215,5 @@ def moving() -> bool:
 
 
 def quiet() -> bool:
-    """Asked to be (:func:`silenced`, ``PARAMDIFF_QUIET`` in the environment), or another process does the talking."""
+    """Whether bars and lines are off: by :func:`silenced`, ``PARAMDIFF_QUIET``, or because another process has them."""
     return _silenced.get() or bool(os.environ.get("PARAMDIFF_QUIET")) or not is_printing_process()

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
@@ -20,27 +20,30 @@ from torch import Tensor
 
 from paramdiff.devices import suitable_threads
 from paramdiff.errors import ConfigError, GeneratorError, ZooError, near
-from paramdiff.generators import saving
 from paramdiff.generators.context import FitContext
 from paramdiff.generators.normalised_view import NormalisedView
 from paramdiff.generators.settings import described, get, make_parts, put
-from paramdiff.hub.access import Repository
-from paramdiff.hub.cards import CardOptions, generator_card
-from paramdiff.hub.transfer import located, push
 from paramdiff.memory import require_memory
-from paramdiff.parameters.network import Network
 from paramdiff.parameters.normaliser import Normaliser
+from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.ranges import check_ranges
 from paramdiff.registry import Registry
 from paramdiff.training import require_finite
 from paramdiff.validation import typed
 from paramdiff.zoo.zoo import Zoo
 
+if TYPE_CHECKING:
+    from paramdiff.generators.saving import Saved
+    from paramdiff.parameters.network import Network
+
 CHUNK = 100
 """Samples are always drawn in whole chunks of this many, so that sample i has the same bits for every n."""
 
 ELEMENTS = 1 << 24
 """Chunks of long vectors hold fewer samples, so that a chunk is never larger than this many numbers."""
+
+WITH_ZOO = "load it with the zoo it was fitted to: Generator.load(folder, zoo)"
+"""Remedy for a generator that lacks its network."""
 
 
 class Generator(ABC):
@@ -68,8 +71,7 @@ class Generator(ABC):
 
     # Learnt by fit. This class is not a dataclass, so these are no hyper-parameters of subclasses.
     normaliser: Normaliser | None = None
-    network: Network | None = None
-    """What turns its samples into complete state dicts; None if it was loaded without."""
+    _network: Any = None  # a Network, or what makes it; a type that OmegaConf can read, without importing it
     losses: dict[str, list[float]]
     notes: dict[str, Any]
 
@@ -92,6 +94,11 @@ class Generator(ABC):
         """Change settings of sampling by dotted key, without fitting again."""
         for key, value in settings.items():
             put(self, key, value)
+
+    @property
+    def network(self) -> "Network | None":
+        """What turns its samples into complete state dicts; None if it was loaded without."""
+        return self._network() if isinstance(self._network, partial) else self._network
 
     def adapted(self, k: int) -> Self:
         """This generator for a zoo of K members: what its settings leave open is decided, what is said stays."""
@@ -128,7 +135,7 @@ class Generator(ABC):
         with suitable_threads(zoo.dim):
             members: Any = x if self.streams else x[:, :]
             self._fit(members, context.normalised(normaliser))
-        self.network = Network.around(zoo.spec, zoo.base)
+        self._network = partial(_network_around, zoo.spec, zoo.base)
         self.normaliser = normaliser  # last: a fit that failed leaves an unfitted generator
         return self
 
@@ -172,7 +179,7 @@ class Generator(ABC):
         """
         own, network = context.normalised(self._ready(n)), self.network
         if network is None:
-            raise GeneratorError(f"this {self.name} was loaded without its network", remedy=saving.WITH_ZOO)
+            raise GeneratorError(f"this {self.name} was loaded without its network", remedy=WITH_ZOO)
         return (network.state_dict(v) for _, drawn in self._drawn(n, seed, own) for v in drawn)
 
     def _ready(self, n: int) -> Normaliser:
@@ -219,6 +226,8 @@ class Generator(ABC):
             GeneratorError: not fitted, or there is anything but a saved generator.
             DiskError: the disk is full or not writable.
         """
+        from paramdiff.generators import saving
+
         saving.write(folder, replace(self._saved(), network=None))
 
     def save_pretrained(
@@ -233,15 +242,23 @@ class Generator(ABC):
             row: its row in the results; by default that of its name, else the one that the verdict is about.
             license: for the card, as the Hub writes it, e.g. ``apache-2.0``; none by default.
             tags: for the card, beside those of this library.
-            place: what the card's example loads; by default the folder.
+            place: what the card's example loads; by default the folder's name.
             card: one to take as it is.
 
         Raises:
             GeneratorError: not fitted, or without its network, or there is anything but a saved generator.
             DiskError: the disk is full or not writable.
         """
-        saved, options = self._saved(), CardOptions(place or str(folder), license, tags)
-        facts = saving.facts(saved, self.label, self.asks, row)
+        from paramdiff.generators import saving
+        from paramdiff.hub.cards import CardOptions, GeneratorFacts, generator_card
+
+        saved, options = self._saved(), CardOptions(place or Path(folder).name, license, tags)
+        network = saved.network
+        if network is None:
+            raise GeneratorError(f"this {self.name} was loaded without its network", remedy=WITH_ZOO)
+        facts = GeneratorFacts(
+            self.name, self.label, network.spec.dim, network.spec.names, network.size, self.asks, row
+        )
         saving.write(folder, saved, card if card is not None else generator_card(facts, options, results))
 
     def push_to_hub(
@@ -263,6 +280,8 @@ class Generator(ABC):
             HubError: a wrong id, no token, or no right to write.
             HubUnreachableError: the Hub cannot be reached.
         """
+        from paramdiff.generators import saving
+        from paramdiff.hub.transfer import Repository, push
 
         def write(folder: Path) -> None:
             self.save_pretrained(
@@ -291,18 +310,23 @@ class Generator(ABC):
             HubError: there is no such folder or repository.
             HubUnreachableError: the Hub cannot be reached.
         """
+        from paramdiff.generators import saving
+        from paramdiff.hub.transfer import located
+
         generator = cls.load(located(source, "model", saving.NEEDED, revision=revision, token=token))
         if not isinstance(generator, cls):
             raise GeneratorError(f"{source} holds a generator {generator.name!r}", expected=f"{cls.name!r}",
                                  remedy="use Generator.from_pretrained")  # fmt: skip
         return generator
 
-    def _saved(self) -> saving.Saved:
+    def _saved(self) -> "Saved":
         """All that is kept of it."""
+        from paramdiff.generators.saving import Saved
+
         if self.normaliser is None:
             raise GeneratorError(f"{self.name} is not fitted", remedy="call fit(zoo) before save")
         settings = asdict(self)  # type: ignore[call-overload]
-        return saving.Saved(
+        return Saved(
             self.name, settings, self.notes, self.normaliser, self._state(), self.losses, self.network
         )
 
@@ -325,6 +349,8 @@ class Generator(ABC):
             CheckpointError: files missing or truncated.
             ZooError: the zoo has another number of parameters.
         """
+        from paramdiff.generators import saving
+
         saved = saving.read(folder)
         with saving.damage_named(folder):
             generator = _restored(saved, Path(folder))
@@ -333,12 +359,18 @@ class Generator(ABC):
                 f"a zoo of D = {zoo.dim} parameters",
                 expected=f"{len(saved.normaliser.mean)}, as {folder} has",
             )
-        if zoo is not None and generator.network is None:
-            generator.network = Network.around(zoo.spec, zoo.base)
+        if zoo is not None and saved.network is None:
+            generator._network = partial(_network_around, zoo.spec, zoo.base)
         return generator
 
 
-def _restored(saved: saving.Saved, folder: Path) -> Generator:
+def _network_around(spec: ParameterSpec, base: Mapping[str, Tensor]) -> "Network":
+    from paramdiff.parameters.network import Network
+
+    return Network.around(spec, base)
+
+
+def _restored(saved: "Saved", folder: Path) -> Generator:
     """The generator that was saved, as it was learnt."""
     name = saved.name
     try:
@@ -352,7 +384,7 @@ def _restored(saved: saving.Saved, folder: Path) -> Generator:
     generator = make(name, **settings)
     if is_dataclass(generator):
         typed(settings, type(generator), "settings")
-    generator.losses, generator.notes, generator.network = saved.losses, saved.notes, saved.network
+    generator.losses, generator.notes, generator._network = saved.losses, saved.notes, saved.network
     generator._restore(saved.learnt)
     generator.normaliser = saved.normaliser
     return generator

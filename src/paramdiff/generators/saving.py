@@ -26,7 +26,6 @@ from paramdiff.files import (
     write_json,
     write_text,
 )
-from paramdiff.hub.cards import GeneratorFacts
 from paramdiff.parameters.network import Network
 from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.validation import typed
@@ -37,8 +36,6 @@ FORMAT = 2
 
 CONFIG, MODEL, CARD = "config.json", "model.safetensors", "README.md"
 CONFIG_BEFORE, STATE_BEFORE = "generator.json", "state.safetensors"
-
-WITH_ZOO = "load it with the zoo it was fitted to: Generator.load(folder, zoo)"
 
 NEEDED, OPTIONAL = (CONFIG, MODEL), (CARD,)
 """Files of a generator on the Hub."""
@@ -144,19 +141,6 @@ def damage_named(folder: Path | str) -> Iterator[None]:
     except DAMAGE as error:
         raise GeneratorError(f"{folder} is a damaged generator ({type(error).__name__}: {error})",
                              remedy="fit it again") from None  # fmt: skip
-
-
-def facts(saved: Saved, label: str, asks: bool, row: str | None) -> GeneratorFacts:
-    """What a model card says of a generator.
-
-    Raises:
-        GeneratorError: it is without its network.
-    """
-    network = saved.network
-    if network is None:
-        raise GeneratorError(f"this {saved.name} was loaded without its network", remedy=WITH_ZOO)
-    size = network.spec.dim + sum(tensor.numel() for tensor in network.frozen.values())
-    return GeneratorFacts(saved.name, label, network.spec.dim, network.spec.names, size, asks, row)
 
 
 def _require_ours(config: Any, folder: Path) -> None:

@@ -172,7 +172,7 @@ def _answered(error: Any, repository: Repository, to_write: bool) -> ParamdiffEr
         return HubError(
             f"the {repository} has no revision {repository.revision!r}", expected="a branch, tag or commit"
         )
-    if isinstance(error, errors.RemoteEntryNotFoundError):
+    if isinstance(error, errors.EntryNotFoundError):
         return HubError(f"the {repository} lacks a file ({_reason(error)})")
     kind = HubUnreachableError if status >= 500 or status == 429 else HubError
     return kind(f"the Hugging Face Hub answers {status} ({_reason(error)})",

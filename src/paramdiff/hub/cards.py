@@ -4,6 +4,7 @@ A card says what is known and nothing else: without results it says that there a
 if one was given. Scores are in the units of the task's metric, as in ``results.json``.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -155,6 +156,11 @@ def zoo_card(facts: ZooFacts, options: CardOptions) -> str:
         _table(["score", "members", "highest", "mean", "lowest"], scores) if scores else "None are recorded.",
     ]  # fmt: skip
     return _card(data, parts)
+
+
+def placed(card: str, place: str) -> str:
+    """The card of a folder that has moved: its example loads from ``place``."""
+    return re.sub(r'from_pretrained\("[^"\n]*"\)', lambda _: f'from_pretrained("{place}")', card)
 
 
 def _card(data: Any, parts: Sequence[str]) -> str:

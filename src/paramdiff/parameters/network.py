@@ -45,6 +45,11 @@ class Network:
         frozen = {name: tensor for name, tensor in base.items() if name not in generated}
         return cls(spec, frozen, tuple(dict.fromkeys([*base, *spec.keys])))
 
+    @property
+    def size(self) -> int:
+        """Numbers in a complete state dict; tied tensors that are generated count once."""
+        return self.spec.dim + sum(tensor.numel() for tensor in self.frozen.values())
+
     def state_dict(self, v: Float[Tensor, "D"]) -> dict[str, Tensor]:
         """A complete state dict, in the dtypes of the network: the frozen rest joined with one vector.
 

@@ -13,7 +13,7 @@ from paramdiff.runs.console import SafeConsole
 from paramdiff.runs.text_table import TextTable
 
 IMPORTANT = ("runs", "originals", "mean", "selected", "within", "verdict")
-"""Columns that come first where not all fit beside each other."""
+"""Columns that are shown before others where a terminal is too narrow for all."""
 
 
 def gather_command(words: Sequence[str], row: str | None = None, out: str | None = None) -> int:
@@ -52,7 +52,7 @@ def found_runs(words: Sequence[str]) -> list[Path]:
 
 
 def find_runs(word: str) -> list[Path]:
-    """The run folders that a path or a glob means. A glob passes over what is no run, and over unfinished ones.
+    """The run folders that a path or a glob means. A glob skips folders that are no runs, and unfinished runs.
 
     Raises:
         RunFolderError: a glob without a match.

@@ -1,4 +1,4 @@
-"""The console that everything on standard output is printed on: names are shown, never obeyed."""
+"""The console for standard output: what comes from files is printed as text, never interpreted."""
 
 import os
 from typing import Any
@@ -9,15 +9,13 @@ from rich.text import Text
 from paramdiff.escaping import plain
 
 WIDE = 120
-"""Columns where nobody says how many there are: a file, a pipe."""
+"""Columns of a file or a pipe, which have no width of their own."""
 
 
 class SafeConsole(Console):
-    """A console to which strings are text alone: no markup, no emoji, nothing that a terminal obeys.
+    """A console that prints strings as they are: no markup, no emoji, nothing that a terminal obeys.
 
-    Of a sensible width where it is no terminal and nobody says how wide (``COLUMNS``).
-
-    What is to be bold is a :class:`rich.text.Text` (:func:`bold`), or has a ``style``.
+    Where it is no terminal it is ``COLUMNS`` wide, or :data:`WIDE`. For bold text use :func:`bold` or a ``style``.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -27,10 +25,10 @@ class SafeConsole(Console):
             self.width = int(said) if said.isdigit() and 0 < int(said) < 10_000 else WIDE
 
     def render_str(self, text: str, **kwargs: Any) -> Text:
-        """Every string, printed or in a table, comes by here."""
+        """Called for every string that is printed, alone or in a table."""
         return super().render_str(plain(text), **{**kwargs, "markup": False, "emoji": False})
 
 
 def bold(text: str, rest: str = "", style: str = "bold") -> Text:
-    """A beginning in another style."""
+    """Text whose beginning has another style than the rest."""
     return Text.assemble((plain(text), style), plain(rest))

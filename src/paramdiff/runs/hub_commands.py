@@ -11,6 +11,7 @@ from paramdiff.files import ArtefactFolder
 from paramdiff.generators import saving
 from paramdiff.generators.generator import Generator
 from paramdiff.hub.access import DATASETS, Repository, require_id, require_token
+from paramdiff.hub.cards import placed
 from paramdiff.hub.transfer import download
 from paramdiff.reports.schema import read_manifest, read_typed_results
 from paramdiff.zoo import sharing
@@ -61,7 +62,7 @@ def _push_zoo(folder: Path, id: str, options: Options) -> str:
     address = zoo.push_to_hub(
         id,
         license=options.license,
-        card=_own_card(folder),
+        card=_own_card(folder, id),
         private=options.private,
         revision=options.revision,
     )
@@ -69,14 +70,14 @@ def _push_zoo(folder: Path, id: str, options: Options) -> str:
 
 
 def _push_generator(folder: Path, id: str, options: Options) -> str:
-    generator, about = _generator(folder)
+    generator, about = _generator(folder, id)
     address = generator.push_to_hub(
         id, license=options.license, private=options.private, revision=options.revision, **about
     )
     return f"{_described(generator)} is at {address}"
 
 
-def _generator(folder: Path) -> tuple[Generator, dict[str, Any]]:
+def _generator(folder: Path, id: str) -> tuple[Generator, dict[str, Any]]:
     """The generator of a run folder, or of a saved one, with what its card is made from.
 
     Raises:
@@ -85,10 +86,10 @@ def _generator(folder: Path) -> tuple[Generator, dict[str, Any]]:
     if GENERATOR.marks(folder):
         run = next((one for one in folder.absolute().parents[:3] if ZOO.marks(one / "zoo")), None)
         if run is None:
-            return Generator.load(folder), {"card": _own_card(folder)}
-        return _of_run(folder, run)
+            return Generator.load(folder), {"card": _own_card(folder, id)}
+        return _of_run(folder, run, id)
     if GENERATOR.marks(folder / "generator") and ZOO.marks(folder / "zoo"):
-        return _of_run(folder / "generator", folder)
+        return _of_run(folder / "generator", folder, id)
     with suppress(CheckpointError):
         read_manifest(folder / "manifest.json")
         raise ParamdiffError(f"the run {folder} has no generator yet",
@@ -97,11 +98,11 @@ def _generator(folder: Path) -> tuple[Generator, dict[str, Any]]:
                          expected="a run folder, a saved generator or a saved zoo")  # fmt: skip
 
 
-def _of_run(folder: Path, run: Path) -> tuple[Generator, dict[str, Any]]:
+def _of_run(folder: Path, run: Path, id: str) -> tuple[Generator, dict[str, Any]]:
     """A generator in a run folder, with the network of the run's zoo and the results, if there are some."""
     generator = Generator.load(folder, Zoo.load(run / "zoo"))
     row = folder.absolute().parent.name if folder.absolute().parent.parent.name == "baselines" else None
-    return generator, {"results": _results(run), "row": row, "card": _own_card(folder)}
+    return generator, {"results": _results(run), "row": row, "card": _own_card(folder, id)}
 
 
 def _results(run: Path) -> Mapping[str, Any] | None:
@@ -109,10 +110,10 @@ def _results(run: Path) -> Mapping[str, Any] | None:
     return read_typed_results(path, "run `paramdiff compare` again") if path.exists() else None
 
 
-def _own_card(folder: Path) -> str | None:
-    """The card that lies there already: it may have been edited."""
+def _own_card(folder: Path, id: str) -> str | None:
+    """The card that lies there already, as it may have been edited; its example loads from the Hub."""
     with suppress(OSError, UnicodeDecodeError):
-        return (folder / CARD).read_text(encoding="utf-8")
+        return placed((folder / CARD).read_text(encoding="utf-8"), id)
     return None
 
 

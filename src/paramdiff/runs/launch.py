@@ -29,7 +29,6 @@ from paramdiff.runs.trackers import tracked, tracker_names, trackers
 NAMELESS = ("experiment", "run_dir", "force", "device", "sweep", "tracker", "quiet")
 """Overrides that do not become part of a run folder's name, those of ``sweep.n`` and its like included."""
 
-
 DEFAULT_EXPERIMENT = "digits"
 
 BEHAVIOUR: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
@@ -39,7 +38,7 @@ SWEEP_FLAGS = {"-m", "--multirun"}
 
 
 class _Stopped(BaseException):
-    """Carries what happened in a run past Hydra, which would print more about any ``Exception``."""
+    """Carries an error of a run past Hydra, which would print its own report of any ``Exception``."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(str(error))
@@ -161,7 +160,7 @@ def hydra_main(job: Callable[[DictConfig], object]) -> None:
 def _rehearse(words: Sequence[str]) -> None:
     """Compose and check every run of a sweep before the first one starts.
 
-    Not where the words name another sweeper or launcher: what these do next may depend on results.
+    Skipped if the words choose another sweeper or launcher: its next run may depend on the results of the last.
 
     Raises:
         ConfigError: a run's settings do not fit, or two runs would have one folder.
@@ -188,7 +187,7 @@ def _rehearse(words: Sequence[str]) -> None:
 
 
 def gathering(folders: Sequence[Path]) -> str:
-    """The command that puts these runs beside each other: by a glob if one means exactly them."""
+    """The command that compares these runs, with a glob if one matches exactly them."""
     names = [str(folder) for folder in folders]
     parts = zip(*(name.split(",") for name in names))
     shared = list(takewhile(lambda same: len(set(same)) == 1, parts))
@@ -241,7 +240,7 @@ def recipe_name(hydra_config: Any) -> str:
 
 
 def title(config: DictConfig, hydra_config: Any) -> str:
-    """What a run is called: by its experiment, or its task; ``own`` and ``images`` say what they are of."""
+    """The name of a run: its experiment or its task; of the tasks ``own`` and ``images``, the task or data set."""
     choices, task = hydra_config.runtime.choices, config.get("task")
     named = {"own": "name", "images": "data"}.get(str(choices.get("task")))
     if choices.get("experiment") or not named or OmegaConf.is_missing(task, named):

@@ -1,7 +1,7 @@
 """Recipes in a folder that a user names (``--config-dir``), looked at before Hydra reads them.
 
-YAML can be small and yet hold more than any memory: an anchor in itself, or a list of ten times the list before, ten
-times over. Hydra would expand them. Here the nodes are counted as they would be, without being made.
+A small YAML file can stand for more than any memory holds: an anchor that contains itself, or ten lists that each
+repeat the one before ten times. Hydra would expand them. Here the nodes are counted without being expanded.
 """
 
 from collections import Counter

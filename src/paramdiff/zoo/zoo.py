@@ -31,9 +31,6 @@ from paramdiff.files import (
     sha256,
     write_json,
 )
-from paramdiff.hub.access import Repository
-from paramdiff.hub.cards import CardOptions
-from paramdiff.hub.transfer import located, push
 from paramdiff.parameters.spec import ParameterSpec, TensorSpec
 from paramdiff.validation import typed
 from paramdiff.zoo.score_filter import ScoreFilter
@@ -388,16 +385,17 @@ class Zoo:
             folder: new, empty, or of a saved zoo.
             license: for the card, as the Hub writes it; none by default.
             tags: for the card, beside those of this library.
-            place: what the card's example loads; by default the folder.
+            place: what the card's example loads; by default the folder's name.
             card: one to take as it is.
 
         Raises:
             ZooError: there is anything but a saved zoo.
             DiskError: the disk is full or not writable.
         """
+        from paramdiff.hub.cards import CardOptions
         from paramdiff.zoo import sharing  # it builds on this module
 
-        sharing.write(folder, self, CardOptions(place or str(folder), license, tags), card)
+        sharing.write(folder, self, CardOptions(place or Path(folder).name, license, tags), card)
 
     def push_to_hub(
         self, id: str, *, license: str | None = None, tags: Sequence[str] = (), card: str | None = None,
@@ -416,6 +414,7 @@ class Zoo:
             HubError: a wrong id, no token, or no right to write.
             HubUnreachableError: the Hub cannot be reached.
         """
+        from paramdiff.hub.transfer import Repository, push
         from paramdiff.zoo import sharing
 
         def write(folder: Path) -> None:
@@ -440,6 +439,7 @@ class Zoo:
             HubError: there is no such folder or data set.
             HubUnreachableError: the Hub cannot be reached.
         """
+        from paramdiff.hub.transfer import located
         from paramdiff.zoo import sharing
 
         return cls.load(located(source, "dataset", sharing.NEEDED, revision=revision, token=token))
