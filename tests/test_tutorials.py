@@ -6,7 +6,7 @@ A block whose first line is a comment with a file name is that file. Fits are ma
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partialmethod
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +15,6 @@ from types import ModuleType
 import pytest
 from omegaconf import OmegaConf
 
-import paramdiff
 from finished_runs import QUICK_FIT, undrawn
 from paramdiff import ParameterDiffusion
 from paramdiff.cli import main
@@ -25,23 +24,26 @@ from paramdiff.testing import check_generator, check_task
 
 DOCS, EXAMPLES = (Path(__file__).parents[1] / name for name in ("docs", "examples"))
 BLOCK = re.compile(r"^```(python|sh|yaml)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-EVALUATE = pytest.mark.skipif("evaluate" not in paramdiff.__all__, reason="needs paramdiff.evaluate")
 SMALL = ("n=4", "compare=none", *QUICK_FIT)
 
 
-def play(page: str, *smaller: str) -> dict:
+def play(page: str, *smaller: str, fewer: Mapping[str, str] | None = None) -> dict:
     """Run every block of a page; the names its Python leaves behind.
 
     Args:
         smaller: more overrides for ``paramdiff run``.
+        fewer: numbers of the page, and what they are here.
     """
     names: dict = {"__name__": "__tutorial__"}
-    for language, block in BLOCK.findall((DOCS / page).read_text()):
+    text = (DOCS / page).read_text()
+    for whole, part in (fewer or {}).items():
+        text = text.replace(whole, part)
+    for language, block in BLOCK.findall(text):
         first = re.match(r"# ([\w/]+\.\w+)$", block.splitlines()[0])
         if first:
             Path(first[1]).parent.mkdir(parents=True, exist_ok=True)
-            text = block.split("\n", 1)[1]
-            Path(first[1]).write_text(quick(text) if first[1].startswith("experiment/") else text)
+            body = block.split("\n", 1)[1]
+            Path(first[1]).write_text(quick(body) if first[1].startswith("experiment/") else body)
         elif language == "python":
             exec(compile(block, page, "exec"), names)
         else:
@@ -100,20 +102,21 @@ def example(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     return imported
 
 
-@EVALUATE
 def test_from_your_own_checkpoints_to_a_network_in_use(short_fits: None):
-    names = play("tutorial.md", *SMALL)
-    assert names["zoo"].k == 105 and names["samples"].shape == (50, names["zoo"].dim)
+    names = play(
+        "tutorial.md",
+        *SMALL,
+        fewer={"n=50": "n=4", "range(20)": "range(11)", "run_dir=runs/mine": "--cfg job"},
+    )
+    assert names["zoo"].k == 11 and names["samples"].shape == (50, names["zoo"].dim)
     assert {row["name"] for row in names["evaluation"].results["models"]} >= {"p-diff", "average", "gaussian"}
 
 
-@EVALUATE
 def test_your_own_generator():
-    names = play("own_generator.md")
+    names = play("own_generator.md", fewer={"n=20": "n=4"})
     assert names["evaluation"].verdict["class"] == "interpolation"
 
 
-@EVALUATE
 def test_the_example_of_a_generator_keeps_what_generators_promise(example: Callable[[str], ModuleType]):
     check_generator(example("own_generator/student_t.py").StudentT())
 
