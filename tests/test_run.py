@@ -13,9 +13,11 @@ import paramdiff
 from finished_runs import QUICK_FIT, undrawn
 from paramdiff.cli import main
 from paramdiff.collectors.processes import can_fork
+from paramdiff.evaluation.results_schema import Results
 from paramdiff.files import load_metadata, load_tensors, read_json
 from paramdiff.runs.summary_table import together
 from paramdiff.tasks.classification import ImageClassification
+from paramdiff.validation import typed
 from processes import Forked
 
 SMALL = [
@@ -68,6 +70,7 @@ def test_evaluate_gives_the_numbers_of_the_run(finished: Path):
 
 def test_results_follow_the_schema(finished: Path):
     results = read_json(finished / "results.json")
+    assert typed(results, Results, "results.json") == results, "what is written has the type that is read"
     assert results["schema"] == 1 and results["experiment"] == "digits"
     assert results["task"] == {
         "name": "digits",

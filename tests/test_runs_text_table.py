@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from paramdiff.reports.wording import Metric
 from paramdiff.runs.console import WIDE, SafeConsole
 from paramdiff.runs.summary_table import summary_sheet, sweep_sheet
 from paramdiff.runs.text_table import TextTable
@@ -94,3 +95,12 @@ def test_without_a_terminal_there_is_a_sensible_width(monkeypatch: pytest.Monkey
     for said, width in (("", WIDE), ("72", 72), ("0", WIDE), ("x", WIDE), ("9" * 30, WIDE)):
         monkeypatch.setenv("COLUMNS", said)
         assert SafeConsole().width == width
+
+
+@pytest.mark.parametrize(("name", "shown"), [("accuracy", "50.00"), ("mean_iou", "50.00"), ("nll", "0.5")])
+def test_a_score_is_in_per_cent_where_the_page_is(name: str, shown: str):
+    results = RESULTS | {"task": {"metric": name}}
+    models = [row | {"test": dict.fromkeys(row["test"], 0.5)} for row in RESULTS["models"]]
+    sheet = summary_sheet(results | {"models": models})
+    assert {row[sheet.headings.index("mean")] for row in sheet.rows} == {shown}
+    assert Metric.of_results(results | {"models": models}).percent == (shown != "0.5")

@@ -2,12 +2,12 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, Required, TypedDict
 
 import pytest
 
 from paramdiff.errors import CheckpointError
-from paramdiff.validation import Name, typed
+from paramdiff.validation import Name, lenient, typed
 
 
 @dataclass
@@ -74,3 +74,36 @@ def test_classes_of_somebody_else_are_left_to_themselves():
         path: object = None
 
     assert typed({"value": [1], "path": "x"}, Own, "f.json").value == [1]
+
+
+class Part(TypedDict):
+    name: Required[str]
+    score: float
+
+
+class Whole(TypedDict):
+    rows: Required[list[Part]]
+    pair: Annotated[list[int], lambda pair: len(pair) == 2, "two"]
+    best: NotRequired[Part]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"rows": []},
+        {"rows": [{"name": "a", "score": None}], "pair": None},
+        {"rows": [{"name": "a"}], "best": None},
+    ],
+)
+def test_a_lenient_type_lets_what_is_not_required_be_missing_or_null(value: Any):
+    assert typed(value, lenient(Whole), "x") == value
+    with pytest.raises(CheckpointError):
+        typed(value, Whole, "x")
+
+
+@pytest.mark.parametrize(
+    "value", [{}, {"rows": None}, {"rows": [{}]}, {"rows": [{"name": None}]}, {"rows": [], "pair": [1]}]
+)
+def test_a_lenient_type_is_strict_about_the_rest(value: Any):
+    with pytest.raises(CheckpointError):
+        typed(value, lenient(Whole), "x")

@@ -5,8 +5,8 @@ Everything that users need is a name of this package. Names are imported when th
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as in typing, which is not imported: that alone would double the time
 if TYPE_CHECKING:
     from paramdiff import errors as errors
     from paramdiff import testing as testing
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from paramdiff.generators.vae import VariationalAutoencoder as VariationalAutoencoder
     from paramdiff.parameters.normaliser import Normaliser as Normaliser
     from paramdiff.parameters.spec import ParameterSpec as ParameterSpec
+    from paramdiff.progress import silenced as silenced
     from paramdiff.runs.evaluate import Evaluation as Evaluation
     from paramdiff.runs.evaluate import evaluate as evaluate
     from paramdiff.runs.finished import Run as Run
@@ -98,6 +99,7 @@ EXPORTS = {
     "generators.vae": ("VariationalAutoencoder",),
     "parameters.normaliser": ("Normaliser",),
     "parameters.spec": ("ParameterSpec",),
+    "progress": ("silenced",),
     "runs.evaluate": ("Evaluation", "evaluate"),
     "runs.finished": ("Run",),
     "runs.functions": ("collect", "inspect", "report", "run", "score"),
@@ -118,7 +120,7 @@ __all__ = [name for names in (*EXPORTS.values(), MODULES) for name in names]
 
 if not TYPE_CHECKING:  # a type checker would take every name for one of ours
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         if name in MODULES:
             return import_module(f"paramdiff.{name}")
         if name not in _WHERE:

@@ -16,6 +16,9 @@ from typing import (
     Annotated,
     Any,
     Literal,
+    NotRequired,
+    Required,
+    TypedDict,
     TypeVar,
     Union,
     cast,
@@ -70,6 +73,28 @@ def typed(value: Any, kind: type[T], source: str, *, remedy: str = "") -> T:
         return cast(T, _as(value, kind, ""))
     except MisfitError as error:
         raise CheckpointError(f"{source}: {error}", expected=error.expected, remedy=remedy) from None
+
+
+@cache
+def lenient(kind: Any) -> Any:
+    """A type whose dictionaries, at every depth, may lack keys that are not ``Required``, or have null for them."""
+    origin = get_origin(kind)
+    if is_typeddict(kind):
+        hints = get_type_hints(kind, include_extras=True)
+        return TypedDict(kind.__name__, {name: _optional(hint) for name, hint in hints.items()})  # type: ignore[operator]
+    if origin in (Union, UnionType):
+        return Union[tuple(map(lenient, get_args(kind)))]  # noqa: UP007 (of kinds that are not known here)
+    if origin is Annotated:
+        inner, *meta = get_args(kind)
+        return Annotated[(lenient(inner), *meta)]
+    return origin[tuple(map(lenient, get_args(kind)))] if origin in (list, dict, tuple) else kind
+
+
+def _optional(hint: Any) -> Any:
+    """The type of a key as :func:`lenient` has it."""
+    if getattr(getattr(hint, "__origin__", None), "_name", "") == "Required":
+        return Required[lenient(get_args(hint)[0])]
+    return NotRequired[lenient(_unaliased(hint)) | None]
 
 
 def _as(value: Any, kind: Any, where: str) -> Any:

@@ -8,23 +8,29 @@ without mistakes, the interval of a metric that is no mean over items) is None, 
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from jaxtyping import Float64
 from torch import Tensor
 
 from paramdiff.evaluation.comparison import Comparison, Originals
 from paramdiff.evaluation.ensembles import MEASURES, PAIRED, Ensembles
+from paramdiff.evaluation.results_schema import (
+    Distance,
+    Ensemble,
+    Model,
+    Selected,
+    Similarity,
+    Spread,
+    Versus,
+)
 from paramdiff.evaluation.statistics import bootstrap_ci, paired_difference_ci
-
-Row = dict[str, Any]
 
 ORIGINAL, RECALIBRATED, AS_SAVED = ORIGINALS = ("original", "original-recalibrated", "original-as-saved")
 """Rows of the zoo: with its frozen rest and statistics as trained, with statistics measured anew like those of
 samples, and the networks of its checkpoint files as they are."""
 
 
-def summarise(name: str, comparison: Comparison, originals: Originals, label: str | None = None) -> Row:
+def summarise(name: str, comparison: Comparison, originals: Originals, label: str | None = None) -> Model:
     """One entry of ``models``.
 
     Args:
@@ -43,15 +49,17 @@ def summarise(name: str, comparison: Comparison, originals: Originals, label: st
     """
     scored, higher = comparison.scored, originals.higher_is_better
     versus = None if comparison is originals.own else _versus(comparison, originals.own)
-    row = {
+    row: Model = {
         "name": name, "label": label or name, "n": scored.n, "best_of": scored.n,
         "train": spread(scored.train, higher), "test": spread(scored.test, higher),
-        "selected": {**_selected(comparison), "vs_original": versus},
+        "selected": _selected(comparison, versus),
         "similarity": _similarity(comparison), "distance": _distance(comparison, originals),
     }  # fmt: skip
     reference = () if comparison is originals.own else originals.own.scored.ensembles
     together = [_ensembles(one, reference) for one in scored.ensembles]
-    return row | {"ensembles": together} if together else row
+    if together:
+        row["ensembles"] = together
+    return row
 
 
 def arrays(comparison: Comparison) -> dict[str, Tensor]:
@@ -69,19 +77,15 @@ def arrays(comparison: Comparison) -> dict[str, Tensor]:
     return found if behaviour is None else found | {"to_zoo_max": behaviour.max} | behaviour.pairs
 
 
-def spread(values: Float64[Tensor, "N"], higher_is_better: bool) -> dict[str, float | None]:
+def spread(values: Float64[Tensor, "N"], higher_is_better: bool) -> Spread:
     """Best, mean, median (midpoint of the two middle values), worst and population deviation."""
     high, low = float(values.max()), float(values.min())
     best, worst = (high, low) if higher_is_better else (low, high)
     std = float(values.std(correction=0))
-    found = {
-        "best": best,
-        "mean": float(values.mean()),
-        "median": float(values.quantile(0.5)),
-        "worst": worst,
-        "std": std,
-    }
-    return {key: finite(value) for key, value in found.items()}
+    return {
+        "best": finite(best), "mean": finite(values.mean()), "median": finite(values.quantile(0.5)),
+        "worst": finite(worst), "std": finite(std),
+    }  # fmt: skip
 
 
 def finite(value: float | Tensor | None) -> float | None:
@@ -89,16 +93,16 @@ def finite(value: float | Tensor | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def _selected(comparison: Comparison) -> Row:
+def _selected(comparison: Comparison, versus: Versus | None) -> Selected:
     scored, index = comparison.scored, comparison.selected
     values = scored.item_values(index)
     return {
         "index": index, "train": finite(scored.train[index]), "test": finite(scored.test[index]),
-        "test_ci95": None if values is None else _bounds(bootstrap_ci(values)),
+        "test_ci95": None if values is None else _bounds(bootstrap_ci(values)), "vs_original": versus,
     }  # fmt: skip
 
 
-def _versus(comparison: Comparison, own: Comparison) -> Row:
+def _versus(comparison: Comparison, own: Comparison) -> Versus:
     mine = comparison.scored.item_values(comparison.selected)
     theirs = own.scored.item_values(own.selected)
     difference = comparison.scored.test[comparison.selected] - own.scored.test[own.selected]
@@ -106,23 +110,30 @@ def _versus(comparison: Comparison, own: Comparison) -> Row:
     return {"difference": finite(difference), "ci95": interval}
 
 
-def _ensembles(mine: Ensembles, originals: Sequence[Ensembles]) -> Row:
+def _ensembles(mine: Ensembles, originals: Sequence[Ensembles]) -> Ensemble:
     """Means over the ensembles of one size, their deviation, and the paired difference to the originals' ones.
 
     The interval is over items, for these networks; how far ensembles scatter is what ``std`` says.
     """
     theirs = next((one for one in originals if one.m == mine.m), None)
     known = {name: mine.measures.get(name) for name in MEASURES}
-    versus = {name: _difference(mine, theirs, name) for name in PAIRED} if theirs else None
+    versus: dict[str, Versus | None] | None = None
+    if theirs is not None:
+        versus = {name: _difference(mine, theirs, name) for name in PAIRED}
     return {
         "m": mine.m, "groups": mine.groups,
-        **{name: None if value is None else finite(value.mean()) for name, value in known.items()},
+        "accuracy": _mean(known["accuracy"]), "nll": _mean(known["nll"]), "ece": _mean(known["ece"]),
+        "disagreement": _mean(known["disagreement"]),
         "std": {name: None if value is None else finite(value.std(correction=0)) for name, value in known.items()},
         "vs_original": versus,
     }  # fmt: skip
 
 
-def _difference(mine: Ensembles, theirs: Ensembles, name: str) -> Row:
+def _mean(values: Tensor | None) -> float | None:
+    return None if values is None else finite(values.mean())
+
+
+def _difference(mine: Ensembles, theirs: Ensembles, name: str) -> Versus:
     if name not in mine.items or name not in theirs.items:
         return {"difference": None, "ci95": None}
     difference = mine.measures[name].mean() - theirs.measures[name].mean()
@@ -130,11 +141,11 @@ def _difference(mine: Ensembles, theirs: Ensembles, name: str) -> Row:
     return {"difference": finite(difference), "ci95": _bounds(interval)}
 
 
-def _bounds(interval: tuple[float, float]) -> list[float] | None:
+def _bounds(interval: tuple[float, float]) -> list[float | None] | None:
     return list(interval) if all(map(math.isfinite, interval)) else None
 
 
-def _similarity(comparison: Comparison) -> Row:
+def _similarity(comparison: Comparison) -> Similarity:
     behaviour = comparison.behaviour
     if behaviour is None:
         return {"within": None, "to_zoo_mean": None, "to_zoo_max_mean": None}
@@ -145,7 +156,7 @@ def _similarity(comparison: Comparison) -> Row:
     }
 
 
-def _distance(comparison: Comparison, originals: Originals) -> Row:
+def _distance(comparison: Comparison, originals: Originals) -> Distance:
     distances, members = comparison.distances, originals.own.distances
     return {
         "nearest": finite(distances.nearest.quantile(0.5)),

@@ -20,17 +20,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from paramdiff.errors import ZooError
-from paramdiff.evaluation.criteria import (
-    DIFFERING,
-    GAP,
-    Class,
-    Criterion,
-    criteria_of,
-    medians,
-    nearest_words,
-)
+from paramdiff.evaluation.behaviour_criteria import DIFFERING
+from paramdiff.evaluation.criteria import criteria_of
+from paramdiff.evaluation.criterion import GAP, Class, Criterion, medians, nearest_words
 from paramdiff.evaluation.evidence import Evidence, matched
 from paramdiff.evaluation.reference import Reference
+from paramdiff.evaluation.results_schema import VerdictFacts
 from paramdiff.evaluation.similarity import Behaviour
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.zoo.zoo import Zoo
@@ -60,7 +55,7 @@ class Verdict:
     why: str
     shares: dict[str, float] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> VerdictFacts:
         return {"class": self.kind, "why": self.why, "shares": self.shares}
 
 

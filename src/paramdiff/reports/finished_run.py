@@ -18,6 +18,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from paramdiff.errors import ParamdiffError, RunFolderError
+from paramdiff.evaluation.results_schema import Results
 from paramdiff.evaluation.summary import ORIGINAL, ORIGINALS
 from paramdiff.files import load_metadata, load_tensors
 from paramdiff.progress import say
@@ -111,7 +112,7 @@ class FinishedRun:
     """
 
     folder: Path
-    results: dict[str, Any]
+    results: Results
     rows: list[Row]
     curves: list[LossCurve]
     config: str
@@ -203,14 +204,15 @@ class FinishedRun:
 
     def part(self, name: str, *keys: str) -> dict[str, Any]:
         """A block of ``results.json``, empty where it is missing or null; with at least these keys."""
-        return _filled(self.results.get(name), keys)
+        block: Any = self.results.get(name)
+        return _filled(block, keys)
 
 
 def _filled(block: Mapping[str, Any] | None, keys: Iterable[str]) -> dict[str, Any]:
     return dict.fromkeys(keys) | dict(block or {})
 
 
-def read_results(folder: Path, printed: bool = False) -> dict[str, Any]:
+def read_results(folder: Path, printed: bool = False) -> Results:
     """``results.json`` of a finished run; with all that a table needs, if it is to be ``printed``.
 
     Raises:
@@ -223,7 +225,7 @@ def read_results(folder: Path, printed: bool = False) -> dict[str, Any]:
             remedy=f"run `paramdiff compare run_dir={folder}` first, or `paramdiff run` for all stages",
         )  # fmt: skip
     redo = f"remove it and run `paramdiff compare run_dir={folder}` again"
-    results: Any = read_typed_results(path, redo, printed)
+    results = read_typed_results(path, redo, printed)
     names = [entry.get("name") for entry in results.get("models") or []]
     needed = [ORIGINAL, results.get("reference") or ORIGINAL, results.get("generator") or PDIFF]
     missing = [name for name in needed if name not in names]

@@ -202,23 +202,28 @@ def gather(folders: Sequence[Path], row: str = MAIN) -> Gathered:
     sources = distinct([Source.read(folder) for folder in folders])
     _require_one_metric(sources)
     keys = differing([source.settings for source in sources])
-    groups: dict[tuple[Value, ...], list[Source]] = {}
-    for source in sources:
-        groups.setdefault(tuple(source.settings.get(key) for key in keys), []).append(source)
-    lines = [
-        line
-        for values in sorted(groups, key=lambda values: [_natural(value) for value in values])
-        for line in _lines(dict(zip(keys, values, strict=True)), groups[values], row)
-    ]
+    lines = [line for values, own in _groups(sources, keys) for line in _lines(values, own, row)]
     if not lines:
         known = dict.fromkeys(one.name for source in sources for one in source.run.rows)
         raise ConfigError("--row", f"no run has a row {row!r}", remedy=near(row, [*known, MAIN, ALL]))
     return Gathered(short_names(keys), lines, row, Metric.of(sources[0].run))
 
 
+def _groups(sources: Sequence[Source], keys: Sequence[str]) -> list[tuple[dict[str, Value], list[Source]]]:
+    """Runs with equal values of these keys together, sorted by them."""
+    groups: dict[tuple[Value, ...], list[Source]] = {}
+    for source in sources:
+        groups.setdefault(tuple(source.settings.get(key) for key in keys), []).append(source)
+    in_order = sorted(groups, key=lambda values: [_natural(value) for value in values])
+    return [(dict(zip(keys, values, strict=True)), groups[values]) for values in in_order]
+
+
 def distinct(sources: Sequence[Source]) -> list[Source]:
     """Without runs that repeat an earlier one to the seed: they would pass for more seeds."""
-    return list({str((sorted(s.settings.items()), s.seed)): s for s in reversed(sources)}.values())[::-1]
+    first: dict[str, Source] = {}
+    for source in sources:
+        first.setdefault(str((sorted(source.settings.items()), source.seed)), source)
+    return list(first.values())
 
 
 def _require_one_metric(sources: Sequence[Source]) -> None:
@@ -240,16 +245,33 @@ def differing(settings: Sequence[Mapping[str, Value]]) -> list[str]:
 
     Settings of baselines count only where nothing else differs.
     """
-    keys = dict.fromkeys(key for own in settings for key in own)
-    found = [key for key in keys if len({own[key] for own in settings if key in own}) > 1]
-    found = [key for key in found if not key.startswith(BASELINES)] or found
+    found = [key for key in _all_keys(settings) if len(_values(key, settings)) > 1]
+    of_the_run = [key for key in found if not key.startswith(BASELINES)]
+    found = of_the_run or found
     for cause, scope in CAUSES.items():
         if cause in found:
-            explained = [
-                k for k in found if k.startswith(scope) and k != cause and _follows(k, cause, settings)
-            ]
-            found = [key for key in found if key not in explained]
+            found = _without_consequences(found, cause, scope, settings)
     return found
+
+
+def _all_keys(settings: Sequence[Mapping[str, Value]]) -> list[str]:
+    """Every key once, in the order in which they first come."""
+    return list(dict.fromkeys(key for own in settings for key in own))
+
+
+def _values(key: str, settings: Sequence[Mapping[str, Value]]) -> set[Value]:
+    return {own[key] for own in settings if key in own}
+
+
+def _without_consequences(
+    keys: Sequence[str], cause: str, scope: str, settings: Sequence[Mapping[str, Value]]
+) -> list[str]:
+    """The keys without those of a scope whose values follow from that of ``cause``."""
+
+    def is_consequence(key: str) -> bool:
+        return key != cause and key.startswith(scope) and _follows(key, cause, settings)
+
+    return [key for key in keys if not is_consequence(key)]
 
 
 def _follows(key: str, cause: str, settings: Sequence[Mapping[str, Value]]) -> bool:

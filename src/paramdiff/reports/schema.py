@@ -1,191 +1,26 @@
-"""Types of what a finished run folder says in JSON; everything that reads one goes through here.
+"""Everything that reads the JSON files of a finished run folder goes through here; what types they have.
 
-Keys without which there is no page are required; any other may be missing or null. Keys that are not named here are
-left as they are.
+Keys without which there is no page are required; any other may be missing or null. Keys that are not named are left as
+they are. ``results.json`` is described where it is written: :mod:`paramdiff.evaluation.results_schema`.
 """
 
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
 from paramdiff.errors import CheckpointError, RunFolderError
+from paramdiff.evaluation.results_schema import SCHEMA, Count, Number, Pair, Results
 from paramdiff.files import read_json
-from paramdiff.validation import Name, typed
+from paramdiff.validation import lenient, typed
 
-SCHEMA = 1
-"""Of ``results.json``."""
+PRINTED = (
+    "experiment", "generator", "task.metric", "zoo.k", "zoo.dim", "verdict.class", "verdict.why", "timings_s.total",
+    "models.*.n", "models.*.test.best", "models.*.test.mean", "models.*.test.median", "models.*.test.worst",
+    "models.*.selected.test", "models.*.selected.test_ci95", "models.*.similarity.within",
+    "models.*.similarity.to_zoo_mean", "models.*.similarity.to_zoo_max_mean",
+)  # fmt: skip
+"""Keys of ``results.json`` that the table on the terminal needs; their values may be null unless they are a block."""
 
-Number = float | None
-Pair = Annotated[list[Number], lambda ends: len(ends) == 2, "two numbers"] | None
-Count = Annotated[int, lambda n: 0 <= n <= 10**9, "a number of things"] | None
-
-
-class Spread(TypedDict, total=False):
-    best: Number
-    mean: Number
-    median: Number
-    worst: Number
-    std: Number
-
-
-class Versus(TypedDict, total=False):
-    difference: Number
-    ci95: Pair
-
-
-class Selected(TypedDict, total=False):
-    index: Count
-    train: Number
-    test: Number
-    test_ci95: Pair
-    vs_original: Versus | None
-
-
-class Ensemble(TypedDict):
-    m: Count
-    groups: NotRequired[Count]
-    accuracy: NotRequired[Number]
-    nll: NotRequired[Number]
-    ece: NotRequired[Number]
-    disagreement: NotRequired[Number]
-    vs_original: NotRequired[dict[str, Versus | None] | None]
-
-
-class Recalibration(TypedDict, total=False):
-    items: Count
-    before: Spread | None
-
-
-class Model(TypedDict):
-    name: Name
-    label: NotRequired[str | None]
-    n: NotRequired[Count]
-    train: NotRequired[Spread | None]
-    test: NotRequired[Spread | None]
-    selected: NotRequired[Selected | None]
-    similarity: NotRequired[dict[str, Number] | None]
-    distance: NotRequired[dict[str, Number] | None]
-    ensembles: NotRequired[list[Ensemble] | None]
-    recalibration: NotRequired[Recalibration | None]
-
-
-class TaskFacts(TypedDict, total=False):
-    name: str | None
-    metric: str | None
-    higher_is_better: bool | None
-    chance: Number
-
-
-class ZooFacts(TypedDict, total=False):
-    k: Count
-    dim: Count
-    select: str | list[str] | None
-    seed: int | None
-    way: str | None
-    trajectory: bool | None
-    tensors: list[str] | None
-
-
-class Finding(TypedDict, total=False):
-    passed: bool | None
-    why: str | None
-    gap: Number
-    members: Number
-    held_out: Number
-    reconstructed: Number
-    loss: Number
-    tolerance: Number
-    explained_variance: Number
-    explained_variance_train: Number
-
-
-VerdictFacts = TypedDict("VerdictFacts", {"class": str | None, "why": str | None}, total=False)
-
-
-class Machine(TypedDict, total=False):
-    cpu: str | None
-    cores: int | None
-    torch: str | None
-    device: str | None
-
-
-class Results(TypedDict):
-    """``results.json``."""
-
-    schema: int
-    models: list[Model]
-    experiment: NotRequired[str | None]
-    generator: NotRequired[str | None]
-    command: NotRequired[str | None]
-    seed: NotRequired[int | None]
-    task: NotRequired[TaskFacts | None]
-    zoo: NotRequired[ZooFacts | None]
-    n_items: NotRequired[dict[str, Count] | None]
-    verdict: NotRequired[VerdictFacts | None]
-    gate: NotRequired[Finding | None]
-    denoising: NotRequired[Finding | None]
-    notes: NotRequired[list[str] | None]
-    timings_s: NotRequired[dict[str, Number] | None]
-    peak_rss_bytes: NotRequired[Number]
-    machine: NotRequired[Machine | None]
-
-
-class WholeSpread(TypedDict):
-    best: Number
-    mean: Number
-    median: Number
-    worst: Number
-
-
-class WholeSelected(TypedDict):
-    test: Number
-    test_ci95: Pair
-
-
-class WholeAlike(TypedDict):
-    within: Number
-    to_zoo_mean: Number
-    to_zoo_max_mean: Number
-
-
-class WholeZoo(TypedDict):
-    k: Count
-    dim: Count
-
-
-class WholeTask(TypedDict):
-    metric: str
-
-
-class WholeRow(TypedDict):
-    name: Name
-    n: Count
-    test: WholeSpread
-    selected: WholeSelected
-    similarity: WholeAlike
-
-
-class WholeFinding(TypedDict):
-    passed: bool | None
-    why: str | None
-
-
-WholeVerdict = TypedDict("WholeVerdict", {"class": str | None, "why": str | None})
-
-
-class Printed(TypedDict):
-    """What the table on the terminal needs of ``results.json``: nothing of it may be missing."""
-
-    experiment: str | None
-    generator: str
-    task: WholeTask
-    zoo: WholeZoo
-    models: list[WholeRow]
-    verdict: WholeVerdict
-    gate: NotRequired[WholeFinding | None]
-    notes: NotRequired[list[str]]
-    timings_s: Annotated[
-        dict[str, float], lambda seconds: "total" in seconds, "seconds by stage and in total"
-    ]
+LENIENT: Any = lenient(Results)
 
 
 class Point(TypedDict):
@@ -287,10 +122,24 @@ def read_typed_results(path: Path, redo: str, printed: bool = False) -> Results:
         schema = found.get("schema") if isinstance(found, dict) else None
         if schema != SCHEMA:
             raise CheckpointError(f"{path} has schema {str(schema)[:20]}", expected=f"schema {SCHEMA}")
-        if printed:
-            typed(found, Printed, str(path))
-        return typed(found, Results, str(path))
+        results: Results = typed(found, LENIENT, str(path))
+        for key in PRINTED if printed else ():
+            _require(results, key, str(path))
+        return results
     except CheckpointError as error:
         raise RunFolderError(
             error.came, expected=error.expected or "the results of a run", remedy=redo
         ) from None
+
+
+def _require(block: Any, key: str, source: str, before: str = "") -> None:
+    """Raise :class:`CheckpointError` unless a dotted key is there; ``*`` stands for every item of a list."""
+    name, _, rest = key.partition(".")
+    if name == "*":
+        for number, item in enumerate(block):
+            _require(item, rest, source, f"{before}{number}.")
+        return
+    if name not in block or (rest and block[name] is None):
+        raise CheckpointError(f"{source}: {before}{name} is missing", expected="a value")
+    if rest:
+        _require(block[name], rest, source, f"{before}{name}.")

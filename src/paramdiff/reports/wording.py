@@ -11,11 +11,18 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from paramdiff.evaluation.evidence import WORKING
+from paramdiff.evaluation.results_schema import Results
+from paramdiff.evaluation.summary import ORIGINAL
 from paramdiff.evaluation.verdict import GAP
 from paramdiff.reports.finished_run import FinishedRun
 
 FRACTIONS = {"accuracy", "acc", "top1", "top5", "iou", "precision", "recall", "f1", "ap", "map"}
 NONE = "–"
+
+
+def _is_fraction(metric: str) -> bool:
+    """Whether a metric is one that is written in per cent, by a word of its name."""
+    return bool(set(re.split(r"[^a-z0-9]+", metric.lower().replace("-", ""))) & FRACTIONS)
 
 
 @dataclass(frozen=True)
@@ -38,13 +45,23 @@ class Metric:
 
     @classmethod
     def of(cls, run: FinishedRun) -> Self:
-        task = run.part("task")
+        return cls.of_results(run.results)
+
+    @classmethod
+    def of_results(cls, results: Results) -> Self:
+        """From ``results.json``, with gaps or without."""
+        task: Mapping[str, Any] = results.get("task") or {}
+        tests: dict[str, Mapping[str, Any]] = {
+            row["name"]: row.get("test") or {} for row in results["models"]
+        }
         name, higher = str(task.get("metric") or "score"), task.get("higher_is_better") is not False
-        known = [row.test[key] for row in run.rows for key in ("best", "worst") if row.test[key] is not None]
-        words = set(re.split(r"[^a-z0-9]+", name.lower().replace("-", "")))
-        percent = higher and bool(words & FRACTIONS) and all(0 <= value <= 1 for value in known)
-        items = run.part("n_items").get("test") or 0
-        digits = (2 if items >= 2000 else 1) if percent else decimals(run.originals.test["mean"])
+        known = [
+            test[key] for test in tests.values() for key in ("best", "worst") if test.get(key) is not None
+        ]
+        percent = higher and _is_fraction(name) and all(0 <= value <= 1 for value in known)
+        items = (results.get("n_items") or {}).get("test") or 0
+        usual = tests.get(results.get("reference") or ORIGINAL, {}).get("mean")
+        digits = (2 if items >= 2000 else 1) if percent else decimals(usual)
         return cls(name.replace("_", " "), higher, percent, digits, task.get("chance"))
 
     @property

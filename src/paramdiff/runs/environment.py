@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from paramdiff import __version__
+from paramdiff.evaluation.results_schema import Machine
 
 
 def peak_rss_bytes() -> int:
@@ -31,7 +32,7 @@ def environment() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def machine(device: Any) -> dict[str, Any]:
+def machine(device: Any) -> Machine:
     """What the run ran on."""
     import torch
 

@@ -1,6 +1,5 @@
 """A finished run as an object: what is in its folder, read when it is first asked for."""
 
-from collections.abc import Mapping
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, Self
 from torch import Tensor
 
 from paramdiff.errors import RunFolderError, near
+from paramdiff.evaluation.results_schema import Model, Results, VerdictFacts
 from paramdiff.files import load_tensors
 from paramdiff.generators.generator import Generator
 from paramdiff.reports.finished_run import read_results
@@ -43,7 +43,7 @@ class Run:
         return run
 
     @cached_property
-    def results(self) -> dict[str, Any]:
+    def results(self) -> Results:
         """The dictionary of ``results.json``.
 
         Raises:
@@ -52,7 +52,7 @@ class Run:
         return read_results(self.folder, printed=True)
 
     @property
-    def verdict(self) -> dict[str, Any]:
+    def verdict(self) -> VerdictFacts:
         """``class`` (``replica``, ``interpolation``, ``novel`` or ``broken``), ``why`` and ``shares``."""
         return self.results["verdict"]
 
@@ -62,7 +62,7 @@ class Run:
         return str(self.results.get("generator") or "p-diff")
 
     @property
-    def rows(self) -> dict[str, dict[str, Any]]:
+    def rows(self) -> dict[str, Model]:
         """The entries of ``results["models"]`` by their names."""
         return {row["name"]: row for row in self.results["models"]}
 
@@ -159,7 +159,7 @@ class Table(str):
         return str(self)
 
 
-def as_html(sheet: TextTable, verdict: Mapping[str, Any]) -> str:
+def as_html(sheet: TextTable, verdict: VerdictFacts) -> str:
     """A table and the verdict for a notebook; every text is escaped."""
     head = "".join(f"<th>{escape(heading)}</th>" for heading in sheet.headings)
     body = "".join(_html_row(row, bold=number in sheet.bold) for number, row in enumerate(sheet.rows))

@@ -4,18 +4,19 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from paramdiff.chance import Chance
 from paramdiff.evaluation.comparison import Comparison, Originals
 from paramdiff.evaluation.evidence import Evidence, barely_trained
-from paramdiff.evaluation.summary import Row, summarise
+from paramdiff.evaluation.results_schema import Finding as FindingFacts
+from paramdiff.evaluation.results_schema import Model, Recalibration, TaskFacts, ZooFacts
+from paramdiff.evaluation.summary import summarise
 from paramdiff.evaluation.verdict import Verdict, verdict
 from paramdiff.generators.generator import Generator
 from paramdiff.tasks.task import Task
 from paramdiff.zoo.zoo import Zoo
 
-SCHEMA = 1
 CURVE_POINTS = 1000
 """Losses kept per curve in ``stats.jsonl``: more than a figure can show."""
 
@@ -32,13 +33,15 @@ class Finding:
     name: str
     generator: Generator
     comparison: Comparison
-    recalibration: dict[str, Any] | None = None
+    recalibration: Recalibration | None = None
 
 
-def row_of(finding: Finding, originals: Originals) -> Row:
+def row_of(finding: Finding, originals: Originals) -> Model:
     """A generator's row of the table."""
     row = summarise(finding.name, finding.comparison, originals)
-    return row | ({"recalibration": finding.recalibration} if finding.recalibration else {})
+    if finding.recalibration is not None:
+        row["recalibration"] = finding.recalibration
+    return row
 
 
 def judge(
@@ -67,20 +70,21 @@ def _in_words(average: Generator) -> str:
     return f"the average of {k} random member{'s' if k > 1 else ''}" if k else "the average of all members"
 
 
-def note_of(generator: Generator, name: str) -> dict[str, Any] | None:
+def note_of(generator: Generator, name: str) -> FindingFacts | None:
     """What a generator found out while fitting, with None for what JSON cannot hold.
 
     ``gate``: the reconstruction gate's result. ``denoising``: the loss on ``members`` and on ``held_out`` ones, and
     their ``gap``.
     """
     note = generator.notes.get(name)
-    return None if note is None else {key: _strict(value) for key, value in note.items()}
+    strict = None if note is None else {key: _strict(value) for key, value in note.items()}
+    return cast(FindingFacts | None, strict)
 
 
-def zoo_facts(zoo: Zoo, settings: Mapping[str, Any]) -> dict[str, Any]:
+def zoo_facts(zoo: Zoo, settings: Mapping[str, Any]) -> ZooFacts:
     return {
         "k": zoo.k, "dim": zoo.dim, "select": zoo.spec.select, "seed": settings.get("seed", 0),
-        "way": zoo.about.get("way"), "trajectory": zoo.trajectory, "tensors": zoo.spec.names,
+        "way": zoo.about.get("collector"), "trajectory": zoo.trajectory, "tensors": zoo.spec.names,
         "training": zoo.about.get("training"),
     }  # fmt: skip
 
@@ -91,7 +95,7 @@ def notes(zoo: Zoo, originals: Originals, chance: Chance | None, metric: str) ->
     return [*zoo.about.get("notes", []), *([str(found)] if found else [])]
 
 
-def task_facts(task: Task, chance: Chance | None = None) -> dict[str, Any]:
+def task_facts(task: Task, chance: Chance | None = None) -> TaskFacts:
     return {
         "name": task.name,
         "metric": task.metric,

@@ -1,15 +1,17 @@
 """What a run ends with on the terminal: one row a generator, the verdict, where things lie; or a sweep's curves."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from paramdiff.evaluation.results_schema import Model, Results, Versus
 from paramdiff.reports.finished_run import read_results
 from paramdiff.reports.schema import read_file
+from paramdiff.reports.wording import Metric
 from paramdiff.runs.console import WIDE, SafeConsole, bold
 from paramdiff.runs.text_table import TextTable
 
@@ -26,13 +28,13 @@ def print_summary(folder: Path) -> None:
     results = read_results(folder, printed=True)
     console = SafeConsole()
     _print_results(console, results)
-    seconds = results["timings_s"]
+    seconds = {name: value for name, value in results["timings_s"].items() if value is not None}
     parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if name != "total")
-    console.print(f"time: {seconds['total']:.1f} s ({parts})")
+    console.print(f"time: {seconds.get('total', 0):.1f} s ({parts})")
     _print_paths(console, folder)
 
 
-def summary_text(results: dict[str, Any]) -> str:
+def summary_text(results: Results) -> str:
     """The table of ``results.json`` and its verdict as text, as wide as the terminal is."""
     width = shutil.get_terminal_size((WIDE, 0)).columns
     console = SafeConsole(file=StringIO(), width=width)
@@ -41,33 +43,39 @@ def summary_text(results: dict[str, Any]) -> str:
     return captured.get()
 
 
-def _print_results(console: Console, results: dict[str, Any]) -> None:
+def _print_results(console: Console, results: Results) -> None:
     summary_sheet(results).print(console)
     if note := recalibrated_on(results):
         console.print(note)
-    _print_text(console, str(results["verdict"]["class"]), results["verdict"]["why"], "bold")
+    _print_text(console, str(results["verdict"]["class"]), str(results["verdict"]["why"]), "bold")
     for line in together(results):
         console.print(line)
-    gate = results.get("gate")
-    if gate and not gate["passed"]:
-        _print_text(console, "reconstruction gate failed", gate["why"], "bold red")
-    for note in results.get("notes", []):
+    check = results.get("gate")
+    if check and not check.get("passed"):
+        _print_text(console, "reconstruction check failed", str(check.get("why")), "bold red")
+    for note in results.get("notes") or []:
         _print_text(console, "note", note, "")
 
 
-def together(results: dict[str, Any]) -> list[str]:
+def together(results: Results) -> list[str]:
     """One line on the largest ensembles of the run's generator; none if it has none, or their NLL is unknown."""
-    rows = {row["name"]: row for row in results["models"]}
-    found = [one for one in rows[results["generator"]].get("ensembles", []) if one["m"] > 1]
-    if not found or found[-1]["nll"] is None:
+    name = results["generator"]
+    own = next(row.get("ensembles") or [] for row in results["models"] if row["name"] == name)
+    largest = own[-1] if own and own[-1]["m"] > 1 else None
+    nll = None if largest is None else largest.get("nll")
+    if largest is None or nll is None:
         return []
-    mine, theirs = found[-1], (found[-1]["vs_original"] or {}).get("nll", {})
-    text = f"ensembles of {mine['m']}: {results['generator']} NLL {mine['nll']:.4g}"
-    if theirs.get("ci95"):
-        low, high = theirs["ci95"]
-        text += f", originals {mine['nll'] - theirs['difference']:.4g}"
-        text += f" (difference {theirs['difference']:+.2g} [{low:+.2g}, {high:+.2g}])"
-    return [text]
+    versus = (largest.get("vs_original") or {}).get("nll")
+    return [f"ensembles of {largest['m']}: {name} NLL {nll:.4g}{_to_originals(nll, versus)}"]
+
+
+def _to_originals(nll: float, versus: Versus | None) -> str:
+    """How the NLL of ensembles differs from that of the originals' ones; empty where no interval is known."""
+    difference, interval = (versus.get("difference"), versus.get("ci95")) if versus else (None, None)
+    if difference is None or interval is None or None in interval:
+        return ""
+    low, high = interval
+    return f", originals {nll - difference:.4g} (difference {difference:+.2g} [{low:+.2g}, {high:+.2g}])"
 
 
 def _print_paths(console: Console, folder: Path) -> None:
@@ -84,7 +92,7 @@ def _print_text(console: Console, name: str, text: str, style: str) -> None:
     console.print(bold(name, f": {text}", style))
 
 
-def summary_sheet(results: dict[str, Any]) -> TextTable:
+def summary_sheet(results: Results) -> TextTable:
     """One row per model: test scores, the sample selected on train, similarity."""
     task, zoo, rows = results["task"], results["zoo"], results["models"]
     before = ["before"] if recalibrated_on(results) else []
@@ -92,13 +100,13 @@ def summary_sheet(results: dict[str, Any]) -> TextTable:
     return TextTable(
         title=f"{results['experiment']}: test {task['metric']}, K = {zoo['k']}, D = {zoo['dim']}",
         headings=["model", *columns],
-        rows=[_cells(row, task["metric"], bool(before))[: 1 + len(columns)] for row in rows],
+        rows=[_cells(row, Metric.of_results(results), bool(before))[: 1 + len(columns)] for row in rows],
         first=IMPORTANT,
         bold=[number for number, row in enumerate(rows) if row["name"] == results["generator"]],
     )
 
 
-def recalibrated_on(results: dict[str, Any]) -> str:
+def recalibrated_on(results: Results) -> str:
     """What the column ``before`` means; empty without one."""
     items = {row["recalibration"]["items"] for row in results["models"] if row.get("recalibration")}
     what = "before: mean before running statistics were measured on"
@@ -114,11 +122,12 @@ def print_sweep(folder: Path) -> None:
         console.print(f"{name + ':':<8}{folder / file}", soft_wrap=True)
 
 
-def sweep_sheet(results: dict[str, Any], sweep: dict[str, Any]) -> TextTable:
+def sweep_sheet(results: Results, sweep: dict[str, Any]) -> TextTable:
     """One row per generator and value of its knob; the zoo itself first."""
-    metric, known = results["task"]["metric"], {row["name"]: row for row in results["models"]}
+    metric, known = Metric.of_results(results), {row["name"]: row for row in results["models"]}
     zoo = known[results.get("reference") or "original"]
-    scores = [score(zoo["test"][key], metric) for key in ("mean", "median", "std")]
+    test = zoo["test"]
+    scores = [score(value, metric) for value in (test["mean"], test["median"], test["std"])]
     own = [zoo["name"], "", *scores, *_alike(zoo["similarity"])]
     curves = [
         [curve["label"], f"{curve['knob']} {one['value']:g}", *_scores(one, metric), *_alike(one)]
@@ -126,48 +135,48 @@ def sweep_sheet(results: dict[str, Any], sweep: dict[str, Any]) -> TextTable:
         for one in curve["points"]
     ]
     return TextTable(
-        title=f"{results['experiment']}: test {metric} against similarity, N = {sweep['n']}",
+        title=f"{results['experiment']}: test {results['task']['metric']} against similarity, N = {sweep['n']}",
         headings=["model", "knob", "mean [95%]", "median", "std", *ALIKE.values()],
         rows=[own, *curves], named=2, first=IMPORTANT, grouped=True,
     )  # fmt: skip
 
 
-def _scores(one: dict[str, Any], metric: str) -> list[str]:
+def _scores(one: dict[str, Any], metric: Metric) -> list[str]:
     mean = _with_interval(one["test_mean"], one["test_ci95"], metric)
     return [mean, *(score(one[key], metric) for key in ("test_median", "test_std"))]
 
 
-def _cells(row: dict[str, Any], metric: str, recalibrated: bool) -> list[str]:
+def _cells(row: Model, metric: Metric, recalibrated: bool) -> list[str]:
     test, selected = row["test"], row["selected"]
-    drawn = (row.get("recalibration") or {"before": {"mean": None}})["before"]["mean"]
+    drawn = row["recalibration"]["before"]["mean"] if row.get("recalibration") else None
     before = [score(drawn, metric)] if recalibrated else []
     return [
         row["name"], str(row["n"]), score(test["best"], metric), *before,
-        *(score(test[key], metric) for key in ("mean", "median", "worst")),
+        *(score(value, metric) for value in (test["mean"], test["median"], test["worst"])),
         _with_interval(selected["test"], selected["test_ci95"], metric), *_alike(row["similarity"]),
     ]  # fmt: skip
 
 
-def _with_interval(value: float | None, interval: Sequence[float | None] | None, metric: str) -> str:
+def _with_interval(value: float | None, interval: Sequence[float | None] | None, metric: Metric) -> str:
     ends = "" if interval is None else f" [{', '.join(score(end, metric, 1) for end in interval)}]"
     return score(value, metric) + ends
 
 
-def _known_alike(rows: Sequence[dict[str, Any]]) -> list[str]:
+def _known_alike(rows: Sequence[Model]) -> list[str]:
     """The columns of similarities; none where a task has no sets of mistakes."""
-    known = any(row["similarity"][key] is not None for row in rows for key in ALIKE)
+    known = any(_alike(row["similarity"]) != ["-"] * len(ALIKE) for row in rows)
     return list(ALIKE.values()) if known else []
 
 
-def _alike(similarity: dict[str, Any]) -> list[str]:
+def _alike(similarity: Mapping[str, Any]) -> list[str]:
     return ["-" if similarity[key] is None else f"{similarity[key]:.3f}" for key in ALIKE]
 
 
-def score(value: float | None, metric: str, places: int = 2) -> str:
-    """Percent for accuracies, plain digits for everything else."""
+def score(value: float | None, metric: Metric, places: int = 2) -> str:
+    """In per cent where the page is, too; as plain digits otherwise."""
     if value is None:
         return "-"
-    return f"{100 * value:.{places}f}" if metric == "accuracy" else f"{value:.4g}"
+    return f"{100 * value:.{places}f}" if metric.percent else f"{value:.4g}"
 
 
 def print_outcome(folder: Path, groups: Sequence[str]) -> None:

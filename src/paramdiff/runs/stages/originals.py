@@ -12,14 +12,15 @@ from typing import Any
 from paramdiff.distributed import on_main_process
 from paramdiff.errors import CheckpointError
 from paramdiff.evaluation.comparison import Scored
-from paramdiff.evaluation.summary import AS_SAVED, ORIGINAL, RECALIBRATED, Row, arrays, spread, summarise
+from paramdiff.evaluation.results_schema import Model
+from paramdiff.evaluation.summary import AS_SAVED, ORIGINAL, RECALIBRATED, arrays, spread, summarise
 from paramdiff.files import save_rows
 from paramdiff.progress import say
 from paramdiff.runs.context import RECALIBRATED_MEMBERS, RunContext, scores_of
 from paramdiff.runs.run_folder import Stage
 from paramdiff.runs.stages.score import keep_scores, measure
 from paramdiff.scoring.saved_networks import score_members
-from paramdiff.zoo.saved_networks import outside, why_unreadable
+from paramdiff.zoo.saved_networks import why_unreadable
 
 
 def score_files(run: RunContext) -> list[str]:
@@ -51,7 +52,7 @@ def stages(run: RunContext) -> list[Stage]:
 
 def score_as_saved(run: RunContext) -> None:
     """Score the checkpoints as they are in their files, if the zoo is not quite them; say so where that cannot be."""
-    if not outside(run.zoo):
+    if not run.zoo.frozen_differences:
         return
     stage = _as_saved(run)
     if run.folder.is_current(stage):
@@ -62,7 +63,7 @@ def score_as_saved(run: RunContext) -> None:
         say(f"  {AS_SAVED} is left out: {error}")
 
 
-def rows(run: RunContext) -> list[Row]:
+def rows(run: RunContext) -> list[Model]:
     """Rows of the table, the members as they were trained first."""
     as_trained = run.originals
     if run.recalibrating:
@@ -70,8 +71,9 @@ def rows(run: RunContext) -> list[Row]:
     found = [summarise(ORIGINAL, as_trained.own, as_trained)]
     if run.recalibrating:
         before = spread(as_trained.scored.test, as_trained.higher_is_better)
-        facts = {"items": run.recalibration.seen, "before": before}
-        found.append(summarise(RECALIBRATED, run.originals.own, run.originals) | {"recalibration": facts})
+        row = summarise(RECALIBRATED, run.originals.own, run.originals)
+        row["recalibration"] = {"items": run.recalibration.seen, "before": before}
+        found.append(row)
     if _has_as_saved(run):
         members = run.as_originals(run.zoo, run.scored(scores_of(AS_SAVED)))
         found.append(summarise(AS_SAVED, members.own, as_trained))
@@ -80,7 +82,7 @@ def rows(run: RunContext) -> list[Row]:
 
 def notes(run: RunContext) -> list[str]:
     """How far the networks in the files are from the originals of the table, in a sentence."""
-    if not outside(run.zoo):
+    if not run.zoo.frozen_differences:
         return []
     if not _has_as_saved(run):
         why = why_unreadable(run.zoo) or "they could not be read when the originals were scored"
@@ -112,4 +114,4 @@ def _as_saved(run: RunContext) -> Stage:
 
 
 def _has_as_saved(run: RunContext) -> bool:
-    return bool(outside(run.zoo)) and on_main_process(lambda: run.folder.is_current(_as_saved(run)))
+    return bool(run.zoo.frozen_differences) and on_main_process(lambda: run.folder.is_current(_as_saved(run)))

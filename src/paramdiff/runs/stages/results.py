@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from paramdiff.evaluation.results_schema import SCHEMA, Recalibration, Results
 from paramdiff.evaluation.summary import spread
 from paramdiff.files import load_tensors, write_json, write_text
 from paramdiff.runs.context import RunContext
 from paramdiff.runs.environment import machine
 from paramdiff.runs.results import (
-    SCHEMA,
     Finding,
     judge,
     loss_lines,
@@ -60,14 +59,14 @@ def _finding(run: RunContext, row: GeneratorRow) -> Finding:
     return Finding(row.name, run.fitted(row), comparison, _recalibration_facts(run, row))
 
 
-def _recalibration_facts(run: RunContext, row: GeneratorRow) -> dict[str, Any] | None:
+def _recalibration_facts(run: RunContext, row: GeneratorRow) -> Recalibration | None:
     if not run.recalibrating:
         return None
     before = load_tensors(run.path(row.scores))[BEFORE]
     return {"items": run.recalibration.seen, "before": spread(before, run.task.higher_is_better)}
 
 
-def _timings(run: RunContext, groups: Mapping[str, Sequence[Stage]]) -> dict[str, float]:
+def _timings(run: RunContext, groups: Mapping[str, Sequence[Stage]]) -> dict[str, float | None]:
     seconds = {
         group: round(run.folder.seconds([stage.name for stage in stages]), 3)
         for group, stages in groups.items()
@@ -75,7 +74,7 @@ def _timings(run: RunContext, groups: Mapping[str, Sequence[Stage]]) -> dict[str
     return {**seconds, "total": round(sum(seconds.values()), 3)}
 
 
-def _record(run: RunContext, findings: list[Finding], timings: dict[str, float]) -> dict[str, Any]:
+def _record(run: RunContext, findings: list[Finding], timings: dict[str, float | None]) -> Results:
     main, others, chance = findings[0], findings[1:], run.scorer.chance("test")
     return {
         "schema": SCHEMA, "experiment": run.plan.name, "generator": main.name, "command": run.command,
