@@ -38,10 +38,10 @@ def zoo_of(task: Task, select: str, n: int = 5) -> Zoo:
 # From collecting to the report ------------------------------------------------------------------------------
 
 RUNS = {
-    "Reviews": ("head.*", 20, {"test_ci95", "within"}),
+    "Reviews": ("head.*", 30, {"test_ci95", "within"}),
     "Squares": ('"body.1.weight,body.1.bias,head.*"', 25, set()),
     "Ring": ("last_norms:2", 60, set()),
-    "Line": ("last_norms:1", 60, {"test_ci95"}),
+    "Line": ("last_norms:1", 100, {"test_ci95"}),
 }
 """Selection, epochs, and which of what needs per-item outcomes each task gives."""
 
