@@ -188,7 +188,7 @@ def test_one_at_a_time_draws_the_same_vectors():
     fitted = quick("p-diff", diffusion={"steps": 2, "scheduler": "ddpm", "sample_steps": 4}).fit(
         plain_zoo(12, 64)
     )
-    single = sample.changed(fitted, drawn_at_once=1)
+    single = sample.one_at_a_time(fitted, {})
     drawn = []
     single._sample = lambda rows, *others, own=single._sample: drawn.append(len(rows)) or own(rows, *others)
     assert torch.allclose(single.sample(3), fitted.sample(3), atol=1e-5)
@@ -396,4 +396,4 @@ def test_rounds_are_checked():
 
 def test_a_changed_generator_leaves_the_fitted_one_as_it_was():
     fitted = Gaussian().fit(plain_zoo(12, 30))
-    assert sample.changed(fitted, scale=0.0).scale == 0 and fitted.scale == 1
+    assert sample.one_at_a_time(fitted, {"scale": 0.0}).scale == 0 and fitted.scale == 1

@@ -153,12 +153,15 @@ def test_a_run_is_pushed_with_its_results_and_pulled(
 
 
 def test_a_card_has_the_results_and_the_verdict(tmp_path: Path):
-    found = results(generator="p-diff")
+    found = results(
+        generator="p-diff", command="paramdiff run run_dir=/home/me/run task.data=/home/me/images zoo.k=200"
+    )
     fitted = make("gaussian").fit(tied_zoo())
     fitted.save_pretrained(tmp_path / "g", results=found, row="p-diff")
     text = (tmp_path / "g" / "README.md").read_text()
     assert "**Verdict: interpolation.** the samples gather at the centre of the zoo." in text
     assert "| average of all | 1 | 0.991 | 0.981 | 0.981 | 0.971 | 0.985 | 0.898 | 0.7 |" in text
+    assert "Made with `paramdiff run task.data=images zoo.k=200`." in text
     (model,) = metadata(text)["model-index"]
     metrics = {metric["name"]: metric["value"] for metric in model["results"][0]["metrics"]}
     assert metrics["test accuracy, mean of 100 samples"] == 0.979 and metrics["verdict"] == "interpolation"

@@ -19,6 +19,7 @@ from paramdiff.networks.modes import train_selected
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.reports import page as page_module
 from paramdiff.runs.summary_table import summary_sheet
+from paramdiff.scoring import passes
 from paramdiff.scoring import scorer as module
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.tasks import make_task
@@ -158,7 +159,7 @@ def test_a_forward_of_its_own_is_scored_as_the_plain_networks(monkeypatch: pytes
 
 @pytest.mark.parametrize("at_once", [2, 16])
 def test_metric_objects_see_every_batch_once_for_each_network(at_once: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "NETWORKS_AT_ONCE", at_once)
+    monkeypatch.setattr(passes, "NETWORKS_AT_ONCE", at_once)
     task, zoo = Squares(), zoo_of(Squares(), "head.*")
     scores = Scorer(task, zoo).score(zoo.vectors[[0, 1, 2, 0]], "test", [(0, 1)])
     assert scores.outcomes == {} and list(scores.metrics) == ["ap50"] and scores.ensembles is None
@@ -175,7 +176,7 @@ def test_several_processes_share_the_networks(monkeypatch: pytest.MonkeyPatch):
     task, zoo = Ring(), zoo_of(Ring(), "last_norms:2")
     alone = Scorer(task, zoo).score(zoo.vectors, "test").metric
     parts = []
-    monkeypatch.setattr(module, "gather_items", lambda own: parts.append(own) or own)
+    monkeypatch.setattr(passes, "gather_items", lambda own: parts.append(own) or own)
     for rank in range(2):
         before = _place.set(ProcessRank(rank, 2, rank))
         try:

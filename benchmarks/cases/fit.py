@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmarks.cases.sample import changed
+from benchmarks.cases.sample import one_at_a_time
 from benchmarks.inputs import World, plain_zoo, recipe_generator, reference
 from benchmarks.measure import Candidate, Estimate, measured, timed
 from benchmarks.quality import accuracy_and_similarity
@@ -98,12 +98,17 @@ def _paper_seconds(sizes: Sizes, zoo: Zoo) -> Estimate:
     whole: Any = recipe_generator(sizes.paper, sizes.device)
 
     def fit(autoencoder_steps: int, steps: int) -> tuple[float, Generator]:
-        made = replace(whole, autoencoder_steps=autoencoder_steps, steps=steps)
+        made = replace(
+            whole, autoencoder=replace(whole.autoencoder, steps=autoencoder_steps),
+            diffusion=replace(whole.diffusion, steps=steps),
+        )  # fmt: skip
         return timed(lambda: made.fit(zoo), sizes.device)
 
     fixed, fitted = fit(1, 1)
     autoencoder = max(0.0, fit(1 + sizes.autoencoder_steps, 1)[0] - fixed) / sizes.autoencoder_steps
     denoiser = max(0.0, fit(1, 1 + sizes.steps)[0] - fixed) / sizes.steps
-    one_by_one = changed(fitted, drawn_at_once=1)
+    one_by_one = one_at_a_time(fitted, {})
     sample = timed(lambda: one_by_one.sample(sizes.plain_n), sizes.device)[0] / sizes.plain_n
-    return Estimate(fixed + whole.autoencoder_steps * autoencoder + whole.steps * denoiser + sizes.n * sample)
+    return Estimate(
+        fixed + whole.autoencoder.steps * autoencoder + whole.diffusion.steps * denoiser + sizes.n * sample
+    )

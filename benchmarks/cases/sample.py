@@ -5,7 +5,7 @@ another. Its time does not depend on what the networks have learnt, so the fit m
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,9 @@ QUICK = {"plain_n": 1}
 def run(sizes: Sizes) -> Iterator[Row]:
     zoo = reference(sizes).zoo
     fitted = recipe_generator(sizes.fit, sizes.device).fit(zoo)
-    plain = changed(fitted, scheduler="ddpm", sample_steps=sizes.plain_steps, drawn_at_once=1)
+    plain = one_at_a_time(
+        fitted, {"diffusion.scheduler": "ddpm", "diffusion.sample_steps": sizes.plain_steps}
+    )
     ways, _ = measured(
         Candidate("ours", lambda: fitted.sample(sizes.n)),
         Candidate(
@@ -50,10 +52,11 @@ def run(sizes: Sizes) -> Iterator[Row]:
     yield Row(f"sample {sizes.n} vectors, D = {zoo.dim:,}", ways, asked="100x")
 
 
-def changed(fitted: Generator, **settings: Any) -> Generator:
-    """A fitted generator with other settings of sampling, ``drawn_at_once`` among them."""
+def one_at_a_time(fitted: Generator, settings: Mapping[str, Any]) -> Generator:
+    """A fitted generator that draws its samples one by one, with other settings of sampling, by dotted key."""
     with tempfile.TemporaryDirectory() as folder:
         fitted.save(f"{folder}/generator")
         again = Generator.load(f"{folder}/generator")
-    vars(again).update(settings)
+    again.change(settings)
+    vars(again)["drawn_at_once"] = 1
     return again

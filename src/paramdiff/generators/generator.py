@@ -391,11 +391,9 @@ def _restored(saved: "Saved", folder: Path) -> Generator:
 
 
 def _describe(kind: type[Generator]) -> None:
-    """Settings of parts, which ``help`` would leave out."""
+    """Let ``help`` show the settings of parts, and inherited ones."""
     if lines := list(described(kind)):
-        kind.__doc__ = f"{inspect.cleandoc(kind.__doc__ or '')}\n\nSettings of the parts:\n" + "\n".join(
-            lines
-        )
+        kind.__doc__ = f"{inspect.cleandoc(kind.__doc__ or '')}\n\nAll settings:\n" + "\n".join(lines)
 
 
 GENERATORS: Registry[type[Generator]] = Registry("generator", "generators", finish=_describe)

@@ -11,6 +11,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from textwrap import fill
 from typing import Any
 
 from paramdiff.errors import ConfigError, near, short
@@ -123,14 +124,20 @@ def nested(kind: type, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def described(kind: type) -> Iterator[str]:
-    """A line for every setting of every part, with its default and what its docstring says."""
+    """A line for every setting by dotted key, with its default and what a docstring says; none without parts."""
+    if not parts(kind):
+        return
     for item in fields(kind):  # type: ignore[arg-type]
-        inner = parts(kind).get(item.name)
-        if inner is None:
-            continue
-        texts, default = documented(inner), _default(item)
-        for own in fields(inner):  # type: ignore[arg-type]
-            yield f"    {item.name}.{own.name} = {getattr(default, own.name)!r}: {texts.get(own.name, '')}"
+        default = _default(item)
+        if is_dataclass(item.type):
+            texts = documented(item.type)  # type: ignore[arg-type]
+            own = {
+                f"{item.name}.{name}": (value, texts.get(name, "")) for name, value in vars(default).items()
+            }
+        else:
+            own = {item.name: (default, documented(kind).get(item.name, ""))}
+        for key, (value, text) in own.items():
+            yield fill(f"{key} = {value!r}: {text}", 110, initial_indent=4 * " ", subsequent_indent=8 * " ")
 
 
 def documented(kind: type) -> dict[str, str]:

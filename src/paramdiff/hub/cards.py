@@ -24,7 +24,7 @@ from paramdiff import Generator
 
 generator = Generator.from_pretrained("{place}")
 for state in generator.sample_state_dicts({n}, seed=0{more}):
-    model.load_state_dict(state)  # a network as described above
+    model.load_state_dict(state)  # the network that these tensors are of
 ```
 """
 
@@ -150,7 +150,7 @@ def zoo_card(facts: ZooFacts, options: CardOptions) -> str:
         f"A zoo: K = {facts.k:,} trained checkpoints of one network, D = {facts.dim:,} parameters of each "
         f"(selection `{line(facts.select)}`: {_listed(facts.tensors)}). The network has {facts.size:,} numbers in all; "
         "those outside the selection are the same for every member and stored once.",
-        *(f"* {what}: {line(text)}" for what, text in facts.origin),
+        "\n".join(f"* {what}: {line(text)}" for what, text in facts.origin),
         "## Use", USE_ZOO.format(place=title),
         "## Recorded scores of the members",
         _table(["score", "members", "highest", "mean", "lowest"], scores) if scores else "None are recorded.",
@@ -164,7 +164,7 @@ def placed(card: str, place: str) -> str:
 
 
 def _card(data: Any, parts: Sequence[str]) -> str:
-    return f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(part.strip("\n") for part in parts) + "\n"
+    return f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
 
 def _results(facts: GeneratorFacts, results: Results) -> Iterator[str]:
@@ -191,7 +191,13 @@ def _results(facts: GeneratorFacts, results: Results) -> Iterator[str]:
     header = ["model", "networks", *SPREAD, "selected", "IoU within", "IoU with members"]
     yield _table(header, [_line(model) for model in _models(results)])
     if results.get("command"):
-        yield f"Made with `{line(str(results['command']))}`."
+        yield f"Made with `{_command(str(results['command']))}`."
+
+
+def _command(command: str) -> str:
+    """What was typed, without the folder of the run and with the last names of other paths of that machine."""
+    words = [word for word in line(command).split(" ") if not word.startswith("run_dir=")]
+    return re.sub(r"(^|=|,|\s)[/~]\S*/", r"\1", " ".join(words))
 
 
 def _line(model: Mapping[str, Any]) -> list[str]:
@@ -213,7 +219,8 @@ def _evaluation(facts: GeneratorFacts, results: Results) -> list[Any]:
     metric, data = str(task.get("metric") or "score"), str(task.get("name") or "unknown")
     return [
         EvalResult(task_type="other", task_name="new networks", dataset_type=data, dataset_name=data,
-                   dataset_split="test", metric_type=kind, metric_value=value, metric_name=name)
+                   dataset_split="test", metric_type=kind, metric_name=name,
+            metric_value=round(value, 6) if isinstance(value, float) else value)
         for kind, name, value in _metrics(_row_name(facts, results), metric, results)
         if value is not None
     ]  # fmt: skip

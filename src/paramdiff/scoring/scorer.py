@@ -13,13 +13,8 @@ MLP 64-50-25-10 at 128 items a batch and gives nothing from 256 items on; two co
 
 Ensembles are scored in the same pass: the outputs of a group's networks for one batch are combined by the task
 and judged like those of a network (:mod:`paramdiff.scoring.output_groups`).
-
-Ranks (:mod:`paramdiff.distributed`) share the batches: each computes every ``world``-th, prefix and all networks, as
-one process would, and all of them get all outcomes. Metric objects have to see every batch in order; with them ranks
-share the networks, whose objects are in memory a block at a time.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -33,42 +28,26 @@ from torch import Tensor, nn
 
 from paramdiff.chance import Chance
 from paramdiff.devices import size, suitable_threads
-from paramdiff.distributed import (
-    gather_items,
-    local_items,
-    main_process_first,
-    this_process_only,
-    world_size,
-)
+from paramdiff.distributed import main_process_first
 from paramdiff.errors import TaskError
 from paramdiff.networks.precision import products
 from paramdiff.networks.shared_prefix import SharedPrefix
-from paramdiff.progress import bar, say
+from paramdiff.progress import say
 from paramdiff.scoring.batches import items_in, joined, random_subset
 from paramdiff.scoring.cache import Cache
 from paramdiff.scoring.feedback import TrainingFeedback
-from paramdiff.scoring.outcomes import (
-    Outcomes,
-    joined_items,
-    metric_table,
-    network_metrics,
-    outcomes_of,
-    stacked,
-)
-from paramdiff.scoring.output_groups import Group, Waiting, distinct, distinct_groups, order
+from paramdiff.scoring.output_groups import distinct, distinct_groups
+from paramdiff.scoring.passes import Batches, Passes
 from paramdiff.scoring.scores import Scores
-from paramdiff.scoring.set_metrics import NETWORKS_AT_ONCE, SetMetrics
+from paramdiff.scoring.set_metrics import SetMetrics
 from paramdiff.scoring.vmapped import Stack
 from paramdiff.seeds import seeded
-from paramdiff.subsampling import blocks
 from paramdiff.tasks.batches import on_device
 from paramdiff.tasks.task import Batch, Data, Split, Task, overrides, require_scores
 from paramdiff.zoo.zoo import Zoo
 
 CACHE_BYTES = 1 << 30
 """Memory for batches and their boundaries between calls. What does not fit is computed again each time."""
-
-Batches = Callable[[], Iterable[Batch]]
 
 FEEDBACK_ITEMS = 2000
 """Items that feedback is measured on: the standard error of an accuracy near 0.9 is then 0.7 points."""
@@ -107,8 +86,8 @@ class Scorer:
         self.call = partial(_evaluated, task) if overrides(task, "forward") else None
         """How the network is called with what :meth:`inputs` gives; None for ``network(*inputs)``."""
         self.shared = SharedPrefix(network, zoo.spec.keys, self.call)
-        self._stack = Stack(self._outputs, self.device, 1 if self.call else stack)
-        self._cache = Cache(cache_bytes)
+        stacked = Stack(self._outputs, self.device, 1 if self.call else stack)
+        self._passes = Passes(task, self.device, stacked, Cache(cache_bytes), self._prepare)
         self._splits: dict[str, Data] = {}
         self._announced = False
 
@@ -185,7 +164,7 @@ class Scorer:
         with suitable_threads(self._parameters):
             for _ in range(3):
                 start = time.monotonic()
-                (outcomes,), _ = self._score_batch(boundary, v, batch, [], of_set)
+                (outcomes,), _ = self._passes.one_batch(boundary, v, batch, [], of_set)
                 _ = [value.cpu() for value in outcomes.values()]  # waits for the device
                 took.append((time.monotonic() - start) / items_in(batch))
         return median(took)
@@ -240,91 +219,9 @@ class Scorer:
         if vectors.nbytes <= CACHE_BYTES:
             vectors = vectors.to(self.device)
         with suitable_threads(self._parameters):
-            scores = self._score_batches(vectors, key, batches, items, groups)
+            scores = self._passes.score(vectors, key, batches, items, groups)
         joint = None if scores.ensembles is None else scores.ensembles.take(which)
         return replace(scores if len(first) == len(again) else scores.take(again), ensembles=joint)
-
-    def _score_batches(
-        self, vectors: Tensor, key: str, batches: Batches, items: int | None, groups: Sequence[Group]
-    ) -> Scores:  # fmt: skip
-        """Ranks share the batches; where metric objects must see all of them, ranks share the networks instead."""
-        if not overrides(self.task, "metric_objects"):
-            return self._share_batches(vectors, key, batches, items, groups)
-        if not overrides(self.task, "predict") or not overrides(self.task, "ensemble"):
-            groups = ()
-        found = self._share_networks(vectors, key, batches, items)
-        if not groups:
-            return found
-        outcomes = self._share_batches(vectors, key, batches, items, groups)
-        return replace(found, ensembles=outcomes.ensembles)
-
-    def _share_batches(
-        self, vectors: Tensor, key: str, batches: Batches, items: int | None, groups: Sequence[Group]
-    ) -> Scores:  # fmt: skip
-        """Scores from per-item outcomes; this rank's batches, all networks, and their groups."""
-        own: list[tuple[Outcomes, Outcomes]] = []
-        with bar((), f"scoring on {key}", total=items and items * len(vectors), unit="item") as progress:
-            for batch, boundary in self._cache.through(key, batches, self._prepare):
-                singly, together = self._score_batch(boundary, vectors, batch, groups)
-                own.append((stacked(singly), stacked(together)))
-                done = next(iter(own[-1][0].values())).numel() * world_size()  # the others are about as far
-                progress.update(min(done, (progress.total or math.inf) - progress.n))
-        parts = gather_items(own)
-        self._require_batches(len(parts))
-        outcomes = joined_items([singly for singly, _ in parts], 1)
-        self._check_items(outcomes, items)
-        joint = joined_items([together for _, together in parts if together], 1)
-        ensembles = Scores(joint, self._metrics(joint, partial=True)) if joint else None
-        return Scores(outcomes, self._metrics(outcomes, partial=True), ensembles)
-
-    def _share_networks(self, vectors: Tensor, key: str, batches: Batches, items: int | None) -> Scores:
-        """Scores from metric objects, and from outcomes where there are any; this rank's networks, all batches."""
-        mine = local_items(range(len(vectors)))
-        own: list[tuple[Outcomes, dict[str, float]]] = []
-        with (
-            this_process_only(),
-            bar((), f"scoring on {key}", total=items and items * len(mine), unit="item") as progress,
-        ):
-            for block in blocks(len(mine), NETWORKS_AT_ONCE):
-                own += self._score_networks(vectors[list(mine[block])], key, batches, progress.update)
-        outcomes, metrics = zip(*gather_items(own), strict=True)
-        found = stacked(outcomes)
-        self._check_items(found, items)
-        return Scores(found, metric_table(self.task, metrics))
-
-    def _score_networks(
-        self, vectors: Tensor, key: str, batches: Batches, progress: Callable[[int], Any]
-    ) -> list[tuple[Outcomes, dict[str, float]]]:
-        """Outcomes [items, ...] and metrics of each of these networks."""
-        accumulated = [SetMetrics(self.task, self.device) for _ in vectors]
-        parts: list[list[Outcomes]] = []
-        for batch, boundary in self._cache.through(key, batches, self._prepare):
-            parts.append(self._score_batch(boundary, vectors, batch, (), accumulated)[0])
-            progress(items_in(batch) * len(vectors))
-        self._require_batches(len(parts))
-        found = [joined_items(own, 0) for own in zip(*parts, strict=True)]
-        return [
-            (outcomes, network_metrics(self.task, outcomes, of_set.compute()))
-            for outcomes, of_set in zip(found, accumulated, strict=True)
-        ]
-
-    def _score_batch(
-        self, boundary: Any, vectors: Tensor, batch: Batch, groups: Sequence[Group],
-        accumulated: Sequence[SetMetrics] = (),
-    ) -> tuple[list[Outcomes], list[Outcomes]]:  # fmt: skip
-        """Outcomes of every network and of every group for one batch; none of groups without ensembles."""
-        singly: dict[int, Outcomes] = {}
-        together: dict[int, Outcomes] = {}
-        waiting = Waiting(groups)
-        for network, outputs in self._stack.outputs(boundary, vectors, order(groups, len(vectors))):
-            singly[network] = outcomes_of(self.task, outputs, batch)
-            for one in accumulated[network : network + 1]:
-                one.update(outputs, batch)
-            for group, members in waiting.add(network, outputs):
-                joint = self.task.ensemble(members)
-                if joint is not None:
-                    together[group] = outcomes_of(self.task, joint, batch)
-        return [singly[i] for i in range(len(singly))], [together[i] for i in range(len(together))]
 
     def _prepare(self, batch: Batch) -> tuple[Batch, Any]:
         """A batch with the part of its computation that all networks share."""
@@ -338,27 +235,6 @@ class Scorer:
     def _outputs(self, boundary: Any, v: Tensor) -> Any:
         with self._products:
             return self.shared.suffix(boundary, self.spec.unflatten(v.to(self.device, non_blocking=True)))
-
-    def _require_batches(self, batches: int) -> None:
-        if not batches:
-            raise TaskError(
-                f"the data of task {self.task.name!r} gives no batch", expected="at least one item"
-            )
-
-    def _check_items(self, outcomes: Outcomes, items: int | None) -> None:
-        found = next(iter(outcomes.values())).shape[1] if outcomes else items
-        if items is not None and found != items:
-            raise TaskError(
-                f"predict of task {self.task.name!r} gives {found} outcomes over the whole data",
-                expected=f"{items}, one per item of the data",
-                remedy="return one value per item, and let batches() give every item once",
-            )
-
-    def _metrics(self, outcomes: Outcomes, partial: bool) -> dict[str, Tensor]:
-        """From the outcomes of N networks; ``partial`` where metric objects may give the first metric."""
-        count = len(next(iter(outcomes.values())))
-        each = [network_metrics(self.task, {k: v[i] for k, v in outcomes.items()}, {}) for i in range(count)]
-        return metric_table(self.task, each, partial=partial and overrides(self.task, "metric_objects"))
 
 
 def _network(task: Task, zoo: Zoo) -> nn.Module:
