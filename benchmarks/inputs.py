@@ -19,7 +19,7 @@ from paramdiff.seeds import generator, seeded
 from paramdiff.tasks.classification import ImageClassification, ImageTask
 from paramdiff.tasks.image_sources import ImageSource
 from paramdiff.tasks.images import ImageData
-from paramdiff.zoo.checkpoints import open_zoo
+from paramdiff.zoo.opening import open_zoo
 from paramdiff.zoo.state_dicts import load_file
 from paramdiff.zoo.zoo import Zoo
 

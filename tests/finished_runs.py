@@ -13,7 +13,8 @@ import torch
 from paramdiff.files import load_tensors, save_tensors, write_json, write_text
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.reports.finished_run import FinishedRun
-from paramdiff.zoo.zoo import Record, Zoo
+from paramdiff.zoo.records import Record
+from paramdiff.zoo.zoo import Zoo
 
 QUICK_FIT = [
     "generator.autoencoder.steps=5", "generator.diffusion.steps=5",

@@ -10,8 +10,7 @@ from rich.table import Table
 
 from paramdiff import progress
 from paramdiff.cli import main
-from paramdiff.errors import CheckpointError, ParamdiffError
-from paramdiff.escaping import plain
+from paramdiff.errors import CheckpointError, ParamdiffError, plain
 from paramdiff.reports import comparison_files
 from paramdiff.reports.run_comparison import Gathered
 from paramdiff.runs.console import SafeConsole, bold

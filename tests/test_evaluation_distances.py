@@ -54,7 +54,7 @@ def test_independent_members_are_root_two_apart():
 def test_streaming_over_coordinates_changes_nothing(monkeypatch):
     zoo, samples = zoo_of(), zoo_of(5, seed=1)
     whole = gram_of(samples, zoo)
-    monkeypatch.setattr(module, "ELEMENTS_AT_ONCE", 100)
+    monkeypatch.setattr(module, "IN_DOUBLE", 100)
     parts = gram_of(samples, zoo, members=None)
     torch.testing.assert_close(parts.cross, whole.cross)
     torch.testing.assert_close(parts.members, whole.members)

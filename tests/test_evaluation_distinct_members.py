@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from paramdiff.evaluation.distinct_members import alike, clumps, count, in_order, representatives, same_run
-from paramdiff.zoo.zoo import Record
+from paramdiff.zoo.records import Record
 
 
 def random(*shape, seed=0):

@@ -103,7 +103,7 @@ def test_losses_have_a_studentised_interval(items):
 
 def test_resampled_means_have_the_mean_and_spread_of_the_bootstrap(monkeypatch):
     values = torch.tensor([0.0, 0.0, 1.0, 5.0]).double()
-    monkeypatch.setattr(module, "ELEMENTS_AT_ONCE", 1000)
+    monkeypatch.setattr(module, "IN_DOUBLE", 1000)
     means, errors = resampled(values)
     assert len(means) == len(errors) == 2000
     assert float(means.mean()) == pytest.approx(1.5, abs=0.1)

@@ -8,7 +8,8 @@ from torch import nn
 
 from benchmarks.verdicts import sets, zoos
 from paramdiff.errors import ZooError
-from paramdiff.evaluation import criteria, distinct_members, thresholds
+from paramdiff.evaluation import behaviour_criteria as behaviour
+from paramdiff.evaluation import criteria, criterion, distinct_members, thresholds
 from paramdiff.evaluation import verdict as module
 from paramdiff.evaluation.distances import Distances
 from paramdiff.evaluation.evidence import WORKING, Average, Evidence
@@ -184,9 +185,12 @@ def test_saturated_originals_leave_it_to_the_weights(world):
     found = verdict(replace(evidence, members_behaviour=same, behaviour=same))
     assert found.kind == "novel"
     assert "behaviour tells nothing because the originals all make the same mistakes" in found.why
-    few = replace(evidence.members_behaviour, differing=criteria.DIFFERING - 1)
+    few = replace(evidence.members_behaviour, differing=behaviour.DIFFERING - 1)
     alike = replace(evidence.behaviour, within=0.99)
-    for members, expected in ((few, "novel"), (replace(few, differing=criteria.DIFFERING), "interpolation")):
+    for members, expected in (
+        (few, "novel"),
+        (replace(few, differing=behaviour.DIFFERING), "interpolation"),
+    ):
         assert verdict(replace(evidence, behaviour=alike, members_behaviour=members)).kind == expected
 
 
@@ -317,14 +321,29 @@ def test_the_constants_are_the_documented_ones():
         0.85,
         0.5,
     )
-    assert (criteria.SPREAD, criteria.UNPROVEN, criteria.BEYOND, criteria.SAME) == (0.75, 1.5, 2.5, 1 / 3)
-    assert (criteria.ALIKE, criteria.ALIKE_TO_ZOO, criteria.ALIKE_TO_ONE, criteria.DIFFERING) == (
+    assert (criteria.SPREAD, criteria.UNPROVEN, criteria.BEYOND, behaviour.SAME) == (
+        0.75,
+        1.5,
+        2.5,
+        1 / 3,
+    )
+    assert (
+        behaviour.ALIKE,
+        behaviour.ALIKE_TO_ZOO,
+        behaviour.ALIKE_TO_ONE,
+        behaviour.DIFFERING,
+    ) == (
         0.85,
         0.9,
         0.8,
         5,
     )
-    assert (criteria.OUTWARD, criteria.UNSURE, criteria.APART, criteria.CLEARLY) == (0.05, 3.0, 4.0, 2.0)
+    assert (criteria.OUTWARD, criteria.UNSURE, criteria.APART, behaviour.CLEARLY) == (
+        0.05,
+        3.0,
+        4.0,
+        2.0,
+    )
     assert (thresholds.TAIL, thresholds.EXCESS, thresholds.OUTLYING, thresholds.STANDARD_ERRORS) == (
         8.0,
         0.9,
@@ -350,7 +369,7 @@ def test_the_constants_are_the_documented_ones():
         1e-6,
         0.98,
     )
-    assert (module.TENTH, module.TOLD, module.FARTHER, criteria.GAP) == (0.1, 3, 1.25, 2.0)
+    assert (module.TENTH, module.TOLD, module.FARTHER, criterion.GAP) == (0.1, 3, 1.25, 2.0)
 
 
 def test_limits():

@@ -7,17 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from paramdiff.artefacts import copy, sha256
+from paramdiff.atomic import writing
 from paramdiff.errors import CheckpointError, DiskError
 from paramdiff.files import (
-    copy,
     load_state,
     load_tensors,
     read_json,
     save_state,
     save_tensors,
-    sha256,
     write_json,
-    writing,
 )
 
 
@@ -118,7 +117,7 @@ def test_a_kill_during_a_write_leaves_the_old_file(tmp_path: Path):
     target = tmp_path / "a.json"
     write_json(target, {"kept": 1})
     code = (
-        "import os, sys; from pathlib import Path; from paramdiff.files import writing\n"
+        "import os, sys; from pathlib import Path; from paramdiff.atomic import writing\n"
         "with writing(Path(sys.argv[1])) as partial:\n"
         "    partial.write_text('half'); os.kill(os.getpid(), 9)"
     )

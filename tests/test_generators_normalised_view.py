@@ -25,7 +25,7 @@ def test_a_long_zoo_is_never_in_memory_as_a_whole(name: str, monkeypatch: pytest
     from paramdiff.generators import latent, principal_components, reconstruction_check
 
     for module, key in (
-        (reconstruction_check, "ELEMENTS_AT_ONCE"),
+        (reconstruction_check, "READ_AT_ONCE"),
         (latent, "HASHED_AT_ONCE"),
         (principal_components, "COLUMNS_AT_ONCE"),
     ):

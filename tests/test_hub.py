@@ -21,7 +21,8 @@ from paramdiff.cli import main
 from paramdiff.errors import GeneratorError, HubError, HubUnreachableError, ParamdiffError
 from paramdiff.files import load_tensors, read_json, write_json
 from paramdiff.generators import Generator, make
-from paramdiff.zoo.zoo import Record, Zoo
+from paramdiff.zoo.records import Record
+from paramdiff.zoo.zoo import Zoo
 from test_generators_saving import same, tied_zoo
 
 GENERATOR = {"README.md", "config.json", "model.safetensors"}

@@ -9,12 +9,11 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "paramdiff"
 
 LAYERS = [
-    {"escaping"},
     {"errors"},
     {"distributed", "ranges"},
     {"atomic", "validation"},
-    {"progress", "seeds", "files", "devices", "error_iou", "chance", "subsampling", "regular_files"},
-    {"memory", "tracking", "registry"},
+    {"progress", "seeds", "files", "error_iou", "chance", "subsampling"},
+    {"devices", "artefacts", "tracking", "registry"},
     {"training"},
     {"networks", "hub"},
     {"parameters"},

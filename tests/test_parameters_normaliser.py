@@ -113,7 +113,7 @@ def test_variances_of_dead_channels():
 def test_blocks_give_the_same_as_all_at_once(monkeypatch, at_once):
     whole = Normaliser.fit(zoo(), positive())
     x, back = whole.normalise(zoo()), whole.denormalise(whole.normalise(zoo()))
-    monkeypatch.setattr(normaliser, "ELEMENTS_AT_ONCE", at_once)
+    monkeypatch.setattr(normaliser, "IN_DOUBLE", at_once)
     blocked = Normaliser.fit(zoo(), positive())
     for name, tensor in whole.state_dict().items():
         torch.testing.assert_close(blocked.state_dict()[name], tensor, rtol=1e-15, atol=0)

@@ -17,7 +17,8 @@ from paramdiff.reports.figures.norm_layers import draw_states
 from paramdiff.reports.figures.parameter_evolution import LEVELS, draw_training, quantiles
 from paramdiff.reports.finished_run import FinishedRun
 from paramdiff.reports.plotting import style
-from paramdiff.zoo.zoo import Record, Zoo
+from paramdiff.zoo.records import Record
+from paramdiff.zoo.zoo import Zoo
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from paramdiff.runs.pipeline import Pipeline
 from paramdiff.runs.stages import originals
 from paramdiff.scoring import saved_networks as scoring
 from paramdiff.seeds import seeded
-from paramdiff.zoo.saved_networks import OUTSIDE, outside, states, why_unreadable
+from paramdiff.zoo.records import OUTSIDE
+from paramdiff.zoo.saved_networks import states, why_unreadable
 from paramdiff.zoo.zoo import Zoo
 
 ROW = "scores/original-as-saved.safetensors"
@@ -38,8 +39,11 @@ def folder(tmp_path: Path) -> Path:
     for seed in range(K):
         with seeded("as saved", seed):
             model = pipeline(tmp_path).context.task.model()
-        for name, value in model.state_dict().items():  # random answers, which differ from network to network
-            value.copy_(torch.rand(value.shape) + 0.5 if "var" in name else torch.randn(value.shape))
+            for (
+                name,
+                value,
+            ) in model.state_dict().items():  # random answers, which differ from network to network
+                value.copy_(torch.rand(value.shape) + 0.5 if "var" in name else torch.randn(value.shape))
         torch.save(model.state_dict(), tmp_path / "files" / f"{seed}.pt")
     return tmp_path
 
@@ -67,7 +71,7 @@ def accuracy(run: Pipeline, state: dict[str, torch.Tensor]) -> float:
 
 def test_the_row_is_of_the_networks_in_the_files(folder: Path, monkeypatch: pytest.MonkeyPatch):
     run = collected(folder, "zoo.select=conv1.*")
-    monkeypatch.setattr(scoring, "ELEMENTS_AT_ONCE", 1)  # one network at a time
+    monkeypatch.setattr(scoring, "NETWORKS_AT_ONCE", 1)  # one network at a time
     score(run)
     files = [torch.load(folder / "files" / f"{seed}.pt") for seed in range(K)]
     as_saved = load_tensors(folder / "r" / ROW)["test"]
@@ -154,7 +158,7 @@ def test_only_regular_files_with_the_recorded_bytes_are_read(tmp_path: Path):
     zoo.records[1].path = 3
     assert "1.safetensors was read from is not known" in why_unreadable(zoo)
     zoo.records[1].path, zoo.about[OUTSIDE] = None, 5
-    assert outside(zoo) == []
+    assert zoo.frozen_differences == []
     with pytest.raises(CheckpointError, match=r"where 1.safetensors was read from is not known"):
         list(states(zoo))
 

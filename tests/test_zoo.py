@@ -12,9 +12,10 @@ from torch import Tensor
 
 from paramdiff.errors import CheckpointError, ZooError
 from paramdiff.parameters.spec import ParameterSpec
-from paramdiff.zoo.checkpoints import open_zoo
+from paramdiff.zoo.opening import open_zoo
+from paramdiff.zoo.records import Record
 from paramdiff.zoo.score_filter import ScoreFilter
-from paramdiff.zoo.zoo import Record, Zoo
+from paramdiff.zoo.zoo import Zoo
 
 
 def make_zoo(k: int = 6, trajectory: bool = False, select: str = "norm", shift: float = 0.0) -> Zoo:
@@ -29,7 +30,7 @@ def make_zoo(k: int = 6, trajectory: bool = False, select: str = "norm", shift: 
         Record(seed=7, step=10 * i, source=f"{i}.pt", scores={"test": i / 10, "train": 1 - i / 10})
         for i in range(k)
     ]
-    return Zoo(vectors, spec, state, records, {"way": "import", "trajectory": trajectory})
+    return Zoo(vectors, spec, state, records, {"collector": "import", "trajectory": trajectory})
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
@@ -225,7 +226,7 @@ def test_keep_names_unknown_scores_and_empty_results():
         match="no member has a score 'tset'; expected one of seed, step, test, train; did you mean test",
     ):
         make_zoo().keep("tset > 0.5")
-    with pytest.raises(ZooError, match="none of the 6 checkpoints fulfils 'test > 2'; loosen it"):
+    with pytest.raises(ZooError, match="none of the 6 checkpoints passes 'test > 2'; loosen it"):
         make_zoo().keep("test > 2")
 
 
@@ -236,7 +237,7 @@ def test_keep_names_unknown_scores_and_empty_results():
      "a := 1", "not test", "test > 0 and train"],
 )  # fmt: skip
 def test_conditions_are_comparisons_and_nothing_else(text):
-    with pytest.raises(ZooError, match="cannot understand the condition"):
+    with pytest.raises(ZooError, match="cannot understand the score filter"):
         ScoreFilter(text)
 
 

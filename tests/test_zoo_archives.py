@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from paramdiff import memory
+from paramdiff import devices
 from paramdiff.errors import CheckpointError
-from paramdiff.zoo.checkpoints import find_checkpoints
+from paramdiff.zoo.file_search import find_checkpoints
 from paramdiff.zoo.state_dicts import load_file, read_state
 
 STATE = {"w": torch.arange(100.0), "b": torch.randn(10, 3).half()}
@@ -117,7 +117,7 @@ def test_what_cannot_be_checked_is_not_read(tmp_path: Path):
 
 def test_what_would_unpack_to_more_than_there_is_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     file = rewritten(saved(tmp_path / "a.pt"), DEFLATED)
-    monkeypatch.setattr(memory, "host_bytes", lambda: 500)
+    monkeypatch.setattr(devices, "host_bytes", lambda: 500)
     with fails("a.pt take 1 kB of memory; expected no more than 50% of the 0 kB that are free"):
         read_state(file)
 

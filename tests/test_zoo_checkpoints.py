@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paramdiff import memory
+from paramdiff import devices
 from paramdiff.errors import CheckpointError, ConfigError, SelectionError, ZooError
 from paramdiff.files import save_tensors
 from paramdiff.parameters.spec import ParameterSpec
-from paramdiff.zoo.checkpoints import find_checkpoints, open_zoo, read_checkpoints
+from paramdiff.zoo.checkpoints import read_checkpoints
 from paramdiff.zoo.file_groups import MixedCheckpointsError
+from paramdiff.zoo.file_search import find_checkpoints
+from paramdiff.zoo.opening import open_zoo
 from paramdiff.zoo.state_dicts import read_state
 from paramdiff.zoo.zoo import Zoo
 
@@ -240,7 +242,7 @@ def test_files_with_and_without_a_prefix_go_together(tmp_path):
 def test_about_says_where_it_came_from(tmp_path):
     write(tmp_path, {f"step{i}.pt": {"w": torch.rand(2)} for i in (1, 2)})
     assert read_checkpoints(tmp_path)[4] == {
-        "way": "import", "trajectory": True, "source": str(tmp_path), "notes": [],
+        "collector": "import", "trajectory": True, "source": str(tmp_path), "notes": [],
     }  # fmt: skip
     about = read_checkpoints([tmp_path / "step2.pt", tmp_path / "step1.pt"])[4]
     assert not about["trajectory"] and about["source"] == f"2 files, the first {tmp_path / 'step2.pt'}"
@@ -388,7 +390,7 @@ def test_with_a_network_its_own_files_come_first(tmp_path):
 
 def test_what_does_not_fit_into_memory_is_said_before_it_is_read(tmp_path, monkeypatch):
     write(tmp_path, {f"{i}.pt": {"w": torch.randn(100)} for i in range(3)})
-    monkeypatch.setattr(memory, "host_bytes", lambda: 1000)
+    monkeypatch.setattr(devices, "host_bytes", lambda: 1000)
     with fails(
         r"3 checkpoints of 100 parameters take 1 kB of memory; expected at most the 1 kB that are free; take fewer "
         r"checkpoints, or select fewer tensors", ZooError,

@@ -14,7 +14,8 @@ from paramdiff.zoo import inspection
 from paramdiff.zoo.diagnostics import Basin, Inspection, ScoreFacts, Spectrum, TensorFacts
 from paramdiff.zoo.inspection import inspect
 from paramdiff.zoo.recommendations import advise
-from paramdiff.zoo.zoo import Record, Zoo
+from paramdiff.zoo.records import Record
+from paramdiff.zoo.zoo import Zoo
 
 
 def make_zoo(vectors: Tensor, trajectory: bool = False, scores: list[float] | None = None, **about) -> Zoo:
@@ -64,7 +65,7 @@ def test_one_direction_and_all_directions():
 def test_blocks_do_not_change_the_numbers(monkeypatch):
     zoo = make_zoo(random(5, 31), trajectory=True)
     whole = inspect(zoo)
-    monkeypatch.setattr(inspection, "ELEMENTS_AT_ONCE", 10)
+    monkeypatch.setattr(inspection, "IN_CACHE", 10)
     blocks = inspect(zoo)
     assert blocks.spectrum.fractions == pytest.approx(whole.spectrum.fractions, abs=1e-6)
     assert [t.relative_std for t in blocks.tensors] == pytest.approx([t.relative_std for t in whole.tensors])

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paramdiff.errors import CheckpointError
-from paramdiff.zoo.records import is_trajectory, make_records, natural
-from paramdiff.zoo.zoo import Record, Zoo
+from paramdiff.zoo.records import Record, is_trajectory, make_records, natural
+from paramdiff.zoo.zoo import Zoo
 
 
 def fails(message: str):

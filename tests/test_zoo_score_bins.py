@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paramdiff.parameters.spec import ParameterSpec
-from paramdiff.zoo.score_bins import classify
-from paramdiff.zoo.zoo import Record, Zoo
+from paramdiff.zoo.records import Record
+from paramdiff.zoo.score_bins import assign_score_bins
+from paramdiff.zoo.zoo import Zoo
 
 
 def zoo_of(scores: list[float | None]) -> Zoo:
@@ -25,7 +26,7 @@ def classes(zoo: Zoo) -> list[int | None]:
 
 
 def test_quarters_from_the_worst_to_the_best():
-    zoo = classify(zoo_of([0.8, 0.1, 0.5, 0.3, 0.2, 0.7, 0.6, 0.4]))
+    zoo = assign_score_bins(zoo_of([0.8, 0.1, 0.5, 0.3, 0.2, 0.7, 0.6, 0.4]))
     assert classes(zoo) == [3, 0, 2, 1, 0, 3, 2, 1]
     assert zoo.about["accuracy_classes"] == {
         "score": "train", "classes": 4, "bounds": pytest.approx([0.275, 0.45, 0.625]),
@@ -33,34 +34,34 @@ def test_quarters_from_the_worst_to_the_best():
 
 
 def test_of_a_loss_the_lowest_is_best():
-    zoo = classify(zoo_of([1.0, 2.0, 3.0, 4.0]), classes=2, higher_is_better=False)
+    zoo = assign_score_bins(zoo_of([1.0, 2.0, 3.0, 4.0]), bins=2, higher_is_better=False)
     assert classes(zoo) == [1, 1, 0, 0]
     assert zoo.about["accuracy_classes"]["bounds"] == [2.5]
 
 
 def test_members_without_a_finite_score_have_no_class():
     zoo = zoo_of([0.1, None, float("nan"), 0.9])
-    assert classes(classify(zoo, classes=2)) == [0, None, None, 1]
+    assert classes(assign_score_bins(zoo, bins=2)) == [0, None, None, 1]
     assert classes(zoo) == [None] * 4  # the given zoo is left alone
     unscored = zoo_of([None, None])
-    assert classify(unscored) is unscored
+    assert assign_score_bins(unscored) is unscored
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.integers(1, 6))
 def test_classes_follow_the_scores(scores: list[float], count: int):
-    found = list(zip(scores, classes(classify(zoo_of(scores), classes=count))))
+    found = list(zip(scores, classes(assign_score_bins(zoo_of(scores), bins=count))))
     assert all(a <= b for (_, a), (_, b) in zip(sorted(found), sorted(found)[1:]))
     assert {part for _, part in found} <= set(range(count))
 
 
 @given(st.integers(1, 10), st.integers(1, 6))
 def test_classes_of_different_scores_are_of_one_size(size: int, count: int):
-    found = Counter(classes(classify(zoo_of([float(i) for i in range(size * count)]), classes=count)))
+    found = Counter(classes(assign_score_bins(zoo_of([float(i) for i in range(size * count)]), bins=count)))
     assert found == dict.fromkeys(range(count), size)
 
 
 def test_classes_are_saved_and_older_zoos_have_none(tmp_path):
-    classify(zoo_of([0.1, 0.9]), classes=2).save(tmp_path / "zoo")
+    assign_score_bins(zoo_of([0.1, 0.9]), bins=2).save(tmp_path / "zoo")
     back = Zoo.load(tmp_path / "zoo")
     assert classes(back) == [0, 1] and back.about["accuracy_classes"]["bounds"] == [0.5]
     manifest = json.loads((tmp_path / "zoo/manifest.json").read_text())
@@ -71,8 +72,8 @@ def test_classes_are_saved_and_older_zoos_have_none(tmp_path):
 
 
 def test_a_merged_zoo_has_to_be_classified_again():
-    low, high = (classify(zoo_of(scores)) for scores in ([0.1, 0.2], [0.8, 0.9]))
+    low, high = (assign_score_bins(zoo_of(scores)) for scores in ([0.1, 0.2], [0.8, 0.9]))
     both = Zoo.merge(low, high)
     assert classes(both) == [None] * 4 and "accuracy_classes" not in both.about
-    assert classes(classify(both, classes=2)) == [0, 0, 1, 1]
+    assert classes(assign_score_bins(both, bins=2)) == [0, 0, 1, 1]
     assert classes(Zoo.merge(low)) == classes(low)

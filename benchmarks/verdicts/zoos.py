@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from benchmarks.verdicts.networks import Population, kept, trained
 from paramdiff.evaluation.comparison import Scored
 from paramdiff.parameters.spec import ParameterSpec
-from paramdiff.zoo.zoo import Record, Zoo
+from paramdiff.zoo.records import Record
+from paramdiff.zoo.zoo import Zoo
 
 Random = torch.Generator
 

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from paramdiff import __version__, distributed
-from paramdiff.errors import ParamdiffError, ParamdiffWarning, near
-from paramdiff.escaping import line
+from paramdiff.errors import ParamdiffError, ParamdiffWarning, line, near
 from paramdiff.runs.arguments import Parser
 from paramdiff.runs.commands import COMMANDS
 

@@ -7,10 +7,36 @@ prints that line and exits with ``exit_code``: 2 for a user's mistake, 1 for any
 import difflib
 import math
 import operator
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 
-from paramdiff.escaping import line
+ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]?|[\]P^_X][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*.?)", re.DOTALL)
+"""What begins with ESC: colours and movements, titles and links, and the rest."""
+
+CONTROLS = {
+    code: None
+    for code in (
+        *range(32),
+        *range(0x7F, 0xA0),
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+        0x200E,
+        0x200F,
+    )
+    if chr(code) not in "\n\t"
+} | dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
+"""Control characters and changes of writing direction are removed; lone surrogates are replaced."""
+
+
+def plain(text: str) -> str:
+    """Text without anything that a terminal obeys; line breaks and tabs stay."""
+    return text if text.isascii() and text.isprintable() else ESCAPES.sub("", text).translate(CONTROLS)
+
+
+def line(text: str) -> str:
+    """As :func:`plain`, on one line."""
+    return " ".join(plain(text).split())
 
 
 class ParamdiffError(Exception):
@@ -115,6 +141,12 @@ def near(word: str, known: Iterable[str], n: int = 3) -> str:
     return f"choose from {', '.join(known[:12])}{more}"
 
 
+def few(names: Sequence[str], most: int = 3) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 GENEROUS = 1000
 """Bounds from here on only catch values that nobody can have meant; a message about -1 does not mention them."""
 
@@ -135,12 +167,18 @@ def check_range(
         (most, "at most", operator.le),
         (below, "less than", operator.lt),
     ]
-    stated = [(bound, word, holds) for bound, word, holds in bounds if bound is not None]
-    missed = [bound for bound, _, holds in stated if not (_finite(value) and holds(value, bound))]
-    if missed or not _finite(value):
-        told = [(bound, word) for bound, word, _ in stated if bound in missed or abs(bound) < GENEROUS]
-        wanted = " and ".join(f"{word} {_plain(bound)}" for bound, word in told)
-        raise ConfigError(key, f"{short(value)} is out of range", expected=wanted or "a finite number")
+    finite, wanted = _finite(value), []
+    outside = not finite
+    for bound, word, holds in bounds:
+        if bound is None:
+            continue
+        missed = not (finite and holds(value, bound))
+        outside |= missed
+        if missed or abs(bound) < GENEROUS:
+            wanted.append(f"{word} {_plain(bound)}")
+    if outside:
+        expected = " and ".join(wanted) or "a finite number"
+        raise ConfigError(key, f"{short(value)} is out of range", expected=expected)
 
 
 def short(value: object) -> str:

@@ -1,20 +1,18 @@
-"""Reading and writing of files and of whole folders, each with its errors in words.
+"""Reading and writing of single files, each with its errors in words.
 
-How something takes its name without anything being lost is in :mod:`paramdiff.atomic`. JSON that is read has a
-limited size and depth; what types it holds is checked by :mod:`paramdiff.validation`.
+Only ordinary files are opened: a FIFO would be waited for, a device read without end. JSON that is read has a limited
+size and depth; :mod:`paramdiff.validation` checks its types. What is written appears under its name only when all of
+it is on the disk (:mod:`paramdiff.atomic`).
 
 Tensors are stored as safetensors only. A nested training state (modules, optimiser, counters) is
 one safetensors file whose tensors carry slash-separated paths and whose header carries the rest
 as JSON, so that resuming never unpickles.
 """
 
-import hashlib
 import json
-import os
-import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from paramdiff.atomic import LEFT, default_mode, disk_error, nothing_there, settle, writing
 from paramdiff.errors import CheckpointError, ParamdiffError
-
-__all__ = ["disk_error", "settle", "writing"]  # also of this module
 
 State = dict[str, Any]
 
@@ -39,93 +34,11 @@ JSON_DEPTH = 64
 ABOUT = "paramdiff"
 """Key of a safetensors header under which a file says, as JSON, what it is. (Several keys have no fixed order.)"""
 
-LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
-"""Files that systems leave in folders that somebody has looked at."""
-
-
-@dataclass(frozen=True)
-class ArtefactFolder:
-    """A kind of folder that is written as a whole, and how it is told from anybody else's.
-
-    Attributes:
-        what: e.g. ``saved zoo``; its tensor files say so in their headers.
-        marker: the JSON file that says it.
-        keys: which that file has at least.
-        parts: names of the other files.
-        error: raised where something else is in the way.
-        beside: names of files that may lie with them, such as a card for people.
-        older: marker files of versions before, and which keys those have.
-    """
-
-    what: str
-    marker: str
-    keys: Collection[str]
-    parts: Collection[str]
-    error: type[ParamdiffError]
-    beside: Collection[str] = ()
-    older: Mapping[str, Collection[str]] = field(default_factory=dict)
-
-    @contextmanager
-    def writing(self, folder: Path | str) -> Iterator[Path]:
-        """A temporary folder that takes the place of ``folder``; a link is followed, what it leads to is replaced.
-
-        Raises:
-            ParamdiffError: ``folder`` is neither new nor empty nor one of this kind with nothing else in it.
-            DiskError: as :func:`paramdiff.atomic.writing`.
-        """
-        folder = Path(folder).expanduser()
-        folder = folder.resolve() if folder.is_symlink() else folder
-        settle(folder.parent)
-        self.require_replaceable(folder)
-        with writing(folder, self.require_replaceable) as partial:
-            partial.mkdir()
-            yield partial
-
-    def require_replaceable(self, folder: Path) -> None:
-        """Raise unless ``folder`` may be removed for another of this kind."""
-        if not folder.exists():
-            return
-        if not folder.is_dir():
-            raise self._refused(f"{folder} is a file")
-        ours = {self.marker, *self.parts, *self.beside, *self.older, *LITTER}
-        names = sorted(p.name for p in folder.iterdir() if not LEFT.fullmatch(p.name))
-        strange = [name for name in names if name not in ours or (folder / name).is_dir()]
-        if strange:
-            more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
-            raise self._refused(f"{folder} holds {strange[0]}{more}, and saving would remove it")
-        if set(names) - set(LITTER) and not self.marks(folder):
-            raise self._refused(f"{folder} is not empty and no {self.what}")
-
-    def _refused(self, came: str) -> ParamdiffError:
-        return self.error(
-            came,
-            expected=f"a new or empty folder, or a {self.what} to replace",
-            remedy="choose another folder",
-        )
-
-    def marks(self, folder: Path) -> bool:
-        """Whether a folder is of this kind, be it damaged: its marker says so, or a tensor file does."""
-        markers = {self.marker: self.keys, **self.older}
-        marked = any(_has_keys(folder / name, keys) for name, keys in markers.items())
-        return marked or any(self._says(folder / name) for name in self.parts)
-
-    def _says(self, file: Path) -> bool:
-        try:
-            return json.loads(load_metadata(file)[ABOUT])["what"].startswith(self.what)
-        except (ParamdiffError, KeyError, TypeError, ValueError, AttributeError):
-            return False
-
-    def says(self, part: str) -> str:
-        """What one of its tensor files says that it is."""
-        return f"{self.what}: {part}"
-
-
-def _has_keys(file: Path, keys: Collection[str]) -> bool:
-    """Whether a file is a JSON dictionary with at least these keys."""
-    with suppress(ParamdiffError):
-        found = read_json(file)
-        return isinstance(found, dict) and set(keys) <= found.keys()
-    return False
+KINDS = {
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+}  # fmt: skip
+"""What is no ordinary file, by the type in its mode."""
 
 
 def about(what: str, **more: Any) -> dict[str, str]:
@@ -133,35 +46,10 @@ def about(what: str, **more: Any) -> dict[str, str]:
     return {ABOUT: json.dumps({"what": what, **more}, allow_nan=False)}
 
 
-def copy(source: Path, path: Path, kinds: Collection[ArtefactFolder] = ()) -> None:
-    """A file or folder under another name, in no more room where the file system has links.
-
-    Files here are only ever replaced, never changed, so links are safe.
-
-    Args:
-        source: a file or folder.
-        path: its new name.
-        kinds: of folders; where the source is of one of them, it may replace another.
-
-    Raises:
-        DiskError: as :func:`writing`.
-    """
-    own = next((kind for kind in kinds if source.is_dir() and kind.marks(source)), None)
-    with writing(path, own.require_replaceable if own else nothing_there) as partial:
-        if source.is_dir():
-            shutil.copytree(source, partial, copy_function=_link)
-        else:
-            _link(source, partial)
-
-
-def _link(source: Path | str, path: Path | str) -> None:
-    try:
-        os.link(source, path)
-    except OSError:  # another file system, or one without links
-        shutil.copy2(source, path)
-
-
 def write_text(path: Path, text: str) -> None:
+    """Write a text file, atomically."""
+    from paramdiff.atomic import writing
+
     with writing(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="replace")  # halves of characters cannot be encoded
 
@@ -223,6 +111,8 @@ def save_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write tensors as safetensors, atomically. Tensors that share memory are copied first."""
+    from paramdiff.atomic import default_mode, writing
+
     plain: dict[str, Tensor] = {}
     storages: set[int] = set()
     for name, given in tensors.items():
@@ -244,6 +134,8 @@ def save_rows(
     Raises:
         ValueError: not as many rows as the shape says, or of another length.
     """
+    from paramdiff.atomic import writing
+
     size = shape[0] * shape[1] * dtype.itemsize
     kind = {torch.float32: "F32", torch.float64: "F64"}[dtype]
     header = json.dumps({name: {"dtype": kind, "shape": shape, "data_offsets": [0, size]}}).encode()
@@ -335,21 +227,22 @@ def _fill(skeleton: Any, tensors: Mapping[str, Tensor]) -> Any:
     return value
 
 
-def sha256(path: Path) -> str:
-    """Hash of a file, or of the names and hashes of all files in a folder.
+def why_not(path: Path) -> str:
+    """Why a path is not an ordinary file that can be read, in words; empty if it is one. Opens nothing else."""
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            return f"is {KINDS.get(stat.S_IFMT(mode), 'not a file')}, not a file"
+        path.open("rb").close()
+    except FileNotFoundError:
+        return "does not exist"
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        return f"cannot be read ({getattr(error, 'strerror', None) or error})"
+    return ""
 
-    Raises:
-        CheckpointError: it is neither: a pipe would be waited for, a device read without end.
-    """
-    path = Path(path)
-    digest = hashlib.sha256()
-    if not (path.is_dir() or path.is_file()):
-        raise CheckpointError(f"{path} is neither a file nor a folder")
-    if path.is_dir():
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            digest.update(f"{file.relative_to(path).as_posix()} {sha256(file)}\n".encode())
-    else:
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+
+def require_file(path: Path, kind: type[ParamdiffError] = CheckpointError, expected: str = "a file") -> None:
+    """Raise an error of the family unless ``path`` is an ordinary file that can be read."""
+    reason = why_not(path)
+    if reason:
+        raise kind(f"{path} {reason}", expected=expected)

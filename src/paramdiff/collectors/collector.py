@@ -10,10 +10,9 @@ from torch import nn
 
 from paramdiff.chance import near_chance
 from paramdiff.collectors.optimisation import TrainingConfig
-from paramdiff.devices import SMALL, suitable_threads
+from paramdiff.devices import SMALL, require_memory, suitable_threads
 from paramdiff.distributed import main_process_first
 from paramdiff.errors import ConfigError, TaskError, check_choice
-from paramdiff.memory import require_memory
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.progress import say
 from paramdiff.registry import Registry
@@ -21,7 +20,7 @@ from paramdiff.scoring.scorer import Scorer
 from paramdiff.seeds import seeded
 from paramdiff.tasks.batches import on_device
 from paramdiff.tasks.task import Data, Task
-from paramdiff.zoo.score_bins import classify
+from paramdiff.zoo.score_bins import assign_score_bins
 from paramdiff.zoo.zoo import Zoo, too_small
 
 
@@ -58,7 +57,7 @@ class Collector(ABC):
         zoo = self.members(task, folder, device)
         with suitable_threads(sum(tensor.numel() for tensor in zoo.base.values()), self.one_thread):
             add_train_scores(zoo, task, device)
-        return classify(self.wanted(zoo), "train", higher_is_better=task.higher_is_better)
+        return assign_score_bins(self.wanted(zoo), "train", higher_is_better=task.higher_is_better)
 
     @abstractmethod
     def members(self, task: Task, folder: Path, device: torch.device | str) -> Zoo:

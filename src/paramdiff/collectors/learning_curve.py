@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from paramdiff.files import write_json
-from paramdiff.networks.trace import evaluating
+from paramdiff.networks.structure import evaluating
 from paramdiff.scoring.batches import joined, random_subset
 from paramdiff.scoring.outcomes import joined_items, metric_table, network_metrics, outcomes_of
 from paramdiff.scoring.set_metrics import SetMetrics

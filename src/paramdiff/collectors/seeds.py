@@ -34,7 +34,8 @@ from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.progress import Forecast, bar
 from paramdiff.ranges import MEMBERS, SEED, Ranges, check_ranges
 from paramdiff.tasks.task import Data, Task
-from paramdiff.zoo.zoo import Record, Zoo
+from paramdiff.zoo.records import Record
+from paramdiff.zoo.zoo import Zoo
 
 ONE_THREAD = 1_000_000
 """Parameters below which a network is trained by one thread: a core for each network gains more than several
@@ -95,7 +96,7 @@ class SeedCollector(Collector):
             vectors = _gathered(files, spec)
             base = {name: tensor.clone() for name, tensor in load_tensors(files[0]).items()}
             records = [Record(seed=seed, step=self.train.epochs * data.steps) for seed in seeds]
-            about = {"way": self.way, "trajectory": False, "task": task.name, "settings": asdict(self)}
+            about = {"collector": self.way, "trajectory": False, "task": task.name, "settings": asdict(self)}
             about["training"] = training
         return Zoo(vectors, spec, base, records, about)
 

@@ -32,8 +32,9 @@ from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.ranges import COUNT, MEMBERS, SEED, Ranges
 from paramdiff.tasks.task import Data, Task, overrides
 from paramdiff.training import Stateful, Training
+from paramdiff.zoo.records import Record
 from paramdiff.zoo.state_dicts import load_file
-from paramdiff.zoo.zoo import Record, Zoo
+from paramdiff.zoo.zoo import Zoo
 
 
 @register("subset")
@@ -72,7 +73,7 @@ class TrajectoryCollector(Optimisation, Collector):
                 self._go_on(model, members, task, data, folder)
             base = {name: tensor.cpu().clone() for name, tensor in model.state_dict().items()}
             records = [Record(seed=self.seed, step=(i + 1) * self.every) for i in range(self.k)]
-            about = {"way": self.way, "trajectory": True, "task": task.name, "settings": asdict(self)}
+            about = {"collector": self.way, "trajectory": True, "task": task.name, "settings": asdict(self)}
             about |= {"training": training} if training else {}
         return Zoo(members.vectors, spec, base, records, about)
 

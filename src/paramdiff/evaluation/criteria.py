@@ -14,19 +14,15 @@ copy new: a member with noise of the zoo's own size is no copy any more, since m
 can tell which member it came from it counts as interpolation.
 """
 
-import math
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool
 from torch import Tensor
 
+from paramdiff.evaluation.behaviour_criteria import behaviour_criteria
+from paramdiff.evaluation.criterion import Criterion, by_heart, median, nearest_words, set_sign, sign, typical
 from paramdiff.evaluation.distances import Distances
 from paramdiff.evaluation.evidence import Evidence, working
 from paramdiff.evaluation.thresholds import EXCESS, clearly_less, excess, limit, upper_limit
-
-Class = Literal["replica", "interpolation", "novel", "broken"]
 
 REPLICA = 1 / 3
 """Nearest member, below which a sample may be a copy: under the 0.5 of an average of two members."""
@@ -83,48 +79,8 @@ OUTWARD = 0.05
 UNSURE = 3.0
 """More of it, over the number of distinct members, because coordinates are measured by their variation."""
 
-SAME = 1 / 3
-"""Disagreement with one member, over that of members with theirs, below which a sample gives that member's answers."""
-
-ALIKE = 0.85
-"""Disagreement (1 - error-IoU) among samples, below which they behave alike. For linear classifiers true
-draws give 0.98 to 1.02, averages of two 0.7 to 0.9, averages of 16 0.25 to 0.5."""
-
-ALIKE_TO_ZOO = 0.9
-"""Mean disagreement with the zoo, below which samples resemble the originals more than those each other.
-An average keeps the distance that the original itself has from the mean, so about 0.7 is the least."""
-
-ALIKE_TO_ONE = 0.8
-"""Disagreement with the closest member, below which samples repeat the mistakes of single members."""
-
-DIFFERING = 5
-"""Items on which a member and the closest other one differ, from which behaviour says anything."""
-
 APART = 4.0
 """Standard errors by which the mean distance of a collapsed set must be less."""
-
-CLEARLY = 2.0
-"""By how many a mean disagreement must be less."""
-
-GAP = 2.0
-"""Denoising loss on held-out members over that on members, from which the denoiser knows its members by heart."""
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """What some of the samples do.
-
-    Attributes:
-        kind: the class it puts them into.
-        rows: [N], which; all False for a sign that only the set shows.
-        says: (of several, of one), what they do.
-        share: of the samples; for a sign of the set the excess over what members show.
-    """
-
-    kind: Class
-    rows: Bool[Tensor, "N"]
-    says: tuple[str, str]
-    share: float
 
 
 def criteria_of(e: Evidence) -> list[Criterion]:
@@ -132,12 +88,8 @@ def criteria_of(e: Evidence) -> list[Criterion]:
     works = working(e)
     alive = torch.ones(len(e.samples.nearest), dtype=torch.bool) if works is None else works
     return [
-        *_broken(e, works), *_copies(e), *_repeats(e), *_mixtures(e), *_in_the_set(e), *_behaviour(e, alive)
+        *_broken(e, works), *_copies(e), *_repeats(e), *_mixtures(e), *_in_the_set(e), *behaviour_criteria(e, alive)
     ]  # fmt: skip
-
-
-def _sign(kind: Class, rows: Tensor, several: str, one: str) -> Criterion:
-    return Criterion(kind, rows, (several, one), float(rows.double().mean()))
 
 
 def _broken(e: Evidence, works: Tensor | None) -> list[Criterion]:
@@ -147,8 +99,8 @@ def _broken(e: Evidence, works: Tensor | None) -> list[Criterion]:
     proof = ", and no score shows that it works" if works is None else ""
     beyond = f"from the originals than any working network could be ({nearest_words(e)}){proof}"
     return [
-        _sign("broken", lost, f"do not work ({_scores(e)})", f"does not work ({_scores(e)})"),
-        _sign(
+        sign("broken", lost, f"do not work ({_scores(e)})", f"does not work ({_scores(e)})"),
+        sign(
             "broken", far, f"lie farther {beyond}".replace("it works", "they work"), f"lies farther {beyond}"
         ),
         *([_outward(e)] if works is None else []),
@@ -161,7 +113,7 @@ def _outward(e: Evidence) -> Criterion:
     share = excess(-x, -m, 1 + OUTWARD + UNSURE / (e.members.distinct or len(m)))
     proof = "and no score shows that they work"
     text = f"lie farther from the originals than these from one another, {proof} ({nearest_words(e)})"
-    return _set_sign(e, text, share, "broken")
+    return set_sign(e, text, share, "broken")
 
 
 def _scores(e: Evidence) -> str:
@@ -179,7 +131,7 @@ def copies(samples: Distances, members: Distances) -> Bool[Tensor, "N"]:
     """
     near = samples.nearest < limit(members.nearest, REPLICA)
     alone = near & ~_shared(samples, members)
-    between_steps = bool(alone.any()) and _median(samples.offset[alone]) > AT_STEP
+    between_steps = bool(alone.any()) and median(samples.offset[alone]) > AT_STEP
     return torch.zeros_like(alone) if between_steps else alone & (samples.kept >= KEPT)
 
 
@@ -191,9 +143,9 @@ def _shared(samples: Distances, members: Distances) -> Bool[Tensor, "N"]:
 
 def _copies(e: Evidence) -> list[Criterion]:
     rows = torch.stack([copies(*view) for view in _views(e)]).any(0)
-    text = f"single originals ({nearest_words(e)}){_by_heart(e)}"
+    text = f"single originals ({nearest_words(e)}){by_heart(e)}"
     return [
-        _sign(
+        sign(
             "replica",
             rows,
             f"are copies of {text}",
@@ -210,7 +162,7 @@ def _repeats(e: Evidence) -> list[Criterion]:
         for x, m in _views(e):
             if x.pairs is not None and len(x.pairs):
                 same[tuple(torch.triu_indices(n, n, 1))] |= x.pairs < limit(m.nearest, REPLICA)
-    return [_sign("interpolation", same.any(0), "repeat other samples", "repeats another sample")]
+    return [sign("interpolation", same.any(0), "repeat other samples", "repeats another sample")]
 
 
 def _mixtures(e: Evidence) -> list[Criterion]:
@@ -222,8 +174,8 @@ def _mixtures(e: Evidence) -> list[Criterion]:
     found.append(_pulled(e, near & (x.kept < KEPT)))
     for name, factor, words in WEIGHTS:
         several, one = words
-        said = f" ({_typical(e, name)})"
-        found.append(_sign("interpolation", _any(e, name, factor), several + said, one + said))
+        said = f" ({typical(e, name)})"
+        found.append(sign("interpolation", _any(e, name, factor), several + said, one + said))
     return found
 
 
@@ -260,16 +212,16 @@ def _views(e: Evidence) -> list[tuple[Distances, Distances]]:
 
 
 def _path(e: Evidence, near: Tensor) -> Criterion:
-    text = f"the path of the training without repeating its saved steps ({nearest_words(e)}){_by_heart(e)}"
-    off = near if bool(near.any()) and _median(e.samples.offset[near]) > AT_STEP else torch.zeros_like(near)
-    return _sign("interpolation", off, f"follow {text}", f"follows {text}")
+    text = f"the path of the training without repeating its saved steps ({nearest_words(e)}){by_heart(e)}"
+    off = near if bool(near.any()) and median(e.samples.offset[near]) > AT_STEP else torch.zeros_like(near)
+    return sign("interpolation", off, f"follow {text}", f"follows {text}")
 
 
 def _pulled(e: Evidence, rows: Tensor) -> Criterion:
-    kept = _median(e.samples.kept[rows]) if bool(rows.any()) else 1.0
+    kept = median(e.samples.kept[rows]) if bool(rows.any()) else 1.0
     text = f"pulled towards the average of all, keeping {kept:.0%} of what sets each apart from it ({nearest_words(e)})"
-    text += _by_heart(e)
-    return _sign("interpolation", rows, f"are single originals {text}", f"is a single original {text}")
+    text += by_heart(e)
+    return sign("interpolation", rows, f"are single originals {text}", f"is a single original {text}")
 
 
 def _in_the_set(e: Evidence) -> list[Criterion]:
@@ -277,25 +229,21 @@ def _in_the_set(e: Evidence) -> list[Criterion]:
     found = []
     for name, _, (several, _one) in WEIGHTS:
         share = max(_excess(name, *view) for view in _views(e))
-        found.append(_set_sign(e, f"as a set {several} ({_typical(e, name)})", share))
+        found.append(set_sign(e, f"as a set {several} ({typical(e, name)})", share))
     if len(e.samples.nearest) <= (e.members.distinct or 0):  # more samples lie nearer to one another
         close = max(_excess("among", *view) for view in _views(e))
-        found.append(_set_sign(e, "as a set lie closer to one another than originals do", close))
+        found.append(set_sign(e, "as a set lie closer to one another than originals do", close))
     x, m = e.samples.spread, e.members.spread
     if x is not None and m is not None and len(x) > 1 and clearly_less(x, m, SPREAD, APART):
-        apart = f"typically {_median(x):.2f} apart, originals {_median(m):.2f}"
+        apart = f"typically {median(x):.2f} apart, originals {median(m):.2f}"
         text = f"are far closer to one another than originals are ({apart})"
-        found.append(_set_sign(e, text, 1 - _median(x) / _median(m)))
+        found.append(set_sign(e, text, 1 - median(x) / median(m)))
     return found
-
-
-def _set_sign(e: Evidence, text: str, share: float, kind: Class = "interpolation") -> Criterion:
-    return Criterion(kind, torch.zeros(len(e.samples.nearest), dtype=torch.bool), (text, text), share)
 
 
 def _tells(name: str, members: Distances) -> bool:
     """Whether members that lie in the span of the others themselves make it say nothing."""
-    return name != "outside" or _median(members.outside) > max(COMPUTED, ROUNDED * members.rounding)
+    return name != "outside" or median(members.outside) > max(COMPUTED, ROUNDED * members.rounding)
 
 
 def _excess(name: str, x: Distances, m: Distances) -> float:
@@ -303,68 +251,3 @@ def _excess(name: str, x: Distances, m: Distances) -> float:
     if values is None or theirs is None or not _tells(name, m):
         return 0.0
     return excess(values, theirs, SPAN if name == "outside" else EXCESS)
-
-
-def _behaviour(e: Evidence, alive: Tensor) -> list[Criterion]:
-    """What the mistakes of the samples that work show."""
-    mine, theirs = e.behaviour, e.members_behaviour
-    if mine is None or theirs is None or not bool(alive.any()):
-        return []
-    within, mean = theirs.apart
-    if within is None or within == 1 or theirs.differing < DIFFERING:
-        return []
-    far, usual, every = 1 - mine.max, 1 - theirs.max, float(alive.double().mean())
-    most, held_out, to_zoo = float(mine.max.mean()), float(theirs.max.mean()), float(mine.mean[alive].mean())
-    said = f"(error similarity {most:.2f} to the closest, {held_out:.2f} for an original left out)"
-    several, one = f"give the answers of single originals {said}", f"gives the answers of one original {said}"
-    found = [_sign("replica", alive & (far < limit(usual, SAME)), several, one)]
-    if mine.within is not None and bool(alive.all()) and 1 - mine.within < ALIKE * (1 - within):
-        numbers = f"(error similarity {mine.within:.2f} among samples, {within:.2f} among originals)"
-        found.append(_set_sign(e, f"behave more alike than the originals do {numbers}", every))
-    if clearly_less(1 - mine.mean[alive], 1 - mean, ALIKE_TO_ZOO, CLEARLY):
-        numbers = f"(error similarity {to_zoo:.2f} to the originals, {within:.2f} among them)"
-        found.append(
-            _set_sign(e, f"behave more like the originals than these like each other {numbers}", every)
-        )
-    if clearly_less(far[alive], usual, ALIKE_TO_ONE, CLEARLY):
-        found.append(_set_sign(e, f"repeat the mistakes of single originals {said}", every))
-    return found
-
-
-# Words ---------------------------------------------------------------------------------------------------
-
-
-def nearest_words(e: Evidence) -> str:
-    near, held_out = medians(e, "nearest")
-    return f"typically {near:.2f} away from the nearest, where an original left out of the zoo is {held_out:.2f} away"
-
-
-def _typical(e: Evidence, name: str) -> str:
-    mine, theirs = medians(e, name)
-    if name == "outside":
-        return f"{mine:.2g} of their variation is something else, {theirs:.2g} for an original left out of the zoo"
-    what = {"line": "from the nearest line", "centre": "from the average", "nearest": "from the nearest original",
-            "ratio": "times the distance of the second nearest original"}[name]  # fmt: skip
-    return f"typically {mine:.2f} {what}, {theirs:.2f} for an original left out of the zoo"
-
-
-def _by_heart(e: Evidence) -> str:
-    """What the denoising loss adds where samples are near single members.
-
-    It never decides: a denoiser can know its members by heart and still be sampled far from them (at a low
-    temperature, through a codec that blurs), and held-out members of a dense trajectory are as good as known.
-    """
-    if e.gap is None or not e.gap >= GAP:
-        return ""
-    return f", and the denoiser knows the originals by heart: on unseen ones its loss is {e.gap:.2g} times as high"
-
-
-def medians(e: Evidence, name: str) -> tuple[float, float]:
-    """Of the samples and of held-out members."""
-    return _median(getattr(e.samples, name)), _median(getattr(e.members, name))
-
-
-def _median(values: Float64[Tensor, "N"] | None) -> float:
-    """Of those that are known; NaN if none is."""
-    known = values[values.isfinite()] if values is not None else torch.zeros(0)
-    return float(known.quantile(0.5)) if len(known) else math.nan

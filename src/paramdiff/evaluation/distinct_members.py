@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
-from paramdiff.zoo.zoo import Record
+from paramdiff.zoo.records import Record
 
 COINCIDE = 0.05
 """Distance, over that typical of two members, below which two members are one network with rounding or jitter."""

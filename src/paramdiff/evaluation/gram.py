@@ -8,9 +8,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from paramdiff.parameters.normaliser import Normaliser
-
-ELEMENTS_AT_ONCE = 1 << 22
-"""Numbers converted to float64 at once (32 MiB)."""
+from paramdiff.subsampling import IN_DOUBLE, blocks, pieces_within
 
 RANK_TOLERANCE = 1e-10
 """Directions with less than this share of the trace of G are rounding of float32 vectors."""
@@ -54,9 +52,7 @@ class Gram:
         n, k = len(samples), len(zoo)
         g = torch.zeros(k, k, dtype=torch.float64)
         cross, among = torch.zeros(n, k, dtype=torch.float64), torch.zeros(n, n, dtype=torch.float64)
-        columns = max(1, ELEMENTS_AT_ONCE // (n + k))
-        for start in range(0, zoo.shape[1], columns):
-            block = slice(start, start + columns)
+        for block in blocks(zoo.shape[1], pieces_within(IN_DOUBLE, n + k)):
             varying, part = ~normaliser.constant[block], normaliser.columns(block)
             z = part.normalise(zoo[:, block], torch.float64)[:, varying]
             x = part.normalise(samples[:, block], torch.float64)[:, varying]

@@ -11,8 +11,9 @@ from paramdiff.evaluation.distances import Distances, Gram
 from paramdiff.evaluation.distinct_members import alike, representatives
 from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.parameters.spec import ParameterSpec
+from paramdiff.zoo.records import Record
 from paramdiff.zoo.symmetry_matching import Matching, matching
-from paramdiff.zoo.zoo import Record, Zoo
+from paramdiff.zoo.zoo import Zoo
 
 
 class Reference:

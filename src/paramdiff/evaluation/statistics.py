@@ -21,12 +21,10 @@ from torch import Tensor
 
 from paramdiff.evaluation.rare_error_ci import LEVEL, common_value, counted_ci, outcomes
 from paramdiff.seeds import mix
+from paramdiff.subsampling import IN_DOUBLE, blocks, pieces_within
 
 RESAMPLES = 2000
 """Bootstrap resamples: the ends of a 95% interval are then known to about 2% of its width."""
-
-ELEMENTS_AT_ONCE = 1 << 22
-"""Values that exist at once (32 MiB)."""
 
 
 def bootstrap_ci(values: Shaped[Tensor, "items"], seed: int = 0) -> tuple[float, float]:
@@ -84,10 +82,9 @@ def resampled(
     """The mean of each of 2,000 resamples of the items, drawn with replacement, and its standard error."""
     items, numbers = len(values), values.numpy()
     draws = np.random.default_rng(mix("bootstrap", seed))
-    rows = max(1, ELEMENTS_AT_ONCE // items)
     found = []
-    for start in range(0, RESAMPLES, rows):
-        size = (min(rows, RESAMPLES - start), items)
+    for block in blocks(RESAMPLES, pieces_within(IN_DOUBLE, items)):
+        size = (block.stop - block.start, items)
         drawn = numbers[draws.integers(items, size=size, dtype=np.int32)]
         found.append(np.stack([drawn.mean(1), drawn.std(1, ddof=1) / math.sqrt(items)]))
     means, errors = torch.from_numpy(np.concatenate(found, 1))

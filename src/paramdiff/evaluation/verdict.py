@@ -20,15 +20,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from paramdiff.errors import ZooError
-from paramdiff.evaluation.criteria import (
-    DIFFERING,
-    GAP,
-    Class,
-    Criterion,
-    criteria_of,
-    medians,
-    nearest_words,
-)
+from paramdiff.evaluation.behaviour_criteria import DIFFERING
+from paramdiff.evaluation.criteria import criteria_of
+from paramdiff.evaluation.criterion import GAP, Class, Criterion, medians, nearest_words
 from paramdiff.evaluation.evidence import Evidence, matched
 from paramdiff.evaluation.reference import Reference
 from paramdiff.evaluation.results_schema import VerdictFacts

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.devices import choose_device, size
+from paramdiff.devices import choose_device, made_if_fits, size
 from paramdiff.errors import ConfigError, check_choice
 from paramdiff.generators.chunking import Chunks, Sequences, Unchunked, restored
 from paramdiff.generators.fitting import Plateau, fit_network, require_shapes
@@ -30,7 +30,6 @@ from paramdiff.generators.generator import CHUNK
 from paramdiff.generators.latent import AUTOENCODER, Codec
 from paramdiff.generators.nets.conv import NORMS, ConvAutoencoder, Network
 from paramdiff.generators.normalised_view import Matrix
-from paramdiff.memory import made_if_fits
 from paramdiff.ranges import BATCH, COUNT, FACTOR, RATE, STEPS, Range, Ranges, check_ranges
 from paramdiff.seeds import generator, seeded
 

@@ -18,12 +18,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.devices import suitable_threads
+from paramdiff.devices import require_memory, suitable_threads
 from paramdiff.errors import ConfigError, GeneratorError, ZooError, near
 from paramdiff.generators.context import FitContext
 from paramdiff.generators.normalised_view import NormalisedView
 from paramdiff.generators.settings import described, get, make_parts, put
-from paramdiff.memory import require_memory
 from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.ranges import check_ranges

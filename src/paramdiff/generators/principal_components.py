@@ -18,10 +18,9 @@ from torch import Tensor
 
 from paramdiff.generators.normalised_view import Matrix
 from paramdiff.seeds import generator
-from paramdiff.subsampling import blocks
+from paramdiff.subsampling import READ_AT_ONCE, blocks, pieces_within
 
 COLUMNS_AT_ONCE = 1 << 16
-ELEMENTS_AT_ONCE = 1 << 24
 
 LARGE = 2048
 """``min(K, D)`` from which on components are found by iteration, if they are fewer than an eighth of it."""
@@ -101,7 +100,7 @@ def _of_members(x: Matrix, mean: Float64[Tensor, "D"], rank: int | None) -> Foun
 
 def _of_coordinates(x: Matrix, mean: Float64[Tensor, "D"], rank: int | None) -> Found:
     products = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64)
-    for rows in blocks(len(x), max(1, ELEMENTS_AT_ONCE // x.shape[1])):
+    for rows in blocks(len(x), pieces_within(READ_AT_ONCE, x.shape[1])):
         centred = x[rows][:, :].double() - mean
         products += centred.T @ centred
     values, vectors = _largest(products, rank)
@@ -123,14 +122,14 @@ def _by_iteration(x: Matrix, mean: Float64[Tensor, "D"], rank: int | None) -> Fo
 def _times(x: Matrix, mean: Tensor, right: Float[Tensor, "D r"]) -> Float[Tensor, "K r"]:
     """``X right``."""
     total = torch.zeros(len(x), right.shape[1])
-    for block in blocks(x.shape[1], max(1, ELEMENTS_AT_ONCE // len(x))):
+    for block in blocks(x.shape[1], pieces_within(READ_AT_ONCE, len(x))):
         total += (x[:, block] - mean[block].float()) @ right[block]
     return total
 
 
 def _transposed_times(x: Matrix, mean: Tensor, left: Float[Tensor, "K r"]) -> Float[Tensor, "D r"]:
     """``X^T left``."""
-    parts = blocks(x.shape[1], max(1, ELEMENTS_AT_ONCE // len(x)))
+    parts = blocks(x.shape[1], pieces_within(READ_AT_ONCE, len(x)))
     return torch.cat([(x[:, block] - mean[block].float()).T @ left for block in parts])
 
 

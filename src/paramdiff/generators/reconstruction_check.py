@@ -20,16 +20,13 @@ from paramdiff.generators.context import Score
 from paramdiff.generators.normalised_view import Matrix
 from paramdiff.ranges import FACTOR, Range, Ranges, check_ranges
 from paramdiff.seeds import generator
-from paramdiff.subsampling import blocks, evenly_spaced
+from paramdiff.subsampling import READ_AT_ONCE, blocks, evenly_spaced, pieces_within
 
 MOST_HELD = 32
 """More held-out members would cost scoring time and tell little more."""
 
 MOST_SEEN = 512
 """Fitted members whose explained variance is looked at."""
-
-ELEMENTS_AT_ONCE = 1 << 24
-"""Numbers of members that are reconstructed at once: 64 MiB."""
 
 HALF = 0.5
 """Explained variance below which a reconstruction counts as failed where nothing can be scored."""
@@ -208,8 +205,7 @@ class _Seen:
 
     def over(self, rows: Matrix) -> "_Seen":
         """Look at all of them, in blocks that fit into memory."""
-        size = max(1, ELEMENTS_AT_ONCE // max(1, rows.shape[1]))
-        for some in blocks(len(rows), size):
+        for some in blocks(len(rows), pieces_within(READ_AT_ONCE, rows.shape[1])):
             x = rows[some][:, :]
             again = self.reconstruct(x)
             error, spread = _squares(x, again, self.mean)
@@ -235,8 +231,8 @@ class _Seen:
 
 
 def _mean(x: Matrix) -> Float[Tensor, "D"]:
-    columns = max(1, ELEMENTS_AT_ONCE // max(1, len(x)))
-    return torch.cat([x[:, block].mean(0) for block in blocks(x.shape[1], columns)])
+    columns = blocks(x.shape[1], pieces_within(READ_AT_ONCE, len(x)))
+    return torch.cat([x[:, block].mean(0) for block in columns])
 
 
 def explained_variance(

@@ -15,17 +15,10 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from paramdiff import __version__
+from paramdiff.artefacts import ArtefactFolder
+from paramdiff.atomic import settle
 from paramdiff.errors import CheckpointError, GeneratorError
-from paramdiff.files import (
-    ArtefactFolder,
-    load_metadata,
-    load_state,
-    read_json,
-    save_state,
-    settle,
-    write_json,
-    write_text,
-)
+from paramdiff.files import load_metadata, load_state, read_json, save_state, write_json, write_text
 from paramdiff.parameters.network import Network
 from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.validation import typed

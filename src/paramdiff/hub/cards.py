@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from paramdiff.escaping import line
+from paramdiff.errors import line
 
 ORIGINAL = "original"
 """Name of the members' row in ``results.json``."""

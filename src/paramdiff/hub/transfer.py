@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from paramdiff.artefacts import sha256
 from paramdiff.errors import HubError, HubMissingError, HubUnreachableError
-from paramdiff.files import JSON_BYTES, sha256
+from paramdiff.files import JSON_BYTES
 from paramdiff.hub.access import HUB_ID, Kind, Repository, asking, client, require_id, require_token
 from paramdiff.progress import free_disk, room
 

@@ -1,6 +1,6 @@
 """Cutting a traced graph in two: what depends on a generated tensor, and the rest.
 
-A node is *dependent* iff it touches a generated tensor, itself or through a module it calls, or has
+A node is *dependent* if it touches a generated tensor, itself or through a module it calls, or has
 a dependent input. The prefix holds the other nodes; the values that dependent nodes take from them
 form the *boundary*. The suffix holds the dependent nodes, with the boundary as its inputs.
 
@@ -33,20 +33,37 @@ def split(graph: fx.Graph, generated: Collection[str]) -> Split:
     output = next(node for node in graph.nodes if node.op == "output")
     needed = _ancestors(output)
     order = [node for node in graph.nodes if node in needed]
-    dependent: set[fx.Node] = set()
-    for node in order:
-        if _touches(node, generated) or dependent.intersection(node.all_input_nodes):
-            dependent.add(node)
+    dependent = _dependent(order, generated)
     suffix = [node for node in order if node in dependent or node is output]
-    outside = dict.fromkeys(i for node in suffix for i in node.all_input_nodes if i not in dependent)
-    boundary = [node for node in outside if node.op != "get_attr"]
-    frozen = [node for node in outside if node.op == "get_attr"]
-    kept = needed.difference(suffix)
-    prefix = [node for node in graph.nodes if node.op == "placeholder" or node in kept]
+    boundary, frozen = _inputs_from_outside(suffix, dependent)
+    shared = needed.difference(suffix)
+    prefix = [node for node in graph.nodes if node.op == "placeholder" or node in shared]
     return Split(
         _copy(prefix, [], boundary), _copy([*frozen, *suffix], boundary, None),
         shared=_operations(prefix), own=len(dependent - {output}),
     )  # fmt: skip
+
+
+def _dependent(order: list[fx.Node], generated: Collection[str]) -> set[fx.Node]:
+    """Nodes that touch a generated tensor or have a dependent input; ``order`` is that of execution."""
+    found: set[fx.Node] = set()
+    for node in order:
+        if _touches(node, generated) or found.intersection(node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _inputs_from_outside(
+    suffix: list[fx.Node], dependent: set[fx.Node]
+) -> tuple[list[fx.Node], list[fx.Node]]:
+    """What the suffix takes from independent nodes: values of operations (the boundary), and frozen tensors."""
+    boundary: dict[fx.Node, None] = {}
+    frozen: dict[fx.Node, None] = {}
+    for node in suffix:
+        for source in node.all_input_nodes:
+            if source not in dependent:
+                (frozen if source.op == "get_attr" else boundary)[source] = None
+    return list(boundary), list(frozen)
 
 
 def _ancestors(output: fx.Node) -> set[fx.Node]:

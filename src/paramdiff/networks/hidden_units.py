@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from paramdiff.networks.tied_weights import tied_keys
+from paramdiff.networks.structure import tied_keys
 
 Slot = tuple[str, int]
 """An axis of a tensor: (key in the state dict, axis)."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from paramdiff.networks.trace import is_norm
+from paramdiff.networks.structure import is_norm
 
 
 def train_selected(model: nn.Module, selected: Collection[str] = ()) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paramdiff.networks.trace import evaluating
+from paramdiff.networks.structure import evaluating
 
 STATISTICS = ("running_mean", "running_var")
 

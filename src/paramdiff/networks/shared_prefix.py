@@ -19,8 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from paramdiff.errors import CheckpointError, SelectionError, near
 from paramdiff.networks.graph_split import Split, out_of_place, split
 from paramdiff.networks.modes import own_modes, train_selected
-from paramdiff.networks.tied_weights import tied_keys
-from paramdiff.networks.trace import Untraceable, evaluating, trace
+from paramdiff.networks.structure import Untraceable, evaluating, tied_keys, trace
 
 Boundary = tuple[Any, ...]
 Call = Callable[..., Any]

@@ -20,7 +20,7 @@ from jaxtyping import Int
 from torch import Tensor, fx, nn
 
 from paramdiff.networks.hidden_units import Call, Layout, Number, Own, Places, Slot, Units, Value
-from paramdiff.networks.trace import Untraceable, trace
+from paramdiff.networks.structure import Untraceable, trace
 from paramdiff.networks.unit_propagation import apply_function, apply_module, limit
 
 

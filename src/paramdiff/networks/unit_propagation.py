@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from paramdiff.networks.hidden_units import Call, Layout, Number, Own, Units, UnitSpan, Value
 from paramdiff.networks.reshaping import RULES, flatten_module
-from paramdiff.networks.trace import evaluating
+from paramdiff.networks.structure import evaluating
 
 
 def apply_module(call: Call, module: Any) -> Value | None:
@@ -64,14 +64,19 @@ def limit(node: fx.Node, graph: fx.GraphModule, inputs: Sequence[Value], output:
     name = kind.__name__ if kind else _function_name(node).rstrip("_")
     if kind in _READERS or name == "linear":
         return
-    kept = isinstance(output, Layout) and output.run is not None
-    known = kept or not isinstance(output, Layout)  # a shape, or units that were not summed out
-    linear = (
-        known and (name in _LINEAR or bool(_AVERAGES.fullmatch(name))) and _only_units(node, inputs, name)
-    )
-    scalable = known and (name in _SCALABLE or bool(_LARGEST.fullmatch(name)))
+    if isinstance(output, Layout) and output.run is None:  # units were summed out
+        positive = negative = False
+    else:
+        positive, negative = _multiples(name, _only_units(node, inputs, name))
     for run in runs:
-        run.units.limit(linear or scalable, linear or (known and name in _ODD))
+        run.units.limit(positive, negative)
+
+
+def _multiples(name: str, only_units: bool) -> tuple[bool, bool]:
+    """Whether an operation gives multiples for positive multiples of its input, and the negative for the negative."""
+    linear = only_units and (name in _LINEAR or bool(_AVERAGES.fullmatch(name)))
+    scalable = name in _SCALABLE or bool(_LARGEST.fullmatch(name))
+    return linear or scalable, linear or name in _ODD
 
 
 def _only_units(node: fx.Node, inputs: Sequence[Value], name: str) -> bool:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from paramdiff.errors import CheckpointError
 from paramdiff.parameters.spec import ParameterSpec
-from paramdiff.validation import typed
 
 
 class Stored(TypedDict):
@@ -72,6 +71,8 @@ class Network:
         Raises:
             CheckpointError: it is anything else.
         """
+        from paramdiff.validation import typed
+
         found = typed(value, Stored, source)
         spec, frozen = ParameterSpec.from_json(found["spec"], f"{source}.spec"), found["frozen"]
         names, keys = found["names"], [*frozen, *spec.keys]

@@ -17,10 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from paramdiff.subsampling import blocks
-
-ELEMENTS_AT_ONCE = 1 << 22
-"""Elements that are converted to float64 at once, so that a zoo is never doubled whole."""
+from paramdiff.subsampling import IN_DOUBLE, blocks, pieces_within
 
 SMALLEST_POSITIVE = 2.0**-149
 """The smallest positive float32. Variances of dead channels do get that small."""
@@ -94,9 +91,8 @@ class Normaliser:
 
 
 def _blocks(n: int, dim: int) -> Iterator[slice]:
-    """Blocks of columns of an ``[n, dim]`` matrix."""
-    columns = max(1, ELEMENTS_AT_ONCE // max(1, n))
-    return blocks(dim, columns)
+    """Blocks of columns of an ``[n, dim]`` matrix: a zoo is never converted to float64 as a whole."""
+    return blocks(dim, pieces_within(IN_DOUBLE, n))
 
 
 def _double(block: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from paramdiff.errors import SelectionError, near
-from paramdiff.networks.trace import norm_layers
+from paramdiff.networks.structure import norm_layers
 
 Source = nn.Module | Mapping[str, Tensor]
 

@@ -18,9 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from paramdiff.errors import CheckpointError
-from paramdiff.networks.tied_weights import tied_keys
+from paramdiff.networks.structure import tied_keys
 from paramdiff.parameters.selection import select_tensors
-from paramdiff.validation import LARGEST, typed
 
 State = Mapping[str, Tensor]
 
@@ -206,6 +205,8 @@ class ParameterSpec:
         Raises:
             CheckpointError: it is anything else.
         """
+        from paramdiff.validation import LARGEST, typed
+
         spec = typed(value, cls, source)
         names = {str(dtype).removeprefix("torch.") for dtype in vars(torch).values() if _floating(dtype)}
         for tensor in spec.tensors:

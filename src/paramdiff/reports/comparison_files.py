@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from paramdiff.escaping import plain
+from paramdiff.errors import plain
 from paramdiff.files import write_json, write_text
 from paramdiff.reports import plotting, wording
 from paramdiff.reports.figures.settings_sweep import draw_swept

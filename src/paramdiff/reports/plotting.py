@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paramdiff.files import write_text, writing
+from paramdiff.atomic import writing
+from paramdiff.files import write_text
 
 WIDTH = 440 / 72  # inches; matplotlib counts 72 units to the inch in an SVG
 PNG_DPI = 200

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from paramdiff.escaping import plain
+from paramdiff.errors import plain
 
 WIDE = 120
 """Columns of a file or a pipe, which have no width of their own."""

@@ -14,9 +14,8 @@ from typing import Any
 
 import yaml
 
-from paramdiff.atomic import writing
+from paramdiff.atomic import settle, writing
 from paramdiff.errors import ConfigError, GeneratorError, short
-from paramdiff.files import settle
 from paramdiff.generators.generator import GENERATORS, Generator
 from paramdiff.progress import say
 from paramdiff.runs.finished import Run

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from paramdiff.artefacts import sha256
 from paramdiff.collectors.collector import Collector
-from paramdiff.files import sha256
 from paramdiff.generators.generator import Generator
 from paramdiff.runs.plan import plain
 from paramdiff.tasks.configuration import TaskSettings

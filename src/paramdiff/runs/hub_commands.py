@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from paramdiff.artefacts import ArtefactFolder
 from paramdiff.errors import CheckpointError, ConfigError, HubError, HubMissingError, ParamdiffError
-from paramdiff.files import ArtefactFolder
 from paramdiff.generators import saving
 from paramdiff.generators.generator import Generator
 from paramdiff.hub.access import DATASETS, Repository, require_id, require_token
@@ -15,7 +15,7 @@ from paramdiff.hub.cards import placed
 from paramdiff.hub.transfer import download
 from paramdiff.reports.schema import read_manifest, read_typed_results
 from paramdiff.zoo import sharing
-from paramdiff.zoo.zoo import FOLDER as ZOO
+from paramdiff.zoo.storage import FOLDER as ZOO
 from paramdiff.zoo.zoo import Zoo
 
 GENERATOR = saving.FOLDER

@@ -10,10 +10,11 @@ from paramdiff.scoring.scorer import Scorer
 from paramdiff.tasks.from_artefact import UntrustedError, described_task
 from paramdiff.tasks.task import Task
 from paramdiff.zoo.alignment import align_zoo
-from paramdiff.zoo.checkpoints import HELD, open_zoo
+from paramdiff.zoo.checkpoints import HELD
 from paramdiff.zoo.diagnostics import Inspection
 from paramdiff.zoo.file_groups import MixedCheckpointsError
 from paramdiff.zoo.inspection import inspect
+from paramdiff.zoo.opening import open_zoo
 from paramdiff.zoo.zoo import Zoo
 
 

@@ -84,7 +84,7 @@ def note_of(generator: Generator, name: str) -> FindingFacts | None:
 def zoo_facts(zoo: Zoo, settings: Mapping[str, Any]) -> ZooFacts:
     return {
         "k": zoo.k, "dim": zoo.dim, "select": zoo.spec.select, "seed": settings.get("seed", 0),
-        "way": zoo.about.get("way"), "trajectory": zoo.trajectory, "tensors": zoo.spec.names,
+        "way": zoo.about.get("collector"), "trajectory": zoo.trajectory, "tensors": zoo.spec.names,
         "training": zoo.about.get("training"),
     }  # fmt: skip
 

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from paramdiff import tracking
+from paramdiff.artefacts import copy, sha256
+from paramdiff.atomic import disk_error
 from paramdiff.distributed import (
     all_gather,
     broadcast,
@@ -33,12 +35,12 @@ from paramdiff.distributed import (
     this_process_only,
 )
 from paramdiff.errors import CheckpointError, RunFolderError
-from paramdiff.files import copy, disk_error, read_json, sha256, write_json, write_text
+from paramdiff.files import read_json, write_json, write_text
 from paramdiff.generators.saving import FOLDER as GENERATOR
 from paramdiff.progress import say
 from paramdiff.reports.schema import read_file, read_manifest
 from paramdiff.runs.environment import environment, peak_rss_bytes
-from paramdiff.zoo.zoo import FOLDER as ZOO
+from paramdiff.zoo.storage import FOLDER as ZOO
 
 ASIDE = "manifest-"
 

@@ -10,9 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from paramdiff.errors import RunFolderError
+from paramdiff.errors import RunFolderError, few
 from paramdiff.runs.run_folder import RunFolder, Stage
-from paramdiff.zoo.stacked_files import few
 
 MAIN = ""
 """Owner of the stages that belong to no baseline."""

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from paramdiff.escaping import line
+from paramdiff.errors import line
 
 
 @dataclass(frozen=True)

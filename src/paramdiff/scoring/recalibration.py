@@ -23,13 +23,10 @@ from paramdiff.scoring.batches import evened
 from paramdiff.scoring.feedback import TrainingFeedback
 from paramdiff.scoring.output_groups import distinct
 from paramdiff.scoring.scorer import Scorer
-from paramdiff.subsampling import blocks
+from paramdiff.subsampling import NETWORKS_AT_ONCE, blocks, pieces_within
 
 BATCH = 128
 """Items in a batch, at least: what networks are trained with, more or less."""
-
-ELEMENTS_AT_ONCE = 1 << 26
-"""Numbers of a zoo that are in memory while its members are recalibrated: 256 MiB."""
 
 
 class Recalibration:
@@ -89,7 +86,7 @@ class Recalibration:
 
     def each(self, vectors: Float[Tensor, "N D"]) -> Iterator[Tensor]:
         """The same, one network [D] after the other; vectors may be memory-mapped, and stay there."""
-        for block in blocks(len(vectors), max(1, ELEMENTS_AT_ONCE // vectors.shape[1])):
+        for block in blocks(len(vectors), pieces_within(NETWORKS_AT_ONCE, vectors.shape[1])):
             yield from self(vectors[block])
 
     def _measure(self, v: Float[Tensor, "D"]) -> dict[str, Tensor] | None:

@@ -1,6 +1,6 @@
 """Scores of an imported zoo's members as complete networks, each with the frozen rest of its own file.
 
-Files are read one at a time, and as many networks are in memory at once as fit into :data:`ELEMENTS_AT_ONCE`, at least
+Files are read one at a time, and as many networks are in memory at once as fit into :data:`NETWORKS_AT_ONCE`, at least
 one. They share nothing, so a network costs a full pass over the data.
 """
 
@@ -15,12 +15,11 @@ from paramdiff.progress import bar
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.scoring.scores import Scores, concatenated
 from paramdiff.seeds import seeded
+from paramdiff.subsampling import NETWORKS_AT_ONCE, pieces_within
 from paramdiff.tasks.task import Task
 from paramdiff.zoo.saved_networks import states
-from paramdiff.zoo.zoo import Zoo, differing
-
-ELEMENTS_AT_ONCE = 1 << 26
-"""Numbers of complete networks that are in memory together: 256 MiB."""
+from paramdiff.zoo.state_dicts import differing
+from paramdiff.zoo.zoo import Zoo
 
 State = Mapping[str, Tensor]
 
@@ -95,7 +94,7 @@ def _blocks(
     whole: Iterator[State], spec: ParameterSpec, k: int
 ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
     """Networks as vectors, some at a time, with what no vector holds, such as integers; in that they agree."""
-    generated, most = set(spec.keys), max(1, ELEMENTS_AT_ONCE // spec.dim)
+    generated, most = set(spec.keys), pieces_within(NETWORKS_AT_ONCE, spec.dim)
     rows: list[Tensor] = []
     fixed: dict[str, Tensor] = {}
     for state in bar(whole, "checkpoints as saved", total=k, unit="network"):

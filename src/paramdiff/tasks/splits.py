@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from paramdiff.errors import TaskError, near
-from paramdiff.regular_files import why_not
+from paramdiff.files import why_not
 from paramdiff.seeds import generator
 from paramdiff.tasks.dataset_rows import DatasetLocation, Reading
 from paramdiff.tasks.named_datasets import READY

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from paramdiff.networks.modes import own_modes
-from paramdiff.networks.trace import evaluating
+from paramdiff.networks.structure import evaluating
 from paramdiff.scoring.batches import items_in, rows
 from paramdiff.scoring.outcomes import Outcomes, joined_items, metric_table, network_metrics, outcomes_of
 from paramdiff.scoring.set_metrics import SetMetrics

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from paramdiff.devices import require_memory
 from paramdiff.errors import CheckpointError
-from paramdiff.memory import require_memory
 
 DTYPES = frozenset({
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.complex128, torch.bool,

@@ -1,4 +1,4 @@
-"""A messy folder put in order: which of its files hold the same network, and which hold none.
+"""Files of a mixed folder in groups: which of them hold the same network, and which hold none.
 
 Files are of one group if they have the same tensors, by name and shape, after what wrappers put before the names
 is taken off. The largest group comes first: of those that fit the network if there is one, by number of files, then
@@ -99,6 +99,22 @@ def choose(groups: Sequence[Group], number: int) -> Group:
             "group", f"there is no group {number}", expected=listed(groups) or "at least one file"
         )
     return networks[number - 1]
+
+
+def of_group(files: Sequence[Path], own: State | None, number: int, notes: list[str]) -> list[Path]:
+    """The files of one of several groups, with a note of which it is."""
+    groups = group_files(files, own)
+    chosen = choose(groups, number)
+    if len(groups) > 1:
+        notes.append(f"taken is group {number} of {len(groups)}: {chosen}")
+    return chosen.files
+
+
+def raise_if_mixed(error: CheckpointError, files: Sequence[Path], own: State | None) -> None:
+    """Raise an error that lists the groups, if the files are of several."""
+    groups = group_files(files, own)
+    if len(groups) > 1:
+        raise MixedCheckpointsError(error, groups) from None
 
 
 def listed(groups: Sequence[Group]) -> str:

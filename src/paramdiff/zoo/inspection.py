@@ -23,12 +23,10 @@ from torch import Tensor
 
 from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.seeds import generator
+from paramdiff.subsampling import IN_CACHE, blocks, pieces_within
 from paramdiff.zoo.diagnostics import Basin, Inspection, ScoreFacts, Spectrum, TensorFacts
 from paramdiff.zoo.recommendations import advise
 from paramdiff.zoo.zoo import Zoo
-
-ELEMENTS_AT_ONCE = 1 << 20
-"""Size of a block of coordinates of all members, in elements; small enough to stay in the cache."""
 
 FAR_AWAY = 5.0
 """A member this many times further from the mean than the median member dominates mean and scale."""
@@ -103,9 +101,7 @@ def _stream(zoo: Zoo, rows: Sequence[int]) -> tuple[list[TensorFacts], float, Fl
 
 def _blocks(part: slice, k: int) -> Iterator[slice]:
     """A tensor's coordinates in blocks; none if there are no members."""
-    columns = max(1, ELEMENTS_AT_ONCE // max(1, k))
-    for start in range(part.start, part.stop if k else part.start, columns):
-        yield slice(start, min(start + columns, part.stop))
+    return blocks(part.stop - part.start if k else 0, pieces_within(IN_CACHE, k), part.start)
 
 
 def _duplicates(vectors: Float[Tensor, "K D"], rows: Sequence[int]) -> list[int]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from paramdiff.errors import few
 from paramdiff.zoo.diagnostics import Inspection, ScoreFacts, TensorFacts
 
 FLAT_SPECTRUM = 0.5
@@ -55,7 +56,7 @@ def _nonfinite(facts: Inspection) -> list[str]:
     if not facts.nonfinite:
         return []
     members, names = (list(dict.fromkeys(column)) for column in zip(*facts.nonfinite))
-    return [f"NaN or Inf in {_members(members)} ({_list(names)}): remove them, no generator takes them."]
+    return [f"NaN or Inf in {_members(members)} ({few(names, MANY)}): remove them, no generator takes them."]
 
 
 def _near_chance(facts: Inspection) -> list[str]:
@@ -75,7 +76,9 @@ def _variation(facts: Inspection) -> list[str]:
         return ["The checkpoints differ by little more than rounding errors, so every sample would be "
                 "their average: raise zoo.lr."]  # fmt: skip
     if still:
-        return [f"These hardly vary between checkpoints, leave them out of the selection: {_list(still)}."]
+        return [
+            f"These hardly vary between checkpoints, leave them out of the selection: {few(still, MANY)}."
+        ]
     return []
 
 
@@ -172,12 +175,7 @@ def _untested(facts: Inspection) -> list[str]:
 
 
 def _members(indices: Sequence[int]) -> str:
-    return f"member{'s' * (len(indices) > 1)} {_list([str(index) for index in indices])}"
-
-
-def _list(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MANY} more" if len(names) > MANY else ""
-    return ", ".join(names[:MANY]) + more
+    return f"member{'s' * (len(indices) > 1)} {few([str(index) for index in indices], MANY)}"
 
 
 def _score(value: float | None) -> str:

@@ -1,35 +1,72 @@
-"""What is known about checkpoints beside their tensors: seeds and steps in names, scores in a table.
-
-A table is ``index.tsv`` (a header row; one column holds file names), ``index.json`` or
-``scores.json`` (``{file: {score: number}}``, ``{file: number}`` or a list of rows) beside the files.
+"""Where the members of a zoo come from and what they scored: seeds and steps from the names of their files, scores
+from a table beside them (:mod:`paramdiff.zoo.score_tables`).
 """
 
-import csv
-import math
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from paramdiff.errors import CheckpointError
-from paramdiff.files import read_json
-from paramdiff.validation import LARGEST
-from paramdiff.zoo.zoo import Record
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from paramdiff.errors import few
+from paramdiff.files import why_not
+from paramdiff.parameters.spec import ParameterSpec
 
 TABLES = ("index.tsv", "index.json", "scores.json")
+"""Names of tables of scores; see :mod:`paramdiff.zoo.score_tables`."""
 
 STEP_WORDS = (r"(?:global_?)?step|iteration|iter|it", r"epoch|ep", r"checkpoint|ckpt")
 """Words before a step number, best first: all files of a zoo are counted by the same kind of word."""
 
-ONLY_SCORE = "score"
-"""Name of a score in a table ``{file: number}`` that does not name it."""
+LARGEST = torch.iinfo(torch.int64).max
+"""Of seeds and steps."""
 
-NOTHING = (None, "")
+OUTSIDE = "differ_outside"
+"""Key of ``Zoo.about``: names of the frozen tensors in which the checkpoints differ, if there are any."""
 
-Row = Mapping[str, Any]
+
+@dataclass
+class Record:
+    """Where one member came from and what it scored.
+
+    Attributes:
+        seed: seed of its training, if known.
+        step: optimiser step at which it was saved, counted within the collecting phase.
+        source: name of the file it was imported from.
+        path, index, size, sha256: where that file lies, the member's place in it if it is a stack, and what the file
+            was. The last two are known where checkpoints differ outside the selection
+            (:mod:`paramdiff.zoo.saved_networks`).
+        scores: recorded scores by name, e.g. ``{"train": 0.98}``; one that is not finite counts as
+            unknown and is not saved.
+        accuracy_class: which part of the zoo's range it is in, 0 for the worst; ``None`` if it has no score
+            (:func:`paramdiff.zoo.score_bins.assign_score_bins`).
+    """
+
+    seed: int | None = None
+    step: int | None = None
+    source: str | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    accuracy_class: int | None = None
+    path: str | None = None
+    index: int | None = None
+    size: int | None = None
+    sha256: str | None = None
+
+
+class Parts(NamedTuple):
+    """What a zoo is made of; see :class:`paramdiff.zoo.zoo.Zoo`."""
+
+    vectors: Float[Tensor, "K D"]
+    spec: ParameterSpec
+    base: Mapping[str, Tensor]
+    records: Sequence[Record]
+    about: Mapping[str, Any]
 
 
 def make_records(files: Sequence[Path]) -> list[Record]:
@@ -43,6 +80,16 @@ def make_records(files: Sequence[Path]) -> list[Record]:
     names = [path.relative_to(root).as_posix() for path in paths]
     steps, seeds, table = _steps(names), [_number("seed", name) for name in names], _table(root, names)
     return [_record(name, seed, step, table.get(name, {})) for name, seed, step in zip(names, seeds, steps)]
+
+
+def _table(root: Path, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Numbers by file and column, from all tables in a folder."""
+    present = [root / table for table in TABLES if (root / table).is_file()]
+    if not present:
+        return {}
+    from paramdiff.zoo.score_tables import read_tables
+
+    return read_tables(present, names)
 
 
 def natural(path: Path) -> list[tuple[str, int, str]]:
@@ -77,8 +124,8 @@ def _number(words: str, name: str) -> int | None:
 
 
 def _index(number: float) -> int | None:
-    """A seed or a step; what is beyond 64 bits is neither."""
-    return int(number) if abs(number) < LARGEST else None
+    """A seed or a step; a number of more than 64 bits is neither."""
+    return int(number) if abs(number) <= LARGEST else None
 
 
 def _record(name: str, seed: int | None, step: int | None, numbers: Mapping[str, float]) -> Record:
@@ -89,59 +136,37 @@ def _record(name: str, seed: int | None, step: int | None, numbers: Mapping[str,
     return Record(seed=seed, step=step, source=name, scores=scores)
 
 
-def _table(root: Path, names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Numbers by file and column, from all tables in a folder."""
-    merged: dict[str, dict[str, float]] = {name: {} for name in names}
-    for file in (root / table for table in TABLES):
-        if file.is_file():
-            rows = _tsv_rows(file) if file.suffix == ".tsv" else _json_rows(read_json(file))
-            for name, numbers in _by_file(rows, names).items():
-                merged[name] |= numbers
-    return merged
+def signed(records: list[Record]) -> list[Record]:
+    """Records with size and hash of their files, where these are not known; each file is read once."""
+    from paramdiff.artefacts import sha256
+
+    known: dict[str, tuple[int, str]] = {}
+
+    def one(record: Record) -> Record:
+        if record.path is None or record.sha256 is not None or why_not(Path(record.path)):
+            return record
+        if record.path not in known:
+            known[record.path] = Path(record.path).stat().st_size, sha256(Path(record.path))
+        size, digest = known[record.path]
+        return replace(record, size=size, sha256=digest)
+
+    return [one(record) for record in records]
 
 
-def _tsv_rows(file: Path) -> list[Row]:
-    try:
-        with file.open(encoding="utf-8", newline="") as lines:
-            return list(csv.DictReader(lines, delimiter="\t"))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise CheckpointError(f"{file} is not a table ({error})", expected="tab-separated text") from None
+def frozen_differences(about: Mapping[str, Any]) -> list[str]:
+    """Names of frozen tensors in which the networks of the members differ, from ``Zoo.about``."""
+    names = about.get(OUTSIDE)
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
-def _json_rows(value: Any) -> list[Row]:
-    if isinstance(value, Mapping):
-        named = {key: row if isinstance(row, Mapping) else {ONLY_SCORE: row} for key, row in value.items()}
-        return [{"file": key, **row} for key, row in named.items()]
-    return [row for row in value if isinstance(row, Mapping)] if isinstance(value, list) else []
+def frozen_rest_differs(select: str, differing: Sequence[str]) -> str:
+    """What a user should know who takes the members of a zoo for the networks in their files.
 
-
-def _by_file(rows: Sequence[Row], names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """The rows that name one of our files, reduced to the columns that hold numbers and nothing else."""
-    aliases = _aliases(names)
-    columns = list(dict.fromkeys(key for row in rows for key in row if isinstance(key, str)))
-    own = next((key for key in columns if any(str(row.get(key)) in aliases for row in rows)), "")
-    # A whole column must be numeric: among commit hashes there is always one like 12345e6.
-    numeric = [key for key in columns if key != own and _all_numbers(row.get(key) for row in rows)]
-    ours = {aliases[str(row[own])]: row for row in rows if own in row and str(row[own]) in aliases}
-    return {name: _numbers(row, numeric) for name, row in ours.items()}
-
-
-def _numbers(row: Row, columns: Sequence[str]) -> dict[str, float]:
-    """What is there and finite in some columns of a row."""
-    numbers = {key: float(row[key]) for key in columns if row.get(key) not in NOTHING}
-    return {key: number for key, number in numbers.items() if math.isfinite(number)}
-
-
-def _aliases(names: Sequence[str]) -> dict[str, str]:
-    """Every unambiguous way a table may call a file: its path, its name, its name without suffix."""
-    ways = [(way, name) for name in names for way in {name, Path(name).name, Path(name).stem}]
-    count = Counter(way for way, _ in ways)
-    return {way: name for way, name in ways if count[way] == 1}
-
-
-def _all_numbers(values: Iterable[Any]) -> bool:
-    """Whether whatever is there is a number; some may be missing."""
-    try:
-        return all(isinstance(float(value), float) for value in values if value not in NOTHING)
-    except (TypeError, ValueError, OverflowError):  # the last: an integer beyond every float
-        return False
+    Args:
+        select: the zoo's selection.
+        differing: names of the frozen tensors in which the checkpoints differ.
+    """
+    return (
+        f"the checkpoints differ outside the selection {select!r} ({few(differing)}), and the zoo has the frozen "
+        "rest of the first: its members are not the networks in the files; select='all' keeps all of each"
+    )

@@ -1,4 +1,4 @@
-"""Conditions on recorded scores, such as ``test > 0.5 and train >= 0.9``.
+"""Filters of recorded scores, such as ``test > 0.5 and train >= 0.9``.
 
 The text is parsed to a syntax tree, and names, numbers, comparisons, ``and``, ``or`` and ``not`` are
 turned into functions; anything else is refused, and nothing is ever evaluated as code.
@@ -21,7 +21,7 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 
 
 class ScoreFilter:
-    """A parsed condition.
+    """A parsed filter: called with scores by name, it says whether they pass.
 
     Attributes:
         names: the scores it reads.
@@ -45,8 +45,8 @@ class ScoreFilter:
             raise ZooError(f"no member has a score {name!r}", expected=f"one of {', '.join(known)}",
                            remedy=near(name, known))  # fmt: skip
 
-    def holds(self, values: Values) -> bool:
-        """Whether the condition holds; it does not where a score is missing."""
+    def __call__(self, values: Values) -> bool:
+        """Whether these scores pass; they do not where one that the filter names is missing."""
         return self.names <= values.keys() and self._truth(values)
 
 
@@ -80,6 +80,6 @@ def _number(node: ast.expr) -> Callable[[Values], float]:
 
 
 def _unclear(text: str) -> ZooError:
-    return ZooError(f"cannot understand the condition {text!r}",
+    return ZooError(f"cannot understand the score filter {text!r}",
                     expected="comparisons of scores with numbers, joined by and, or, not",
                     remedy="write for example 'test > 0.5 and train >= 0.9'")  # fmt: skip

@@ -10,14 +10,15 @@ from typing import Any
 
 from paramdiff.files import write_text
 from paramdiff.hub.cards import CardOptions, ZooFacts, zoo_card
-from paramdiff.zoo.zoo import FILES, FOLDER, Record, Zoo
+from paramdiff.zoo.records import Parts, Record
+from paramdiff.zoo.storage import FILES, FOLDER, save_zoo
 
 CARD = "README.md"
 NEEDED, OPTIONAL = ("manifest.json", *(f"{name}.safetensors" for name in FILES)), (CARD,)
 """Files of a zoo on the Hub."""
 
 
-def write(folder: Path | str, zoo: Zoo, options: CardOptions, card: str | None = None) -> None:
+def write(folder: Path | str, zoo: Parts, options: CardOptions, card: str | None = None) -> None:
     """Write a zoo and its card, atomically.
 
     Args:
@@ -31,14 +32,14 @@ def write(folder: Path | str, zoo: Zoo, options: CardOptions, card: str | None =
         DiskError: the disk is full or not writable.
     """
     with FOLDER.writing(folder) as partial:
-        shareable(zoo).save(partial)
+        save_zoo(partial, shareable(zoo))
         write_text(partial / CARD, card if card is not None else zoo_card(_facts(zoo), options))
 
 
-def shareable(zoo: Zoo) -> Zoo:
+def shareable(zoo: Parts) -> Parts:
     """The zoo without paths of this machine: of those in its facts the last name stays."""
     records = [replace(record, path=None) for record in zoo.records]
-    return Zoo(zoo.vectors, zoo.spec, zoo.base, records, _without_paths(zoo.about))
+    return zoo._replace(records=records, about=_without_paths(zoo.about))
 
 
 def _without_paths(value: Any) -> Any:
@@ -49,12 +50,12 @@ def _without_paths(value: Any) -> Any:
     return PurePath(value).name if isinstance(value, str) and value.startswith(("/", "~")) else value
 
 
-def _facts(zoo: Zoo) -> ZooFacts:
+def _facts(zoo: Parts) -> ZooFacts:
     """What its card says."""
     size = sum(tensor.numel() for tensor in zoo.base.values())
     return ZooFacts(
-        zoo.k,
-        zoo.dim,
+        len(zoo.vectors),
+        zoo.spec.dim,
         zoo.spec.names,
         str(zoo.spec.select),
         size,
@@ -63,15 +64,17 @@ def _facts(zoo: Zoo) -> ZooFacts:
     )
 
 
-def _origin(zoo: Zoo) -> list[tuple[str, str]]:
+def _origin(zoo: Parts) -> list[tuple[str, str]]:
     """Where it comes from, as (what, in words)."""
     about = zoo.about
     task = about.get("task")
     named = {
-        "way of collecting": about.get("collector") or about.get("way"),
+        "collector": about.get("collector"),
         "task": task.get("name") or task.get("data") or task.get("kind") if isinstance(task, dict) else task,
         "source": about.get("source"),
-        "order": "consecutive steps of one training" if zoo.trajectory else "members of no particular order",
+        "order": "consecutive steps of one training"
+        if about.get("trajectory")
+        else "members of no particular order",
     }
     notes = about.get("notes") or []
     return [(what, str(text)) for what, text in named.items() if text] + [

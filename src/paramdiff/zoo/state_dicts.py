@@ -2,36 +2,25 @@
 
 Safetensors hold nothing but tensors. ``.pt/.pth/.th/.ckpt/.bin`` files (and the ``.pth.tar`` of some scripts) are
 pickles: they are read with torch's ``weights_only`` unpickler, which builds tensors and plain containers and refuses
-the rest, after :mod:`paramdiff.zoo.archives` has found that they hold what they promise. A network in several files
+the rest (:mod:`paramdiff.zoo.pickles`). A network in several files
 is read from their index (``model.safetensors.index.json``).
 What training scripts wrap around a state dict (an outer dict, ``module.`` of DataParallel,
 ``_orig_mod.`` of ``torch.compile``, ``model.`` of Lightning) is taken off.
 """
 
-import pickle
-import re
-import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from paramdiff.errors import CheckpointError
-from paramdiff.files import load_tensors, read_json
-from paramdiff.memory import require_memory
-from paramdiff.networks.tied_weights import tied_keys
-from paramdiff.regular_files import require_file, why_not
-from paramdiff.zoo.archives import (
-    ZIP,
-    BrokenArchiveError,
-    check_archive,
-    check_legacy,
-    is_archive,
-    packed_bytes,
-)
-from paramdiff.zoo.dense_tensors import plain_state
+from paramdiff.errors import CheckpointError, few
+from paramdiff.files import load_tensors, read_json, require_file, why_not
+from paramdiff.networks.structure import tied_keys
+
+State = Mapping[str, Tensor]
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin", ".tar")
 """Files that count as checkpoints when a folder or a glob is searched; see :func:`looks_like_one`."""
@@ -39,13 +28,16 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin", ".tar")
 OF_ANYTHING = (".bin", ".tar")
 """Suffixes that say little: such a file counts only if it begins as a checkpoint does."""
 
-BEGINNINGS = (ZIP, b"\x80")
-"""First bytes of what ``torch.save`` writes."""
+BEGINNINGS = (b"PK\x03\x04", b"\x80")
+"""First bytes of what ``torch.save`` writes: a zip archive, and the pickle of older versions."""
 
 INDEX = ".index.json"
 """End of the name of a file that tells in which files the tensors of one network are."""
 
 FILE = "a checkpoint file"
+
+ORDINARY = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64)
+"""Types of numbers that need no look by :mod:`paramdiff.zoo.dense_tensors`."""
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "ema")
 """Keys under which training scripts keep the state dict, in order of preference."""
@@ -59,11 +51,6 @@ PREFIXES = ("module.", "_orig_mod.", "model.")
 ALWAYS_A_WRAPPER = ("module.", "_orig_mod.")
 """Prefixes that go without knowing the network. ``model.`` may well be an attribute of its own."""
 
-CONVERT = (
-    "if you trust its author, convert it once outside paramdiff: torch.load(path, weights_only=False), "
-    "then torch.save(model.state_dict(), 'clean.pt')"
-)
-
 
 def read_state(path: Path, like: Collection[str] | None = None) -> dict[str, Tensor]:
     """The state dict in a checkpoint file, memory-mapped where the format allows it.
@@ -76,14 +63,24 @@ def read_state(path: Path, like: Collection[str] | None = None) -> dict[str, Ten
     Raises:
         CheckpointError: missing, truncated, unsafe, or without tensors.
     """
-    return strip_prefixes(plain_state(_read(path), path), like)
+    return strip_prefixes(_read(path), like)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     if path.name.endswith(INDEX):
         return _read_shards(path)
-    value = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pickle(path)
-    return _find_state(value, path)
+    require_file(path, expected=FILE)
+    if path.suffix == ".safetensors":
+        state = _find_state(load_tensors(path), path)
+        if all(tensor.dtype in ORDINARY for tensor in state.values()):
+            return state
+    else:
+        from paramdiff.zoo.pickles import load_pickle
+
+        state = _find_state(load_pickle(path), path)
+    from paramdiff.zoo.dense_tensors import plain_state
+
+    return plain_state(state, path)
 
 
 def looks_like_one(path: Path) -> bool:
@@ -95,7 +92,7 @@ def looks_like_one(path: Path) -> bool:
     if path.suffix not in OF_ANYTHING:
         return True
     with path.open("rb") as stream:
-        return stream.read(len(ZIP)).startswith(BEGINNINGS)
+        return stream.read(4).startswith(BEGINNINGS)
 
 
 def shards(index: Path) -> dict[str, list[str]]:
@@ -128,67 +125,6 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
             )
         state |= {name: held[name] for name in names}
     return state
-
-
-def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    require_file(path, expected=FILE)
-    return load_tensors(path)
-
-
-def _load_pickle(path: Path) -> Any:
-    """``torch.load`` of plain data only, after :mod:`paramdiff.zoo.archives`; every failure in words."""
-    require_file(path, expected=FILE)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # about pickle protocols; refused below anyway
-            return _checked_load(path)
-    except pickle.UnpicklingError as error:
-        raise _refused(path, str(error)) from None
-    except CheckpointError:
-        raise
-    except BrokenArchiveError as error:
-        raise CheckpointError(f"{path} is damaged: {error}", remedy="copy it again or remove it") from None
-    except (Exception, MemoryError) as error:  # anything comes of garbage: EOFError, KeyError, OSError, ...
-        if "TorchScript" in str(error):
-            raise _refused(path, str(error)) from None
-        raise CheckpointError(
-            f"{path} is not a complete checkpoint file ({_first_line(error)})",
-            remedy="it is probably truncated: copy it again or remove it",
-        ) from None
-
-
-def _checked_load(path: Path) -> Any:
-    archive = is_archive(path)
-    try:
-        mapped = check_archive(path) if archive else check_legacy(path)
-    except BrokenArchiveError:
-        raise
-    except Exception as error:
-        # Nothing of it may be read; torch, which then reads no values, knows best what is wrong.
-        torch.load(path, map_location="meta", weights_only=True)
-        raise BrokenArchiveError(_first_line(error)) from None
-    if not mapped and archive:
-        require_memory(f"the unpacked contents of {path}", packed_bytes(path), CheckpointError, share=0.5)
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-
-
-def _refused(path: Path, reason: str) -> CheckpointError:
-    """The file was not a plain state dict; nothing of it was run."""
-    found = re.search(r"GLOBAL\s+(\S+)", reason)
-    if found is None:
-        held = "a TorchScript archive" if "TorchScript" in reason else "something other than plain tensors"
-    elif found[1].startswith("torch.nn.modules."):
-        held = f"a whole nn.Module ({found[1]}), and unpickling one can run any code"
-    else:
-        held = f"the Python object {found[1]}, and unpickling objects can run any code"
-    return CheckpointError(
-        f"{path} was refused: it holds {held}", expected="a state dict of plain tensors", remedy=CONVERT
-    )
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).partition("\n")[0]
-    return f"{type(error).__name__}: {text[:120]}" if text else type(error).__name__
 
 
 def _find_state(value: Any, path: Path) -> dict[str, Tensor]:
@@ -245,6 +181,39 @@ def _without(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor] | No
     return shorter if shorter.keys() != state.keys() and len(shorter) == len(state) else None
 
 
+@dataclass(frozen=True)
+class Member:
+    """Where one member is read from.
+
+    Attributes:
+        file: its checkpoint, or a stack.
+        index: its place in a stack; None for a file of its own.
+        stack: what its file holds, if that is a stack; read once for all members.
+    """
+
+    file: Path
+    index: int | None = None
+    stack: State | None = field(default=None, compare=False, repr=False)
+
+    def read(self, like: State | None = None) -> dict[str, Tensor]:
+        """Its state dict, memory-mapped where the format allows it (:func:`read_state`)."""
+        if self.index is None:
+            return read_state(self.file, like)
+        stack = read_state(self.file, like) if self.stack is None else self.stack
+        return {name: t[self.index] for name, t in stack.items()}
+
+    @property
+    def name(self) -> str:
+        return self.file.name + self._place
+
+    def __str__(self) -> str:
+        return f"{self.file}{self._place}"
+
+    @property
+    def _place(self) -> str:
+        return "" if self.index is None else f"[{self.index}]"
+
+
 def load_file(model: nn.Module, path: str | Path) -> None:
     """Load a checkpoint file that holds a complete state dict; see :func:`load_weights`."""
     load_weights(model, read_state(Path(path).expanduser(), model.state_dict()), str(path))
@@ -258,19 +227,41 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> 
     """
     own, whole = model.state_dict(keep_vars=True), dict(state)
     for keys in tied_keys(own):
-        given = next((state[key] for key in keys if key in state), None)
-        whole |= {} if given is None else dict.fromkeys(keys, given)
-    shapes = {name: (list(whole[name].shape), list(own[name].shape)) for name in whole.keys() & own.keys()}
-    wrong = [
-        f"{name} has shape {came}, not {wanted}" for name, (came, wanted) in shapes.items() if came != wanted
-    ]
+        given = [state[key] for key in keys if key in state]
+        if given:
+            whole |= dict.fromkeys(keys, given[0])
+    wrong = _wrong_shapes(whole, own)
     if not wrong:
         keys = model.load_state_dict(whole, strict=False)
         wrong += [f"{name} is missing" for name in keys.missing_keys]
         wrong += [f"{name} has no place" for name in keys.unexpected_keys]
     if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise CheckpointError(
-            f"{source} does not fit the task's network ({', '.join(wrong[:3])}{more})",
+            f"{source} does not fit the task's network ({few(wrong)})",
             expected="a complete state dict of that network",
         )
+
+
+def _wrong_shapes(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """What is wrong with the shapes of tensors that a network has as well, in words."""
+    found = []
+    for name in state.keys() & own.keys():
+        came, wanted = list(state[name].shape), list(own[name].shape)
+        if came != wanted:
+            found.append(f"{name} has shape {came}, not {wanted}")
+    return found
+
+
+def differing(state: Mapping[str, Tensor], other: Mapping[str, Tensor], names: Iterable[str]) -> list[str]:
+    """Those of ``names`` whose tensors are not equal, or in one of the states only.
+
+    The batch counter of BatchNorm is passed over: nothing reads it in evaluation.
+    """
+
+    def same(name: str) -> bool:
+        if name not in state or name not in other:
+            return name not in state and name not in other
+        ours, theirs = state[name], other[name]
+        return ours.dtype == theirs.dtype and torch.equal(ours, theirs)
+
+    return [name for name in names if not name.endswith("num_batches_tracked") and not same(name)]

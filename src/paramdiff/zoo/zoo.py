@@ -1,121 +1,26 @@
 """K trained checkpoints of one network as a matrix ``V [K, D]``, with all that is needed to use them.
 
-On disk a zoo is a folder: ``vectors.safetensors`` (V, memory-mapped when read), ``base.safetensors``
-(a complete state dict of the network: the frozen rest, and one member's values in the generated
-places) and ``manifest.json`` (the spec, a record per member, where it came from).
+A zoo is made from checkpoints (:mod:`paramdiff.zoo.checkpoints`) or by a collector, and saved as a folder
+(:mod:`paramdiff.zoo.storage`).
 """
 
-import hashlib
-import json
-import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NotRequired, Self, TypedDict
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.errors import CheckpointError, FrozenRestWarning, ZooError
-from paramdiff.files import (
-    ArtefactFolder,
-    about,
-    load_tensors,
-    read_json,
-    save_tensors,
-    settle,
-    sha256,
-    write_json,
-)
-from paramdiff.parameters.spec import ParameterSpec, TensorSpec
-from paramdiff.validation import typed
-from paramdiff.zoo.score_filter import ScoreFilter
+from paramdiff.errors import FrozenRestWarning, ZooError
+from paramdiff.parameters.spec import ParameterSpec
+from paramdiff.zoo.records import Parts, Record, frozen_differences, frozen_rest_differs
 
 if TYPE_CHECKING:
     from torch import nn
-
-SCHEMA = 1
-
-FILES = ("vectors", "base")
-"""Names of a saved zoo's safetensors files."""
-
-FOLDER = ArtefactFolder(
-    "saved zoo", "manifest.json", ("schema", "spec", "records"), [f"{name}.safetensors" for name in FILES], ZooError,
-    beside=["README.md"],
-)  # fmt: skip
-"""What :meth:`Zoo.save` may replace."""
-
-AGAIN = "copy the zoo again from where it came from, or collect or import it again"
-
-
-@dataclass
-class Record:
-    """Where one member came from and what it scored.
-
-    Attributes:
-        seed: seed of its training, if known.
-        step: optimiser step at which it was saved, counted within the collecting phase.
-        source: file it was imported from, as people know it.
-        path, index, size, sha256: where that file lies, the member's place in it if it is a stack, and what the file
-            was. The last two are known where checkpoints differ outside the selection
-            (:mod:`paramdiff.zoo.saved_networks`).
-        scores: recorded scores by name, e.g. ``{"train": 0.98}``; one that is not finite counts as
-            unknown and is not saved.
-        accuracy_class: which part of the zoo's range it is in, 0 for the worst; ``None`` if it has no score
-            (:func:`paramdiff.zoo.score_bins.classify`).
-    """
-
-    seed: int | None = None
-    step: int | None = None
-    source: str | None = None
-    scores: dict[str, float] = field(default_factory=dict)
-    accuracy_class: int | None = None
-    path: str | None = None
-    index: int | None = None
-    size: int | None = None
-    sha256: str | None = None
-
-
-class Facts(TypedDict, total=False):
-    """What is in ``Zoo.about`` under names of ours."""
-
-    way: str | None
-    trajectory: bool | int | None
-    notes: list[str]
-    source: str | None
-    aligned: "Alignment | None"
-
-
-class Scores(TypedDict):
-    """Scores of midpoints, beside those of the members between which they lie."""
-
-    members: float | None
-    midpoints: float | None
-    barrier: float | None
-    one_basin: bool | None
-
-
-class Alignment(TypedDict):
-    groups: int
-    of: int
-    before: Scores | None
-    after: Scores | None
-
-
-class Manifest(TypedDict):
-    """``manifest.json`` of a saved zoo."""
-
-    schema: int
-    k: NotRequired[int]
-    dim: NotRequired[int]
-    spec: dict[str, Any]
-    about: Facts
-    records: list[Record]
-    sha256: NotRequired[dict[str, str]]
 
 
 class Zoo:
@@ -126,7 +31,7 @@ class Zoo:
         spec: names, shapes and order of the generated tensors.
         base: a complete state dict of the network.
         records: one :class:`Record` per member.
-        about: free facts: ``way`` of collecting, ``trajectory`` (members are consecutive steps of
+        about: free facts: the ``collector``, ``trajectory`` (members are consecutive steps of
             one training), ``task``, ``notes``.
     """
 
@@ -167,11 +72,10 @@ class Zoo:
             FrozenRestWarning: the checkpoints differ outside the selection, so the members are not these networks.
         """
         from paramdiff.zoo.checkpoints import read_checkpoints
-        from paramdiff.zoo.saved_networks import warning  # they build on this module
 
         zoo = cls(*read_checkpoints(paths, model, select, group))
-        if text := warning(zoo):
-            warnings.warn(text, FrozenRestWarning, stacklevel=2)
+        if zoo.frozen_differences:
+            warnings.warn(zoo.frozen_rest_warning, FrozenRestWarning, stacklevel=2)
         return zoo
 
     @property
@@ -222,20 +126,23 @@ class Zoo:
             raise ZooError(f"a subsample of {k} checkpoints", expected=f"1 to {self.k}, the size of the zoo")
         return self[[(i + 1) * self.k // k - 1 for i in range(k)]] if self.trajectory else self[:k]
 
-    def keep(self, condition: str) -> "Zoo":
-        """The members whose recorded scores fulfil a condition such as ``test > 0.5 and train >= 0.9``.
+    def keep(self, scores: str) -> "Zoo":
+        """The members whose recorded scores pass a filter such as ``test > 0.5 and train >= 0.9``.
 
-        Names are those of the scores, and ``seed`` and ``step``. A member that lacks one of them is
-        not kept.
+        Args:
+            scores: comparisons of numbers with names of scores, ``seed`` and ``step``. A member that lacks one of them
+                is not kept.
 
         Raises:
-            ZooError: the condition cannot be understood, names an unknown score, or holds nowhere.
+            ZooError: the filter cannot be understood, names an unknown score, or no member passes it.
         """
-        wanted, values = ScoreFilter(condition), [_values(record) for record in self.records]
-        wanted.require_known({name for known in values for name in known} | {"seed", "step"})
-        rows = [i for i, known in enumerate(values) if wanted.holds(known)]
+        from paramdiff.zoo.score_filter import ScoreFilter
+
+        passes, values = ScoreFilter(scores), [_values(record) for record in self.records]
+        passes.require_known({name for known in values for name in known} | {"seed", "step"})
+        rows = [i for i, known in enumerate(values) if passes(known)]
         if not rows:
-            raise ZooError(f"none of the {self.k} checkpoints fulfils {condition!r}", remedy="loosen it")
+            raise ZooError(f"none of the {self.k} checkpoints passes {scores!r}", remedy="loosen it")
         return self[rows]
 
     @staticmethod
@@ -245,24 +152,29 @@ class Zoo:
         Raises:
             ZooError: no zoo, or zoos of different tensors.
         """
-        if not zoos:
-            raise ZooError("no zoo to merge", expected="at least one")
-        first, *others = zoos
-        for i, other in enumerate(others, start=2):
-            _require_same(first.spec, other.spec, f"zoo {i} of {len(zoos)}")
-        notes = dict.fromkeys(note for zoo in zoos for note in zoo.about.get("notes", ()))
-        outside = _outside(first, others)
-        if outside:
-            notes["the merged zoos differ outside the selection; the frozen rest is the first zoo's"] = None
-        about = first.about | {"trajectory": first.trajectory and not others, "notes": list(notes)}
-        if others:
-            about.pop("aligned", None)  # each to its own order
-            about.pop("accuracy_classes", None)  # each by its own bounds
-        vectors = torch.cat([zoo.vectors for zoo in zoos])
-        records = [record for zoo in zoos for record in zoo.records]
-        if others:
-            records = [replace(record, accuracy_class=None) for record in records]
-        return _told(Zoo(vectors, first.spec, first.base, records, about), zoos, outside)
+        from paramdiff.zoo.merging import merge_parts
+
+        parts, found = merge_parts([zoo.parts for zoo in zoos])
+        merged = Zoo(*parts)
+        if found:
+            warnings.warn(merged.frozen_rest_warning, FrozenRestWarning, stacklevel=2)
+        return merged
+
+    @property
+    def parts(self) -> Parts:
+        """What this zoo is made of: ``Zoo(*zoo.parts)`` is the same zoo."""
+        return Parts(self.vectors, self.spec, self.base, self.records, self.about)
+
+    @property
+    def frozen_differences(self) -> list[str]:
+        """Names of the frozen tensors in which the networks of the members differ: these are the first's."""
+        return frozen_differences(self.about)
+
+    @property
+    def frozen_rest_warning(self) -> str:
+        """What to know before members are taken for the networks in their files; empty if they are these."""
+        names = self.frozen_differences
+        return frozen_rest_differs(self.spec.select, names) if names else ""
 
     def state_dict(self, v: Float[Tensor, "D"]) -> dict[str, Tensor]:
         """A complete state dict: the frozen rest joined with one vector; loads into the plain model.
@@ -284,24 +196,25 @@ class Zoo:
         if self.k < 2:
             return ZooError(f"the zoo holds K = {self.k} checkpoint", expected="at least 2",
                             remedy="collect more (zoo.k=200) or import a folder with more files")  # fmt: skip
-        small = too_small(self.spec)
-        if small is not None:
-            return small
-        bad = self.nonfinite()
-        if bad:
-            row, name = bad[0]
-            where = self.records[row].source or f"member {row}"
-            return ZooError(f"{where} holds NaN or Inf in {name}", remedy="remove that checkpoint")
-        negative = self.negative_variances()
-        if negative:
-            row, name = negative[0]
-            where = self.records[row].source or f"member {row}"
-            return ZooError(f"{where} holds a variance below 0 in {name}", remedy="remove that checkpoint")
-        if all(torch.equal(v, self.vectors[0]) for v in self.vectors):
-            return ZooError(f"all {self.k} checkpoints are identical in the selected tensors",
-                            expected="checkpoints that differ",
-                            remedy="raise zoo.lr, or select tensors that were trained")  # fmt: skip
+        return too_small(self.spec) or self._broken_member() or self._identical()
+
+    def _broken_member(self) -> ZooError | None:
+        for what, found in (
+            ("NaN or Inf", self.nonfinite()),
+            ("a variance below 0", self.negative_variances()),
+        ):
+            if found:
+                row, name = found[0]
+                where = self.records[row].source or f"member {row}"
+                return ZooError(f"{where} holds {what} in {name}", remedy="remove that checkpoint")
         return None
+
+    def _identical(self) -> ZooError | None:
+        if not all(torch.equal(v, self.vectors[0]) for v in self.vectors):
+            return None
+        return ZooError(f"all {self.k} checkpoints are identical in the selected tensors",
+                        expected="checkpoints that differ",
+                        remedy="raise zoo.lr, or select tensors that were trained")  # fmt: skip
 
     def require_usable(self) -> None:
         """Raise :class:`ZooError` if nothing can be learnt from this zoo."""
@@ -334,17 +247,9 @@ class Zoo:
             ZooError: there is anything but a saved zoo.
             DiskError: the disk is full or not writable.
         """
-        with FOLDER.writing(folder) as partial:
-            rows = about(FOLDER.says("one row a member"), spec=self.spec.to_json())
-            save_tensors(partial / "vectors.safetensors", {"vectors": self.vectors}, rows)
-            save_tensors(partial / "base.safetensors", self.base, about(FOLDER.says("a complete state dict")))
-            hashes = {name: sha256(partial / f"{name}.safetensors") for name in FILES}
-            manifest = {
-                "schema": SCHEMA, "k": self.k, "dim": self.dim, "spec": self.spec.to_json(),
-                "about": _sayable(self.about), "records": [_to_json(r) for r in self.records],
-            }  # fmt: skip
-            hashes["manifest"] = _digest(manifest)
-            write_json(partial / "manifest.json", manifest | {"sha256": hashes})
+        from paramdiff.zoo.storage import save_zoo
+
+        save_zoo(folder, self.parts)
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -354,26 +259,9 @@ class Zoo:
             CheckpointError: a file is missing, truncated or not what its name says.
             ZooError: the folder was written by another version, or its parts do not fit together.
         """
-        folder = Path(folder)
-        settle(folder.parent)
-        manifest = _read_manifest(folder)
-        spec = ParameterSpec.from_json(manifest["spec"], f"{folder / 'manifest.json'}: spec")
-        tensors, base = (
-            load_tensors(folder / "vectors.safetensors"),
-            load_tensors(folder / "base.safetensors"),
-        )
-        vectors = tensors.get("vectors")
-        if vectors is None or not vectors.is_floating_point():
-            raise _damaged(folder, "vectors.safetensors holds no matrix of parameters")
-        if vectors.ndim != 2 or vectors.shape[1] != spec.dim:
-            raise _damaged(folder, f"a matrix of shape {list(vectors.shape)} for D = {spec.dim} parameters")
-        if len(manifest["records"]) != len(vectors):
-            raise _damaged(folder, f"{len(manifest['records'])} records of {len(vectors)} members")
-        for tensor in spec.tensors:
-            for key in (tensor.name, *tensor.aliases):
-                if key not in base or base[key].shape != tensor.shape:
-                    raise _damaged(folder, f"base.safetensors has no {key} of shape {list(tensor.shape)}")
-        return cls(vectors, spec, base, manifest["records"], manifest["about"])
+        from paramdiff.zoo.storage import load_zoo
+
+        return cls(*load_zoo(folder))
 
     def save_pretrained(
         self, folder: Path | str, *, license: str | None = None, tags: Sequence[str] = (), place: str | None = None,
@@ -385,7 +273,7 @@ class Zoo:
             folder: new, empty, or of a saved zoo.
             license: for the card, as the Hub writes it; none by default.
             tags: for the card, beside those of this library.
-            place: what the card's example loads; by default the folder's name.
+            place: what the card's example loads; by default the folder.
             card: one to take as it is.
 
         Raises:
@@ -393,9 +281,9 @@ class Zoo:
             DiskError: the disk is full or not writable.
         """
         from paramdiff.hub.cards import CardOptions
-        from paramdiff.zoo import sharing  # it builds on this module
+        from paramdiff.zoo import sharing
 
-        sharing.write(folder, self, CardOptions(place or Path(folder).name, license, tags), card)
+        sharing.write(folder, self.parts, CardOptions(place or Path(folder).name, license, tags), card)
 
     def push_to_hub(
         self, id: str, *, license: str | None = None, tags: Sequence[str] = (), card: str | None = None,
@@ -453,119 +341,18 @@ class Zoo:
         Raises:
             CheckpointError: a file is missing, damaged or was exchanged; names it.
         """
-        manifest = read_json(Path(folder) / "manifest.json")
-        hashes = manifest.get("sha256") if isinstance(manifest, dict) else None
-        hashes = hashes if isinstance(hashes, dict) else {}
-        for name in FILES:
-            file = Path(folder) / f"{name}.safetensors"
-            if not file.is_file():
-                raise CheckpointError(f"{file} does not exist", expected="a safetensors file")
-            if sha256(file) != hashes.get(name):
-                raise _exchanged(file)
-        own = {key: value for key, value in manifest.items() if key != "sha256"}
-        if "manifest" in hashes and hashes["manifest"] != _digest(own):
-            raise _exchanged(Path(folder) / "manifest.json")
+        from paramdiff.zoo.storage import verify_zoo
+
+        verify_zoo(folder)
 
     def __repr__(self) -> str:
         return f"Zoo(K={self.k}, D={self.dim}, select={self.spec.select!r})"
 
 
-def _digest(manifest: Mapping[str, Any]) -> str:
-    """Hash of what a manifest says, however it is laid out."""
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-def _exchanged(file: Path) -> CheckpointError:
-    return CheckpointError(f"{file} is not the file that was saved", expected="the sha256 in manifest.json",
-                           remedy=AGAIN)  # fmt: skip
-
-
-def _damaged(folder: Path, why: str) -> ZooError:
-    return ZooError(f"{folder} is a damaged zoo ({why})", remedy=AGAIN)
-
-
-def _read_manifest(folder: Path) -> Manifest:
-    """``manifest.json`` with the types of :class:`Manifest`; its spec is still a dictionary."""
-    path = folder / "manifest.json"
-    try:
-        manifest = read_json(path)
-    except CheckpointError as error:
-        there = any((folder / part).exists() for part in FOLDER.parts)
-        raise CheckpointError(error.came, expected=error.expected, remedy=AGAIN if there else "") from None
-    schema = manifest.get("schema") if isinstance(manifest, dict) else None
-    if schema != SCHEMA:
-        raise ZooError(f"{folder} has zoo schema {str(schema)[:20]}", expected=f"{SCHEMA}",
-                       remedy="read it with the version of paramdiff that wrote it")  # fmt: skip
-    try:
-        return typed(manifest, Manifest, "manifest.json")
-    except CheckpointError as error:
-        raise _damaged(folder, f"{error.came}, not {error.expected}") from None
-
-
-def _to_json(record: Record) -> dict[str, Any]:
-    """A record with its finite scores: a diverged member must not make the zoo unsaveable."""
-    finite = {name: value for name, value in record.scores.items() if math.isfinite(value)}
-    return _sayable(asdict(record) | {"scores": finite})
-
-
-def _sayable(facts: dict[str, Any]) -> dict[str, Any]:
-    """With a ``source`` that is text: names of files need not be."""
-    source = facts.get("source")
-    if not isinstance(source, str):
-        return facts
-    return facts | {"source": source.encode("utf-8", "replace").decode()}
-
-
 def _values(record: Record) -> dict[str, float]:
-    """What a condition can read of a member."""
+    """Numbers of a member by name, as a score filter reads them."""
     own = {"seed": record.seed, "step": record.step}
     return record.scores | {name: value for name, value in own.items() if value is not None}
-
-
-def _require_same(spec: ParameterSpec, other: ParameterSpec, source: str) -> None:
-    """Raise :class:`ZooError` naming the first tensor in which two specs differ."""
-    for ours, theirs in zip_longest(spec.tensors, other.tensors):
-        if _describe(ours) != _describe(theirs):
-            raise ZooError(f"{source} has {_describe(theirs)}", expected=f"{_describe(ours)} as in the first",
-                           remedy="merge zoos of the same network and selection")  # fmt: skip
-
-
-def _describe(tensor: TensorSpec | None) -> str:
-    return f"{tensor.name} {list(tensor.shape)} {tensor.dtype}" if tensor else "no further tensor"
-
-
-def differing(state: Mapping[str, Tensor], other: Mapping[str, Tensor], names: Iterable[str]) -> list[str]:
-    """Those of ``names`` whose tensors are not equal, or in one of the states only.
-
-    The batch counter of BatchNorm is passed over: nothing reads it in evaluation.
-    """
-
-    def same(name: str) -> bool:
-        if name not in state or name not in other:
-            return name not in state and name not in other
-        ours, theirs = state[name], other[name]
-        return ours.dtype == theirs.dtype and torch.equal(ours, theirs)
-
-    return [name for name in names if not name.endswith("num_batches_tracked") and not same(name)]
-
-
-def _told(merged: Zoo, zoos: Sequence[Zoo], differ: Sequence[str]) -> Zoo:
-    """The merged zoo; where members are not the networks they came from, with their files' hashes and a warning."""
-    from paramdiff.zoo.saved_networks import OUTSIDE, outside, signed, warning  # it builds on this module
-
-    names = dict.fromkeys([*differ, *(name for zoo in zoos for name in outside(zoo))])
-    if names:
-        merged.about[OUTSIDE], merged.records = list(names), signed(merged.records)
-        if differ:
-            warnings.warn(warning(merged), FrozenRestWarning, stacklevel=3)
-    return merged
-
-
-def _outside(first: Zoo, others: Sequence[Zoo]) -> list[str]:
-    """Frozen tensors in which zoos differ from the first."""
-    names = dict.fromkeys(name for zoo in (first, *others) for name in zoo.base)
-    frozen = [name for name in names if name not in set(first.spec.keys)]
-    return [name for name in frozen if any(differing(first.base, other.base, [name]) for other in others)]
 
 
 def too_small(spec: ParameterSpec) -> ZooError | None:

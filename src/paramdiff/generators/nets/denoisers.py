@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import pad, silu
 
+from paramdiff.devices import made_if_fits
 from paramdiff.generators.nets.conv import make_norm
-from paramdiff.memory import made_if_fits
 
 DENOISERS = ("mlp", "conv")
 

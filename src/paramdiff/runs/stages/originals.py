@@ -20,7 +20,7 @@ from paramdiff.runs.context import RECALIBRATED_MEMBERS, RunContext, scores_of
 from paramdiff.runs.run_folder import Stage
 from paramdiff.runs.stages.score import keep_scores, measure
 from paramdiff.scoring.saved_networks import score_members
-from paramdiff.zoo.saved_networks import outside, why_unreadable
+from paramdiff.zoo.saved_networks import why_unreadable
 
 
 def score_files(run: RunContext) -> list[str]:
@@ -52,7 +52,7 @@ def stages(run: RunContext) -> list[Stage]:
 
 def score_as_saved(run: RunContext) -> None:
     """Score the checkpoints as they are in their files, if the zoo is not quite them; say so where that cannot be."""
-    if not outside(run.zoo):
+    if not run.zoo.frozen_differences:
         return
     stage = _as_saved(run)
     if run.folder.is_current(stage):
@@ -82,7 +82,7 @@ def rows(run: RunContext) -> list[Model]:
 
 def notes(run: RunContext) -> list[str]:
     """How far the networks in the files are from the originals of the table, in a sentence."""
-    if not outside(run.zoo):
+    if not run.zoo.frozen_differences:
         return []
     if not _has_as_saved(run):
         why = why_unreadable(run.zoo) or "they could not be read when the originals were scored"
@@ -114,4 +114,4 @@ def _as_saved(run: RunContext) -> Stage:
 
 
 def _has_as_saved(run: RunContext) -> bool:
-    return bool(outside(run.zoo)) and on_main_process(lambda: run.folder.is_current(_as_saved(run)))
+    return bool(run.zoo.frozen_differences) and on_main_process(lambda: run.folder.is_current(_as_saved(run)))

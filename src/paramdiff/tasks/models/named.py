@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from paramdiff.devices import made_if_fits
 from paramdiff.errors import ConfigError, TaskError, near
-from paramdiff.memory import made_if_fits
-from paramdiff.networks.trace import evaluating
+from paramdiff.networks.structure import evaluating
 from paramdiff.tasks.models.cifar_resnet import CIFAR_RESNETS
 from paramdiff.tasks.models.library import LibraryNetwork, Timm, Torchvision
 from paramdiff.tasks.models.network import Network, Shape

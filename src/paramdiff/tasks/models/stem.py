@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from paramdiff.errors import TaskError
-from paramdiff.networks.trace import execution_order
+from paramdiff.networks.structure import execution_order
 
 
 def small_stem(network: nn.Module, stride: int) -> list[str]:

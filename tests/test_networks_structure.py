@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from paramdiff.networks.trace import Untraceable, execution_order, is_norm, norm_layers, trace
+from paramdiff.networks.structure import Untraceable, execution_order, is_norm, norm_layers, trace
 
 
 class OutOfOrder(nn.Module):

@@ -1,4 +1,4 @@
-"""What a network's traced graph tells: the order of execution and the normalisation layers in it.
+"""The structure of a network: its traced graph, the normalisation layers in the order of execution, and tied weights.
 
 Networks are traced symbolically with ``torch.fx``, without data. Normalisation layers stay whole. A
 sub-module that cannot be traced (control flow that depends on data) is kept whole too and tracing
@@ -7,13 +7,14 @@ starts again, so that only a network whose outermost ``forward`` is untraceable 
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
+from torch.nn.parameter import is_lazy
 
 _NORMS = (
     nn.modules.batchnorm._NormBase,  # BatchNorm*, SyncBatchNorm, InstanceNorm*
@@ -165,3 +166,23 @@ def _in_words(error: Exception) -> str:
         return "its forward takes another way for other inputs (an if or a loop over values of a tensor)"
     text = text if len(text) <= 120 else f"{text[:117]}..."
     return f"its forward does what only works on actual numbers ({text})"
+
+
+def tied_keys(state: Mapping[str, Tensor]) -> list[list[str]]:
+    """Keys grouped by the memory that they stand for, in state-dict order: several keys of one tensor are *tied*.
+
+    Take the state dict with ``keep_vars=True`` where the model may live on the ``meta`` device: there,
+    only the parameter object itself tells that it is shared.
+    """
+    groups: dict[Any, list[str]] = {}
+    for name, tensor in state.items():
+        if isinstance(tensor, Tensor):
+            groups.setdefault(_identity(tensor), []).append(name)
+    return list(groups.values())
+
+
+def _identity(tensor: Tensor) -> Any:
+    """Equal for tensors that are the same object or cover the same memory in the same way."""
+    if is_lazy(tensor) or tensor.is_meta or tensor.numel() == 0:
+        return id(tensor)
+    return tensor.device, tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype
