@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from paramdiff.artefacts import LITTER
 from paramdiff.atomic import LEFT
 from paramdiff.errors import RunFolderError
-from paramdiff.files import LITTER
 from paramdiff.reports.schema import read_manifest
 
 HOLDS = {
