@@ -42,9 +42,10 @@ def numbers(folder: Path) -> dict:
     }
 
 
-def test_evaluate_gives_the_numbers_of_the_run(finished: Path):
+def test_evaluate_gives_the_numbers_of_the_run(finished: Path, capsys: pytest.CaptureFixture[str]):
     """The same zoo and generators from Python: the same rows, to the last bit."""
-    run = paramdiff.Run.load(finished)
+    run = paramdiff.run(f"run_dir={finished}", *SMALL)  # all of it is there
+    assert run.folder == finished and capsys.readouterr().out == ""
     main = replace(run.generator)  # not fitted
     found = paramdiff.evaluate("digits", run.zoo, {"p-diff": main, "gaussian": paramdiff.Gaussian()}, n=12)
     assert found.rows == {name: run.rows[name] for name in ("original", "p-diff", "gaussian")}

@@ -147,9 +147,11 @@ def test_save_writes_a_run_folder_and_replaces_nothing_else(found: "paramdiff.Ev
             RunFolderError, match="expected a new or empty folder, or a run folder to replace"
         ):
             found.save(folder)
-    (out / "thesis.tex").write_text("")
-    with pytest.raises(RunFolderError, match="holds thesis.tex, and saving would remove it"):
-        found.save(out)
+    for name in ("thesis.tex", ".git"):
+        (out / name).write_text("")
+        with pytest.raises(RunFolderError, match=f"holds {name}, and saving would remove it"):
+            found.save(out)
+        (out / name).unlink()
 
 
 @pytest.mark.parametrize(

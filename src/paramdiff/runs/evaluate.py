@@ -22,7 +22,7 @@ from paramdiff.runs.finished import Run
 from paramdiff.runs.given import GivenZoo, fitted_digest, task_settings, zoo_settings
 from paramdiff.runs.pipeline import NUMBERS, Pipeline
 from paramdiff.runs.plan import Plan, PlannedGenerator, plain
-from paramdiff.runs.run_folder import require_replaceable
+from paramdiff.runs.replaceable import require_replaceable
 from paramdiff.tasks import make_task
 from paramdiff.tasks.task import Task
 from paramdiff.validation import plain_name

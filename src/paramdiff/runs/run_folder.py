@@ -335,39 +335,6 @@ def differing_keys(before: Any, now: Any, path: str = "") -> list[str]:
     return [] if before == now else [path.strip(".") or "settings"]
 
 
-HOLDS = (
-    "manifest.json", "config.yaml", "zoo", "generator", "samples", "baselines", "scores", "study", "stats.jsonl",
-    "results.json", "report.html", "figures", "sweep", "sweep.json",
-)  # fmt: skip
-"""All that a run folder may hold."""
-
-
-def require_replaceable(folder: Path) -> None:
-    """Raise unless ``folder`` is new, empty, or a run folder with nothing else in it.
-
-    Raises:
-        RunFolderError: it is a file, or holds something of somebody else's.
-    """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise _irreplaceable(f"{folder} is a file")
-    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    strange = [name for name in names if name not in HOLDS]
-    if strange:
-        raise _irreplaceable(f"{folder} holds {strange[0]}, and saving would remove it")
-    if names and not (folder / "manifest.json").is_file():
-        raise _irreplaceable(f"{folder} is not empty and no run folder")
-    if names:
-        read_manifest(folder / "manifest.json")
-
-
-def _irreplaceable(came: str) -> RunFolderError:
-    return RunFolderError(
-        came, expected="a new or empty folder, or a run folder to replace", remedy="choose another folder"
-    )
-
-
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """An advisory lock that the system drops when the process ends, however it ends."""
