@@ -4,7 +4,7 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
@@ -13,10 +13,15 @@ from typing import Any
 import paramdiff
 
 PAGE = Path(__file__).with_name("api.md")
-HEADER = (
-    "# API\n\nEverything that `import paramdiff` offers, in the order of the alphabet. Made from the docstrings by "
-    "`python -m docs.make_api`.\n"
-)
+HEADER = "# API\n\nEverything that `import paramdiff` offers. Made from the docstrings by `python -m docs.make_api`.\n"
+GROUPS = {
+    "From start to end": ("runs", "evaluation"),
+    "Zoos": ("zoo", "collectors", "parameters"),
+    "Generators": ("generators", "registry"),
+    "Tasks": ("tasks",),
+    "Checks, errors and the rest": (),
+}
+"""Headings, and the packages whose names stand below each; the last has all others."""
 WIDTH = 100
 FIELDS = ("Args:", "Attributes:", "Class attributes:", "Raises:", "Returns:", "Yields:")
 
@@ -26,11 +31,31 @@ def main() -> None:
 
 
 def page() -> str:
-    """The whole page."""
-    exported = {name: getattr(paramdiff, name) for name in sorted(paramdiff.__all__, key=str.lower)}
-    own = set(map(id, exported.values()))
-    parts = [entry(f"paramdiff.{name}", thing, own) for name, thing in (exported | checks()).items()]
-    return HEADER + "\n" + "\n".join(parts)
+    """The whole page: a list of all names, then each of them."""
+    exported = {
+        f"paramdiff.{name}": getattr(paramdiff, name) for name in sorted(paramdiff.__all__, key=str.lower)
+    }
+    exported |= checks()
+    own, lists, parts = set(map(id, exported.values())), [HEADER], []
+    for heading in GROUPS:
+        chosen = {name: thing for name, thing in exported.items() if group_of(thing) == heading}
+        lists.append(
+            f"**{heading}**: {', '.join(f'[`{name[10:]}`](#{anchor(name, exported)})' for name in chosen)}\n"
+        )
+        parts += [f"# {heading}\n", *(entry(name, thing, own) for name, thing in chosen.items())]
+    return "\n".join([*lists, *parts])
+
+
+def group_of(thing: Any) -> str:
+    package = getattr(thing, "__module__", "paramdiff.").split(".")[1]
+    return next((heading for heading, packages in GROUPS.items() if package in packages), [*GROUPS][-1])
+
+
+def anchor(name: str, exported: Mapping[str, Any]) -> str:
+    """As GitHub names a heading: of two that differ in capitals only the second has a number."""
+    plain = re.sub(r"[^\w-]", "", name.lower())
+    alike = [other for other in exported if other.lower() == name.lower()]
+    return plain if alike.index(name) == 0 else f"{plain}-{alike.index(name)}"
 
 
 def checks() -> dict[str, Any]:
@@ -39,7 +64,7 @@ def checks() -> dict[str, Any]:
         module = import_module("paramdiff.testing")
     except ModuleNotFoundError:
         return {}
-    return {f"testing.{name}": getattr(module, name) for name in sorted(module.__all__)}
+    return {f"paramdiff.testing.{name}": getattr(module, name) for name in sorted(module.__all__)}
 
 
 def entry(name: str, thing: Any, exported: set[int]) -> str:
@@ -57,8 +82,15 @@ def entry(name: str, thing: Any, exported: set[int]) -> str:
     short = name.rsplit(".", maxsplit=1)[-1]
     for base in thing.__mro__[::-1]:
         if base is thing or (id(base) not in exported and base.__module__.startswith("paramdiff")):
-            parts += [method(short, each) for each in methods(base)]
+            parts += [
+                method(short, each) for each in methods(base) if not overrides(thing, each.name, exported)
+            ]
     return "\n".join(parts)
+
+
+def overrides(made: type, name: str, exported: set[int]) -> bool:
+    """Whether an exported base documents this method already."""
+    return any(id(base) in exported and hasattr(base, name) for base in made.__mro__[1:])
 
 
 def methods(base: type) -> Iterator[ast.FunctionDef]:

@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch import nn
 
+import paramdiff
 from finished_runs import QUICK_FIT, undrawn
-from paramdiff import ParameterDiffusion
+from paramdiff import ParameterDiffusion, run
 from paramdiff.cli import main
 from paramdiff.files import save_tensors
 from paramdiff.generators.autoencoder import Autoencoder
@@ -75,13 +76,28 @@ def test_the_five_lines_of_python(my_model: nn.Module, tmp_path: Path, monkeypat
         ParameterDiffusion.__init__, autoencoder=Autoencoder(steps=20), diffusion=Diffusion(steps=30)
     )
     monkeypatch.setattr(ParameterDiffusion, "__init__", quick)
-    (block,) = blocks("python")
+    block = blocks("python")[0]
     assert len(block.strip().splitlines()) <= 5
     names: dict = {"my_model": my_model}
     exec(compile(block, "README.md", "exec"), names)
     assert names["samples"].shape == (100, 2 * 8 + 2 * 8)
     expected = names["zoo"].spec.unflatten(names["samples"][0])
     assert torch.equal(my_model[4].weight, expected["4.weight"])
+
+
+def test_the_functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.chdir(tmp_path)
+    small = [*SMALL, "zoo.pretrain.epochs=1", "task.selection_items=100", "run_dir=run"]
+    monkeypatch.setattr(paramdiff, "run", lambda *settings: run(*settings, *small))
+    quick = partialmethod(
+        ParameterDiffusion.__init__, autoencoder=Autoencoder(steps=5), diffusion=Diffusion(steps=5)
+    )
+    monkeypatch.setattr(ParameterDiffusion, "__init__", quick)
+    names: dict = {}
+    with undrawn():
+        exec(compile(blocks("python")[1].replace("n=50", "n=4"), "README.md", "exec"), names)
+    assert "gaussian" in capsys.readouterr().out
+    assert names["run"].samples.shape == (4, 256) and Path("evaluation/report.html").exists()
 
 
 @pytest.mark.parametrize("typed", commands(), ids=lambda words: " ".join(words[1:])[:60])

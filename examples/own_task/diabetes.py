@@ -6,6 +6,7 @@ A task builds the network, gives its data and scores it. Scores are made from on
 """
 
 import torch
+from sklearn.datasets import load_diabetes
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
@@ -16,8 +17,6 @@ class Diabetes(Task):
     name, metric, higher_is_better = "diabetes", "mse", False
 
     def __init__(self) -> None:
-        from sklearn.datasets import load_diabetes
-
         x, y = (torch.tensor(values, dtype=torch.float32) for values in load_diabetes(return_X_y=True))
         self.x, self.y = (x - x.mean(0)) / x.std(0), (y - y.mean()) / y.std()
 

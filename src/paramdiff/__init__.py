@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from paramdiff.generators.vae import VariationalAutoencoder as VariationalAutoencoder
     from paramdiff.parameters.normaliser import Normaliser as Normaliser
     from paramdiff.parameters.spec import ParameterSpec as ParameterSpec
+    from paramdiff.progress import silenced as silenced
     from paramdiff.runs.evaluate import Evaluation as Evaluation
     from paramdiff.runs.evaluate import evaluate as evaluate
     from paramdiff.runs.finished import Run as Run
@@ -98,6 +99,7 @@ EXPORTS = {
     "generators.vae": ("VariationalAutoencoder",),
     "parameters.normaliser": ("Normaliser",),
     "parameters.spec": ("ParameterSpec",),
+    "progress": ("silenced",),
     "runs.evaluate": ("Evaluation", "evaluate"),
     "runs.finished": ("Run",),
     "runs.functions": ("collect", "inspect", "report", "run", "score"),

@@ -29,6 +29,9 @@ PATIENCE = 10.0
 LINES = 10
 """Lines a bar writes at most into a log file, :data:`PATIENCE` apart at least."""
 
+PLAIN = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
+"""Such a line."""
+
 MINUTE = 60.0
 """Seconds between the lines of a bar that does not know how much there is to do."""
 
@@ -146,7 +149,8 @@ def bar(
         made = _Bar(shown, file=sys.stderr, dynamic_ncols=True, **options)
     else:
         apart = PATIENCE if total else MINUTE
-        seldom = {"mininterval": apart, "maxinterval": float("inf"), "delay": apart, "ncols": 100}
+        seldom = {"mininterval": apart, "maxinterval": float("inf"), "delay": apart}
+        options |= {"bar_format": PLAIN} if total else {}
         made = _Lines(
             shown, file=_Log(sys.stderr), miniters=max(1, (total or 0) // LINES), **seldom, **options
         )
@@ -200,7 +204,11 @@ def say(text: str) -> None:
 
 @contextmanager
 def silenced(wanted: bool = True) -> Iterator[None]:
-    """Inside, bars and lines are not shown; nothing changes unless it is ``wanted``."""
+    """Inside, nothing is said about progress, e.g. ``with paramdiff.silenced(): generator.fit(zoo)``.
+
+    Args:
+        wanted: False changes nothing, so that a setting can be passed on.
+    """
     before = _silenced.set(wanted or _silenced.get())
     try:
         yield

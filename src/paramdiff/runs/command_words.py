@@ -6,7 +6,6 @@ from typing import Any
 
 from paramdiff.errors import near
 from paramdiff.runs.arguments import OneOf, Parser, PassedOn
-from paramdiff.runs.recipe_names import GROUPS
 
 CONFIGS = ("job", "hydra", "all")
 INFOS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
@@ -39,6 +38,7 @@ def add_hydra_flags(parser: Parser) -> None:
 def meant(flag: str, value: str, flags: Iterable[str]) -> str:
     """``did you mean zoo.k=10`` for ``--k 10``: keys that end in such a name, those of the run before others."""
     from paramdiff.runs.launch import composed
+    from paramdiff.runs.recipe_names import GROUPS
 
     name = flag.strip("-").replace("-", "_")
     keys = [*GROUPS, *_keys(composed([]))]
