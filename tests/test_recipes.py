@@ -270,7 +270,8 @@ def test_help_knows_every_option(group: str):
     from hydra.core.config_store import ConfigStore
 
     register()
-    in_code = [name.removesuffix(".yaml") for name in ConfigStore.instance().repo.get(group, {})]
+    stored = [name.removesuffix(".yaml") for name in ConfigStore.instance().repo.get(group, {})]
+    in_code = [name for name in stored if not name.endswith("of_the_tests")]  # registered by other tests
     in_files = [path.stem for path in (RECIPES / group).glob("*.yaml")]
     assert sorted(list_options(group)) == sorted([*in_code, *in_files])
 

@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
@@ -12,7 +13,7 @@ from paramdiff.registry import registered_in
 from paramdiff.runs import launch
 from paramdiff.runs.config import RunConfig, build, explain, plain, register
 from paramdiff.runs.configured import plan_of, planned_generators
-from paramdiff.runs.launch import arranged, composed
+from paramdiff.runs.launch import arranged, composed, default_run_dir
 from paramdiff.runs.pipeline import Pipeline
 from paramdiff.runs.recipe_names import option_name
 from paramdiff.runs.rows import GeneratorRow, generator_rows
@@ -184,3 +185,15 @@ def test_a_recipe_with_a_key_of_the_flat_list(tmp_path: Path, capsys: pytest.Cap
     assert main(["run", "--config-dir", str(tmp_path), "experiment=mine"]) == 2
     told = "experiment/mine: generator.latent_noise: no such key; write generator.autoencoder.latent_noise"
     assert told in capsys.readouterr().err
+
+
+def test_a_run_folder_has_a_name_for_its_settings():
+    def named(*overrides: str) -> str:
+        choices = {"experiment": "digits", "task": "digits"}
+        hydra = SimpleNamespace(choices=choices), SimpleNamespace(task=list(overrides))
+        return default_run_dir(SimpleNamespace(runtime=hydra[0], overrides=hydra[1])).as_posix()
+
+    assert named("zoo.k=8", "n=4", "device=cpu") == "runs/digits,n=4,zoo.k=8"
+    long = [f"generator.diffusion.steps={10**i}" for i in range(12)]
+    assert named(*long).startswith("runs/digits,generator.diffusion.steps=1,")
+    assert len(named(*long)) == len("runs/") + 200 and named(*long) != named(*long[:-1], "n=4")

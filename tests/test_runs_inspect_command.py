@@ -47,7 +47,7 @@ def test_an_aligned_zoo_tells_what_was_recorded(
 ):
     assert main(["collect", f"run_dir={tmp_path}", *SEEDS, "zoo.align=true"]) == 0
     recorded = Zoo.load(tmp_path / "zoo").about["aligned"]
-    monkeypatch.setattr("paramdiff.runs.inspect_command.align_zoo", None)  # not done a second time
+    monkeypatch.setattr("paramdiff.runs.inspecting.align_zoo", None)  # not done a second time
     assert inspected(capsys, str(tmp_path), *TASK)["aligned"] == recorded
 
 

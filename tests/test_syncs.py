@@ -1,15 +1,14 @@
 """Inner loops do not wait for the device: the number of waits does not grow with steps, networks or batches."""
 
-from dataclasses import dataclass
-
 import pytest
 import torch
 from torch import nn
 
 from paramdiff.error_iou import error_iou
 from paramdiff.errors import NumericalError
+from paramdiff.generators import diffusion
 from paramdiff.generators.ddpm import reverse
-from paramdiff.generators.diffusion import DiffusionSettings, LatentDiffusion
+from paramdiff.generators.diffusion import Diffusion, LatentDiffusion
 from paramdiff.generators.flow import follow
 from paramdiff.scoring.batches import random_subset
 from paramdiff.scoring.output_groups import distinct
@@ -20,15 +19,6 @@ from paramdiff.tasks.images import ImageData
 from paramdiff.training import Training, require_finite
 from pretend_device import DEVICE, There, Watched
 from test_scoring import Digits, Items, make
-
-
-@dataclass
-class Elsewhere(DiffusionSettings):
-    """Settings of a diffusion on the device."""
-
-    @property
-    def torch_device(self) -> torch.device:
-        return DEVICE
 
 
 def noise(n: int = 4, size: int = 3):
@@ -84,9 +74,12 @@ def test_a_flow_is_read_once(solver: str):
 
 
 @pytest.mark.parametrize(("process", "prediction"), [("ddpm", "x0"), ("ddpm", "eps"), ("flow", "velocity")])
-def test_a_training_step_of_the_diffusion_never_waits(process: str, prediction: str):
+def test_a_training_step_of_the_diffusion_never_waits(
+    process: str, prediction: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(diffusion, "choose_device", lambda name: DEVICE)
     with Watched() as watched:
-        prior = LatentDiffusion(Elsewhere(process=process, prediction=prediction, width=8, timesteps=10))
+        prior = LatentDiffusion(Diffusion(process=process, prediction=prediction, width=8, timesteps=10))
         prior.latent = 3
         net = prior._build()
         before = len(watched.waits)

@@ -3,42 +3,12 @@
 from pathlib import Path
 
 import pytest
-import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch import Tensor
+from torch.utils.data import DataLoader
 
+from own_tasks import Line
 from paramdiff.collectors import SeedCollector, TrainingConfig, TrajectoryCollector
 from paramdiff.errors import TaskError
-from paramdiff.seeds import generator
-from paramdiff.tasks.task import Task
-
-
-class Line(Task):
-    """y = x w + noise."""
-
-    name, metric, higher_is_better = "line", "mse", False
-
-    def model(self) -> nn.Module:
-        return nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 1))
-
-    def train_data(self) -> TensorDataset:
-        random = generator("line")
-        x = torch.randn(64, 4, generator=random)
-        return TensorDataset(
-            x, x @ torch.tensor([1.0, -1.0, 0.5, 0.0]) + 0.1 * torch.randn(64, generator=random)
-        )
-
-    def test_data(self) -> TensorDataset:
-        return self.train_data()
-
-    def loss(self, outputs: Tensor, batch: tuple[Tensor, ...]) -> Tensor:
-        return nn.functional.mse_loss(outputs[:, 0], batch[-1])
-
-    def predict(self, outputs: Tensor, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        return {"squared_error": (outputs[:, 0] - batch[-1]).square()}
-
-    def metrics(self, outcomes: dict[str, Tensor]) -> dict[str, float]:
-        return {"mse": float(outcomes["squared_error"].mean())}
 
 
 class Careless(Line):

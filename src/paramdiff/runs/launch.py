@@ -1,5 +1,6 @@
 """From words on the command line to runs: Hydra composes and sweeps, a :class:`Pipeline` does the work."""
 
+import hashlib
 import os
 import re
 import shlex
@@ -25,6 +26,9 @@ from paramdiff.runs.recipe_checks import require_readable
 from paramdiff.runs.recipe_names import list_options
 from paramdiff.runs.summary_table import print_outcome
 from paramdiff.runs.trackers import tracked, tracker_names, trackers
+
+LONGEST_NAME = 200
+"""Characters in the name of a run folder; file systems take 255 bytes."""
 
 NAMELESS = ("experiment", "run_dir", "force", "device", "sweep", "tracker", "quiet")
 """Overrides that do not become part of a run folder's name, those of ``sweep.n`` and its like included."""
@@ -249,15 +253,16 @@ def title(config: DictConfig, hydra_config: Any) -> str:
 
 
 def default_run_dir(hydra_config: Any) -> Path:
-    """``runs/<experiment>``, followed by the overrides, so that two settings never share a folder."""
+    """``runs/<experiment>``, followed by the overrides, so that two settings never share a folder.
+
+    Of a name that is too long for a folder the beginning, and a hash of all of it.
+    """
     words = [w.lstrip("+~") for w in hydra_config.overrides.task]
     kept = [w for w in words if w.partition("=")[0].partition(".")[0] not in NAMELESS]
     name = ",".join([recipe_name(hydra_config).replace("/", "-"), *sorted(kept)])
     safe = "".join(c if c.isalnum() or c in "=.,-_" else "_" for c in name)
-    if len(safe) > 200:
-        raise ConfigError(
-            "run_dir", "the overrides are too long for a folder name", remedy="give run_dir=PATH"
-        )
+    if len(safe) > LONGEST_NAME:
+        safe = f"{safe[: LONGEST_NAME - 13]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
     return Path("runs") / safe
 
 

@@ -19,6 +19,7 @@ from paramdiff.errors import ConfigError, GeneratorError, ParamdiffError, ZooErr
 from paramdiff.generators.context import FitContext
 from paramdiff.generators.generator import GENERATORS, Generator
 from paramdiff.generators.settings import get
+from paramdiff.testing.rules import Rules
 from paramdiff.testing.toys import ToyFeedback, curve, toy_zoo
 from paramdiff.zoo.zoo import Zoo
 
@@ -41,10 +42,14 @@ def check_generator(generator: Generator) -> None:
 
 
 @dataclass(frozen=True)
-class GeneratorCase:
+class GeneratorCase(Rules):
     """A generator under test, and what it is fitted to."""
 
     generator: Generator
+
+    @property
+    def subject(self) -> Generator:
+        return self.generator
 
     @cached_property
     def zoo(self) -> Zoo:
@@ -70,11 +75,6 @@ class GeneratorCase:
         """Some generators need feedback, or samples to match; others ignore them."""
         return FitContext(ToyFeedback(zoo.vectors), reference=zoo.vectors.flip(0)[:5] * 1.001)
 
-    def require(self, holds: bool, rule: str, seen: str) -> None:
-        """Raise AssertionError with the rule, and what was seen, unless it holds."""
-        if not holds:
-            raise AssertionError(f"{type(self.generator).__name__}: {seen}. Rule: {rule}")
-
     def require_error(
         self, call: Callable[[], Any], error: type[ParamdiffError], rule: str, what: str
     ) -> None:
@@ -84,9 +84,7 @@ class GeneratorCase:
         except error as raised:
             self.require("\n" not in str(raised), "messages are one line", f"{what} raises several lines")
         except Exception as other:
-            raise AssertionError(
-                f"{type(self.generator).__name__}: {what} raises {type(other).__name__} ({other}). Rule: {rule}"
-            ) from other
+            self.fail(what, other, rule)
         else:
             self.require(False, rule, f"{what} raises nothing")
 

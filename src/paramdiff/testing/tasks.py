@@ -22,6 +22,7 @@ from paramdiff.scoring.set_metrics import SetMetrics
 from paramdiff.seeds import seeded
 from paramdiff.tasks.batches import as_data
 from paramdiff.tasks.task import Batch, Data, Task, overrides, require_scores
+from paramdiff.testing.rules import Rules
 
 ITEMS = 256
 EPOCH = 20_000
@@ -46,24 +47,21 @@ def check_task(task: Task) -> None:
 
 
 @dataclass(frozen=True)
-class TaskCase:
+class TaskCase(Rules):
     """A task under test, with networks and batches of it."""
 
     task: Task
 
-    def require(self, holds: bool, rule: str, seen: str) -> None:
-        """Raise AssertionError with the rule, and what was seen, unless it holds."""
-        if not holds:
-            raise AssertionError(f"{type(self.task).__name__}: {seen}. Rule: {rule}")
+    @property
+    def subject(self) -> Task:
+        return self.task
 
     def call(self, what: str, work: Callable[[], Any], rule: str) -> Any:
         """What ``work`` gives; an error in it breaks the rule."""
         try:
             return work()
         except Exception as error:
-            raise AssertionError(
-                f"{type(self.task).__name__}: {what} raises {type(error).__name__} ({error}). Rule: {rule}"
-            ) from error
+            self.fail(what, error, rule)
 
     def network(self, key: int = 0) -> nn.Module:
         """A fresh network, initialised from a key."""
