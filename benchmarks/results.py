@@ -66,8 +66,8 @@ def all_tables() -> str:
     parts = [
         "# All results\n\nMade by `python -m benchmarks.results` from the files of this folder; conclusions are in "
         "[results](../results.md).\n",
-        f"Machine: {about['machine']}. Version {about['version']} unless said; commands and keys are those of that "
-        "version (old keys name their successors when they are typed today). N = 100 samples unless said, and every "
+        f"Machine: {about['machine']}. Version {about['version']} unless said; commands have today's "
+        "keys. N = 100 samples unless said, and every "
         "baseline draws as many.\n",
         "| column | what it is |\n| --- | --- |\n"
         + "".join(f"| {name} | {text} |\n" for name, text in about["columns"].items()),
