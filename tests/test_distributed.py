@@ -293,7 +293,10 @@ def test_two_processes_give_the_bits_of_one(tmp_path: Path):
         process.send_signal(signal.SIGKILL)
     assert [process.wait() for process in ranks_of_it] == [-signal.SIGKILL] * 2
     assert not (two / "zoo").exists(), "it was killed too late"
-    process = launched(two)
+    with undrawn():
+        ranks_of_it = pair(lambda: main(["run", f"run_dir={two}", "device=cpu", *TINY]), tmp_path)
+        assert [process.wait() for process in ranks_of_it] == [0, 0], ranks_of_it[0].stderr
+    process = launched(two)  # everything is there: it only says so
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert said.count("test accuracy, K = 4") == 1 and said.count("results:") == 1, "one of them speaks"
