@@ -11,11 +11,12 @@ from paramdiff.files import save_tensors
 from paramdiff.generators import GENERATORS, Generator, make
 from paramdiff.generators import generator as protocol
 from paramdiff.generators.gaussian import Gaussian
+from paramdiff.registry import registered_in
 from paramdiff.testing import check_generator
 from toy_zoos import curve, quick, toy_zoo
 
 
-@pytest.mark.parametrize("name", GENERATORS.all())
+@pytest.mark.parametrize("name", registered_in("generators"))
 def test_every_registered_generator_keeps_the_contract(name: str):
     check_generator(quick(name))
 

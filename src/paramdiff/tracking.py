@@ -102,7 +102,8 @@ class Tracking:
         self.start()
         if self._done["results"] != (digest := _digest(values)):
             self._log(values, self._done["step"])
-            write_json(self._file, self._done | {"results": digest})
+            self._done["results"] = digest
+            write_json(self._file, self._done)
 
     def start(self) -> None:
         """Start the trackers, if that has not been done, and give them the settings they do not have yet.

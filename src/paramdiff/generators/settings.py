@@ -127,6 +127,7 @@ def described(kind: type) -> Iterator[str]:
     """A line for every setting by dotted key, with its default and what a docstring says; none without parts."""
     if not parts(kind):
         return
+    own_texts = documented(kind)
     for item in fields(kind):  # type: ignore[arg-type]
         default = _default(item)
         if is_dataclass(item.type):
@@ -135,7 +136,7 @@ def described(kind: type) -> Iterator[str]:
                 f"{item.name}.{name}": (value, texts.get(name, "")) for name, value in vars(default).items()
             }
         else:
-            own = {item.name: (default, documented(kind).get(item.name, ""))}
+            own = {item.name: (default, own_texts.get(item.name, ""))}
         for key, (value, text) in own.items():
             yield fill(f"{key} = {value!r}: {text}", 110, initial_indent=4 * " ", subsequent_indent=8 * " ")
 

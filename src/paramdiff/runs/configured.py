@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from paramdiff.errors import ConfigError
 from paramdiff.generators.pdiff import ParameterDiffusion
 from paramdiff.runs.config import RunConfig
-from paramdiff.runs.plan import Plan, PlannedGenerator, plain
+from paramdiff.runs.plan import Plan, PlannedGenerator, plain, require_main
 from paramdiff.runs.recipe_names import option_name
 
 RECORDED = ("name", "seed", "n", "task", "zoo", "generator", "compare")
@@ -39,12 +38,9 @@ def planned_generators(config: RunConfig) -> list[PlannedGenerator]:
     Raises:
         ConfigError: the main generator is one that matches another.
     """
-    if config.generator.matches:
-        raise ConfigError(
-            "generator", f"{config.generator.name} matches the samples of the main generator",
-            expected="another main generator",
-            remedy=f"choose it as a baseline: +generator@compare.matched={option_name(config.generator.name)}",
-        )  # fmt: skip
+    option = option_name(config.generator.name)
+    main = PlannedGenerator(config.generator, "generator")
+    require_main(main, f"choose it as a baseline: +generator@compare.matched={option}")
     given = {"generator": config.generator, **{f"compare.{key}": one for key, one in config.compare.items()}}
     if not any(isinstance(generator, ParameterDiffusion) for generator in given.values()):
         given["compare.pdiff"] = ParameterDiffusion(seed=config.seed)

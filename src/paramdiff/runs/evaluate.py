@@ -21,7 +21,7 @@ from paramdiff.progress import say
 from paramdiff.runs.finished import Run
 from paramdiff.runs.given import GivenZoo, fitted_digest, task_settings, zoo_settings
 from paramdiff.runs.pipeline import NUMBERS, Pipeline
-from paramdiff.runs.plan import Plan, PlannedGenerator, plain
+from paramdiff.runs.plan import Plan, PlannedGenerator, plain, require_main
 from paramdiff.runs.replaceable import require_replaceable
 from paramdiff.tasks import make_task
 from paramdiff.tasks.task import Task
@@ -183,11 +183,7 @@ def _require_known(key: str, generator: Generator) -> None:
 def _require_main(planned: Sequence[PlannedGenerator]) -> None:
     if not planned:
         raise ConfigError("generators", "there is none", expected="at least one, the main one first")
-    if planned[0].generator.matches:
-        raise ConfigError(
-            planned[0].key, f"{planned[0].generator.name} matches the samples of the main generator",
-            expected="another main generator", remedy="put another one before it",
-        )  # fmt: skip
+    require_main(planned[0], "put another one before it")
 
 
 def _generator_settings(planned: Sequence[PlannedGenerator]) -> dict[str, Any]:

@@ -58,6 +58,19 @@ class PlannedGenerator:
     digest: str | None = None
 
 
+def require_main(main: PlannedGenerator, remedy: str) -> None:
+    """Refuse a main generator that has to match another one's samples.
+
+    Raises:
+        ConfigError: names where it was given, with this remedy.
+    """
+    if main.generator.matches:
+        raise ConfigError(
+            main.key, f"{main.generator.name} matches the samples of the main generator",
+            expected="another main generator", remedy=remedy,
+        )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Plan:
     """One run.

@@ -1,23 +1,38 @@
 """What a generator may ask of a task: scores, mistakes and gradients on a fixed part of the training data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from paramdiff.chance import Chance
 from paramdiff.errors import TaskError
+from paramdiff.scoring.scores import Scores
+from paramdiff.tasks.task import Split, Task
 
-if TYPE_CHECKING:
-    from paramdiff.scoring.scorer import Scorer
+
+@runtime_checkable
+class TrainingScorer(Protocol):
+    """What feedback needs of a :class:`paramdiff.scoring.scorer.Scorer`, which makes it."""
+
+    task: Task
+
+    def chance(self, split: Split) -> Chance | None: ...
+
+    def gauge(self, items: int) -> Callable[[Tensor], Tensor]: ...
+
+    def score_training(self, vectors: Tensor, items: int) -> Scores: ...
+
+    def gradients(self, vectors: Tensor, batch: int) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class TrainingFeedback:
     """Feedback on a fixed random subset of the training data (:class:`paramdiff.generators.context.Feedback`)."""
 
-    scorer: "Scorer"
+    scorer: TrainingScorer
     items: int
 
     @property

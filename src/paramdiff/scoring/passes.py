@@ -95,8 +95,8 @@ class Passes:
         outcomes = joined_items([singly for singly, _ in parts], 1)
         self._check_items(outcomes, items)
         joint = joined_items([together for _, together in parts if together], 1)
-        ensembles = Scores(joint, self._metrics(joint, partial=True)) if joint else None
-        return Scores(outcomes, self._metrics(outcomes, partial=True), ensembles)
+        ensembles = Scores(joint, self._metrics(joint)) if joint else None
+        return Scores(outcomes, self._metrics(outcomes), ensembles)
 
     def _share_networks(self, vectors: Tensor, key: str, batches: Batches, items: int | None) -> Scores:
         """Scores from metric objects, and from outcomes where there are any; this rank's networks, all batches."""
@@ -162,8 +162,8 @@ class Passes:
                 remedy="return one value per item, and let batches() give every item once",
             )
 
-    def _metrics(self, outcomes: Outcomes, partial: bool) -> dict[str, Tensor]:
-        """From the outcomes of N networks; ``partial`` where metric objects may give the first metric."""
+    def _metrics(self, outcomes: Outcomes) -> dict[str, Tensor]:
+        """From the outcomes of N networks; without the first metric where only metric objects give it."""
         count = len(next(iter(outcomes.values())))
         each = [network_metrics(self.task, {k: v[i] for k, v in outcomes.items()}, {}) for i in range(count)]
-        return metric_table(self.task, each, partial=partial and overrides(self.task, "metric_objects"))
+        return metric_table(self.task, each, partial=overrides(self.task, "metric_objects"))

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from paramdiff.errors import TaskError
 from paramdiff.tasks.classification import Images, ImageTask
 from paramdiff.tasks.named_datasets import READY, ready_name
-from paramdiff.tasks.plugins import load_attribute, load_entry_point
+from paramdiff.tasks.plugins import load_attribute, load_entry_point, made
 from paramdiff.tasks.task import Task, require_scores
 
 GROUP = "paramdiff.tasks"
@@ -59,13 +59,8 @@ def _call(name: str, build: Any, options: Mapping[str, Any]) -> Task:
             f"{name!r} is a {type(build).__name__}{without}",
             expected="a paramdiff Task class, a function that returns a Task, or an instance without options",
         )
-    try:
-        task = build(**options)
-    except Exception as error:  # whatever a user's code raises
-        raise TaskError(
-            f"{name!r} called with {dict(options)} failed ({type(error).__name__}: {error})",
-            remedy="set task.options to what it takes and implement every abstract method of Task",
-        ) from error
+    remedy = "set task.options to what it takes and implement every abstract method of Task"
+    task = made(repr(name), build, options, remedy)
     if not isinstance(task, Task):
         raise TaskError(f"{name!r} returned a {type(task).__name__}", expected="a paramdiff Task")
     require_scores(task)

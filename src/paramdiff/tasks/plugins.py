@@ -1,6 +1,7 @@
 """Code that is not ours by name: ``package.module:attr``, an entry point, an optional library."""
 
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -37,6 +38,26 @@ def load_attribute(name: str, installed: bool = False) -> Any:
             )
         found = getattr(found, part)
     return found
+
+
+def made(shown: str, build: Any, options: Mapping[str, Any], remedy: str) -> Any:
+    """What somebody's class or function gives for these options.
+
+    Args:
+        shown: its name, for messages.
+        build: as it was loaded.
+        options: keyword arguments.
+        remedy: for whatever it raises.
+
+    Raises:
+        TaskError: it raised something.
+    """
+    try:
+        return build(**options)
+    except Exception as error:  # whatever a user's code raises
+        raise TaskError(
+            f"{shown} called with {dict(options)} failed ({type(error).__name__}: {error})", remedy=remedy
+        ) from error
 
 
 def _find_own_code() -> None:

@@ -15,7 +15,7 @@ from paramdiff.tasks.models.cifar_resnet import CIFAR_RESNETS
 from paramdiff.tasks.models.library import LibraryNetwork, Timm, Torchvision
 from paramdiff.tasks.models.network import Network, Shape
 from paramdiff.tasks.models.small import ConvNet, ConvNet3, HyperCnn, Mlp
-from paramdiff.tasks.plugins import load_attribute
+from paramdiff.tasks.plugins import load_attribute, made
 
 NETWORKS: dict[str, type[Network]] = {
     "convnet": ConvNet, "convnet3": ConvNet3, "hyper_cnn": HyperCnn, "mlp": Mlp, **CIFAR_RESNETS,
@@ -107,14 +107,7 @@ def _settings(title: str, kind: type[Network], options: Mapping[str, Any], **fix
 
 
 def _own(name: str, options: Mapping[str, Any]) -> nn.Module:
-    build = load_attribute(name)
-    try:
-        network = build(**options)
-    except Exception as error:  # whatever a user's code raises
-        raise TaskError(
-            f"{name} called with {dict(options)} failed ({type(error).__name__}: {error})",
-            remedy="set task.model_options to what it takes",
-        ) from error
+    network = made(name, load_attribute(name), options, "set task.model_options to what it takes")
     if not isinstance(network, nn.Module):
         raise TaskError(f"{name} returned a {type(network).__name__}", expected="a torch.nn.Module")
     return network
