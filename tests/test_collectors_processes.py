@@ -15,17 +15,19 @@ pytestmark = pytest.mark.skipif(not can_fork(), reason="processes are forked on 
 
 
 def writer(folder: Path):
-    """Work that writes its process id; a second time it fails."""
+    """Work that writes its process id, whole or not at all; a second time it fails."""
 
     def work(item: int) -> None:
-        with (folder / str(item)).open("x") as file:
-            file.write(str(os.getpid()))
+        whole = folder / f".{item}.{os.getpid()}"
+        whole.write_text(str(os.getpid()))
+        os.link(whole, folder / str(item))  # fails where the file is there
+        whole.unlink()
 
     return work
 
 
 def written(folder: Path) -> dict[int, int]:
-    return {int(path.name): int(path.read_text()) for path in folder.iterdir()}
+    return {int(path.name): int(path.read_text()) for path in folder.glob("[0-9]*")}
 
 
 @pytest.mark.parametrize("processes", [1, 2, 5])
@@ -93,8 +95,7 @@ def test_processes_end_when_nobody_listens_any_more(tmp_path: Path):
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_processes_end_with_their_parent(way: signal.Signals, tmp_path: Path):
     def work(item: int) -> None:
-        (tmp_path / f".{item}").write_text(str(os.getpid()))
-        (tmp_path / f".{item}").rename(tmp_path / str(item))
+        writer(tmp_path)(item)
         time.sleep(60)
 
     parent = Forked(lambda: len(list(spread(work, range(2), 2))), tmp_path)
