@@ -281,4 +281,18 @@ def test_seeds_are_aligned_where_it_helps_and_the_results_say_so(tmp_path: Path)
         assert main(["run", f"run_dir={tmp_path / 'r'}", *words]) == 0
     results = read_json(tmp_path / "r/results.json")
     (note,) = results["notes"]
-    assert note.startswith("2 of 2 groups of hidden units were put in a common order")
+    assert note.startswith("2 of 2 groups of hidden units were put in a common order (")
+
+
+@pytest.mark.parametrize(
+    ("method", "by"), [("activations", "their activations"), ("loss", "the loss of midpoints")]
+)
+def test_seeds_are_aligned_by_the_method_that_is_asked_for(
+    tmp_path: Path, method: str, by: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("paramdiff.scoring.alignment_data.STEPS", 3)
+    words = ["experiment=digits_seeds", "zoo.k=2", "zoo.train.epochs=1", f"zoo.align={method}"]
+    assert main(["collect", f"run_dir={tmp_path}", *words]) == 0
+    about = read_json(tmp_path / "zoo/manifest.json")["about"]
+    assert about["aligned"]["method"] == method
+    assert about["notes"][0].startswith(f"2 of 2 groups of hidden units were put in a common order by {by} (")

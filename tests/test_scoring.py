@@ -494,6 +494,15 @@ def test_feedback_gives_gradients_of_the_training_loss():
         assert torch.allclose(gradient @ step, change, rtol=2e-2, atol=1e-4)
 
 
+def test_running_statistics_have_no_gradient():
+    """Torch refuses to make one; all other tensors of a whole network have theirs."""
+    task = Digits(items=50)
+    zoo, vectors = make(task, "all")
+    gradient = Scorer(task, zoo).feedback().gradients(vectors[:1], 0)[0]
+    still = {name for name, part in zoo.spec.slices.items() if not gradient[part].any()}
+    assert still == {name for name in zoo.spec.names if "running" in name}
+
+
 def test_feedback_tells_mistakes_if_the_task_does():
     task = Digits(items=50)
     zoo, vectors = make(task)

@@ -7,9 +7,13 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from paramdiff.errors import ConfigError, ZooError
 from paramdiff.networks.symmetry import Symmetries, find_symmetries, permute
 from paramdiff.parameters.spec import ParameterSpec
-from paramdiff.zoo.alignment import align, align_zoo
+from paramdiff.zoo.activation_matching import standardised
+from paramdiff.zoo.alignment import METHODS, AlignmentData, align, align_zoo
+from paramdiff.zoo.learnt_matching import learn
+from paramdiff.zoo.weight_matching import Matcher
 from paramdiff.zoo.zoo import Zoo
 
 
@@ -71,6 +75,24 @@ def strangers(network, k=5):
     return make_zoo(network, [drawn(network, member) for member in range(k)])
 
 
+class Distance:
+    """Feedback of a task whose loss is the squared distance to some vector."""
+
+    def __init__(self, wanted):
+        self.wanted = wanted
+
+    def __call__(self, vectors):
+        return -(vectors - self.wanted).square().sum(1)
+
+    def gradients(self, vectors, batch):
+        return 2 * (vectors - self.wanted)
+
+
+def data(zoo):
+    images = torch.randn(40, 1, 8, 8, generator=torch.Generator().manual_seed(5))
+    return AlignmentData([(images,), (2 * images,)], Distance(zoo.vectors[0]), steps=3)
+
+
 def outputs(network, zoo):
     x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
@@ -81,12 +103,13 @@ def spread(vectors):
     return float(vectors.double().var(0).sum())
 
 
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("build", [mlp, convnet, Residual])
-def test_reordered_copies_come_back(build):
+def test_reordered_copies_come_back(build, method):
     network = build()
     zoo = copies(network)
     assert spread(zoo.vectors) > 1
-    aligned, facts = align(zoo, find_symmetries(network))
+    aligned, facts = align(zoo, find_symmetries(network), 0, method, network, data(zoo))
     assert torch.equal(aligned.vectors, zoo.vectors[:1].expand_as(zoo.vectors))
     assert facts.groups == facts.of == len(find_symmetries(network).groups)
 
@@ -97,36 +120,24 @@ def test_noisy_copies_come_back():
     assert spread(aligned.vectors) < 1.3 * 0.1**2 * zoo.dim < 0.1 * spread(zoo.vectors)
 
 
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("build", [mlp, convnet, Residual])
-def test_members_compute_what_they_did(build):
+def test_members_compute_what_they_did(build, method):
     network = build()
     zoo = strangers(network)
-    aligned, _ = align(zoo, find_symmetries(network))
+    aligned, _ = align(zoo, find_symmetries(network), 0, method, network, data(zoo))
     assert not torch.equal(aligned.vectors, zoo.vectors)
     torch.testing.assert_close(outputs(network, aligned), outputs(network, zoo), rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("build", [mlp, Residual])
-def test_every_round_brings_strangers_nearer(build):
-    zoo, groups = strangers(build(), k=8), find_symmetries(build())
-    by_rounds = [spread(zoo.vectors), *(spread(align(zoo, groups, rounds=n)[0].vectors) for n in (0, 1, 2))]
-    assert by_rounds == sorted(by_rounds, reverse=True)
-    assert by_rounds[0] > by_rounds[1] > by_rounds[-1]
-
-
-@pytest.mark.parametrize("build", [mlp, Residual])
-def test_matching_ends_where_nothing_gains(build):
+def test_matching_brings_strangers_nearer_and_ends_where_nothing_gains(build):
     groups = find_symmetries(build())
     for seed in range(5):
         zoo = make_zoo(build(), [drawn(build(), 100 + seed), drawn(build(), 200 + seed)])
-        once, _ = align(zoo, groups, rounds=0)
-        again, _ = align(once, groups, rounds=0, seed=1)
-        assert torch.equal(again.vectors, once.vectors) and not torch.equal(once.vectors, zoo.vectors)
-
-
-def test_rounds_end_when_nothing_moves():
-    assert align(copies(mlp()), find_symmetries(mlp()), rounds=9)[1].rounds == 2
-    assert align(strangers(mlp()), find_symmetries(mlp()), rounds=0)[1].rounds == 1
+        once, _ = align(zoo, groups)
+        again, _ = align(once, groups, seed=1)
+        assert torch.equal(again.vectors, once.vectors) and spread(once.vectors) < spread(zoo.vectors)
 
 
 def test_running_statistics_have_no_say():
@@ -176,12 +187,82 @@ def test_equal_units_end():
     """Units that are all alike could be swapped for ever."""
     zoo = copies(mlp())
     zoo.vectors[:] = 0.1
-    assert align(zoo, find_symmetries(mlp()), rounds=9)[1].rounds == 1
+    assert torch.equal(align(zoo, find_symmetries(mlp()))[0].vectors, zoo.vectors)
 
 
 def test_double_precision_is_kept():
     zoo = copies(mlp().double())
     assert align(zoo, find_symmetries(mlp()))[0].vectors.dtype == torch.float64
+
+
+# By activations and through the loss
+
+
+def test_activations_show_what_weights_do_not():
+    """Every input comes twice; one network reads the first of each, the other the second, in another order."""
+    network, order = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2)), torch.tensor([2, 0, 3, 1])
+    states = [drawn(network, seed) for seed in (0, 1)]
+    none = torch.zeros(4, 4)
+    states[0]["0.weight"] = torch.cat([torch.eye(4), none], 1)
+    states[1]["0.weight"] = torch.cat([none, torch.eye(4)[order]], 1)
+    zoo = make_zoo(network, states)
+    x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)).repeat(1, 2)
+    aligned, _ = align(zoo, find_symmetries(network), 0, "activations", network, AlignmentData([(x,)]))
+    read = aligned.vectors[:, zoo.spec.slices["0.weight"]].view(2, 4, 2, 4)
+    assert torch.equal(read[0, :, 0], read[1, :, 1])
+    read = align(zoo, find_symmetries(network))[0].vectors[:, zoo.spec.slices["0.weight"]].view(2, 4, 2, 4)
+    assert not torch.equal(read[0, :, 0], read[1, :, 1])
+
+
+def test_constant_units_correlate_with_nothing():
+    x = torch.tensor([[1e3, 0.0, 1.0], [1e3, 0.0, 2.0], [1e3, 0.0, 3.0]])
+    found = standardised(x)
+    assert torch.equal(found[:, :2], torch.zeros(3, 2))
+    torch.testing.assert_close(found[:, 2], torch.tensor([-1.0, 0.0, 1.0]) / 2**0.5)
+
+
+def test_the_loss_leads_to_the_order_that_weights_miss():
+    """The reference says one order, the loss of the midpoint another."""
+    network = mlp()
+    wanted, reference = copies(network, k=2).vectors
+    found, matcher = (
+        wanted.clone(),
+        Matcher(make_zoo(network, [drawn(network, 0)]).spec, find_symmetries(network).groups),
+    )
+    feedback = Distance((reference + wanted) / 2)
+    order = learn(found, reference, matcher, feedback, torch.Generator().manual_seed(0), steps=60, lr=0.3)
+    assert torch.equal(order, wanted)
+    assert not torch.equal(learn(found, reference, matcher, feedback, torch.Generator(), steps=0), wanted)
+
+
+def test_a_loss_that_is_nan_leaves_the_order_of_weights():
+    zoo, groups = strangers(mlp(), k=2), find_symmetries(mlp())
+    feedback = Distance(torch.full((zoo.dim,), torch.nan))
+    found, _ = align(zoo, groups, 0, "loss", data=AlignmentData(feedback=feedback))
+    assert torch.equal(found.vectors, align(zoo, groups)[0].vectors)
+
+
+def test_what_a_method_lacks_is_said():
+    zoo = copies(mlp(), k=2)
+    with pytest.raises(ConfigError, match="align: activations was asked for without training inputs; expected inputs "
+                       "on which .*; give them, or use align=weights, which needs no data"):  # fmt: skip
+        align_zoo(zoo, mlp(), method="activations")
+    with pytest.raises(
+        ConfigError, match="align: loss was asked for without a task; expected the training loss"
+    ):
+        align_zoo(zoo, mlp(), method="loss", data=AlignmentData([(torch.zeros(2, 1, 8, 8),)]))
+    with pytest.raises(
+        ConfigError, match="align: 'lost' is not known; expected one of weights, activations, loss"
+    ):
+        align_zoo(zoo, mlp(), method="lost")
+    with pytest.raises(ZooError, match="activations cannot be read: the traced network does not run"):
+        align_zoo(zoo, mlp(), method="activations", data=AlignmentData([(torch.zeros(2, 3),)]))
+
+
+def test_the_note_names_the_method():
+    zoo = copies(mlp(), k=2)
+    note = align_zoo(zoo, mlp(), method="loss", data=data(zoo)).about["notes"][0]
+    assert note == "2 of 2 groups of hidden units were put in a common order by the loss of midpoints"
 
 
 # Deciding
@@ -342,4 +423,4 @@ def test_trainings_from_different_seeds_come_into_one_basin(trained):
 def test_symmetries_of_nothing_change_nothing(trained):
     zoo, _ = trained
     aligned, facts = align(zoo, Symmetries(()))
-    assert torch.equal(aligned.vectors, zoo.vectors) and (facts.groups, facts.rounds) == (0, 0)
+    assert torch.equal(aligned.vectors, zoo.vectors) and facts.groups == 0

@@ -29,7 +29,9 @@ class CheckpointCollector(Collector):
             recorded steps say so.
         group: which of several kinds of checkpoints in the folder to take, from 1 for the largest; by default there
             may be only one.
-        align: put hidden units in a common order afterwards: ``true``, ``false``, or ``auto``, if it helps.
+        align: put hidden units in a common order afterwards: ``auto`` by weight matching, if it helps, ``false`` not at
+            all, and whether it helps or not by ``weights`` (or ``true``), ``activations`` on training data, or
+            ``loss``, the order with the lowest training loss of midpoints (:mod:`paramdiff.zoo.alignment`).
     """
 
     RANGES: ClassVar[Ranges] = {"k": MEMBERS, "group": COUNT}

@@ -20,6 +20,7 @@ from paramdiff.scoring.scorer import Scorer
 from paramdiff.seeds import seeded
 from paramdiff.tasks.batches import on_device
 from paramdiff.tasks.task import Data, Task
+from paramdiff.zoo.alignment import METHODS
 from paramdiff.zoo.score_bins import assign_score_bins
 from paramdiff.zoo.zoo import Zoo, too_small
 
@@ -79,13 +80,13 @@ register = COLLECTORS.register
 
 
 def alignment(word: object) -> str:
-    """``true``, ``false`` or ``auto`` from what YAML made of it.
+    """``true``, ``false``, ``auto`` or a method from what YAML made of it.
 
     Raises:
         ConfigError: something else.
     """
     text = str(word).lower()
-    check_choice("align", text, ("true", "false", "auto"))
+    check_choice("align", text, ("true", "false", "auto", *METHODS))
     return text
 
 

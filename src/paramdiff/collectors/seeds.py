@@ -51,7 +51,9 @@ class SeedCollector(Collector):
         k: K, members to collect.
         select: which tensors are generated; what is left out must be the same in every network.
         seed: of the first training; the others follow, one by one.
-        align: put hidden units in a common order afterwards: ``true``, ``false``, or ``auto``, if it helps.
+        align: put hidden units in a common order afterwards: ``auto`` by weight matching, if it helps, ``false`` not at
+            all, and whether it helps or not by ``weights`` (or ``true``), ``activations`` on training data, or
+            ``loss``, the order with the lowest training loss of midpoints (:mod:`paramdiff.zoo.alignment`).
         train: each training.
     """
 

@@ -149,6 +149,8 @@ class Places:
         self._tied = {key for keys in tied_keys(state) if len(keys) > 1 for key in keys}
         self._runs: dict[Slot, UnitSpan | None] = {}
         self._roles: dict[Slot, set[str]] = {}
+        self.readers: set[fx.Node] = set()
+        """The nodes of layers that read units and make new ones."""
 
     def role(self, key: str, axis: int, role: str) -> None:
         """A tensor ``makes`` the units along an axis, as the rows of a matrix, or ``reads`` them, as its columns."""

@@ -37,6 +37,11 @@ def tracking_layers(network: nn.Module) -> dict[str, nn.Module]:
     }
 
 
+def statistics_keys(network: nn.Module) -> set[str]:
+    """State-dict keys of the statistics that these layers measure."""
+    return {f"{name}.{key}" for name in tracking_layers(network) for key in STATISTICS}
+
+
 def recalibrate(
     network: nn.Module, batches: Iterable[tuple[Any, ...]], layers: Collection[str] | None = None,
     call: Callable[..., Any] | None = None,

@@ -45,6 +45,19 @@ class TensorAxis:
 
 
 @dataclass(frozen=True)
+class UnitValue:
+    """A value of the traced graph that holds units which the next layer reads.
+
+    Attributes:
+        node: its name in the graph.
+        axis: along which the units lie, counted from the end.
+    """
+
+    node: str
+    axis: int
+
+
+@dataclass(frozen=True)
 class Group:
     """P units that may be reordered, and every place that must be reordered with them.
 
@@ -54,12 +67,14 @@ class Group:
         scalable: a unit may also be multiplied by any positive number where it is made and divided by it where
             it is read: with ReLU between.
         odd: by -1 in both: with tanh between.
+        values: their activations, wherever another layer reads them.
     """
 
     size: int
     places: tuple[TensorAxis, ...]
     scalable: bool = field(default=False, compare=False)
     odd: bool = field(default=False, compare=False)
+    values: tuple[UnitValue, ...] = field(default=(), compare=False)
 
     @property
     def keys(self) -> list[str]:
@@ -98,21 +113,24 @@ def find_symmetries(model: nn.Module) -> Symmetries | str:
     graph = trace(model)
     if isinstance(graph, Untraceable):
         return f"they cannot be followed through the network, as {graph.reason}"
-    places = _follow(model, graph)
-    found = places.groups()
+    places, values = _follow(model, graph)
+    found, read = places.groups(), _read_values(values, places.readers)
     buffers = {name for name, _ in model.named_buffers(remove_duplicate=False)}
-    groups = tuple(_group(units, slots, places, buffers) for units, slots in found)
+    groups = tuple(_group(units, slots, places, buffers, read.get(units, ())) for units, slots in found)
     return Symmetries(groups) if found else "none of its hidden units can be reordered"
 
 
-def _group(units: Units, slots: Mapping[Slot, int], places: Places, buffers: Collection[str]) -> Group:
+def _group(
+    units: Units, slots: Mapping[Slot, int], places: Places, buffers: Collection[str],
+    read: Sequence[UnitValue],
+) -> Group:  # fmt: skip
     at = tuple(
         TensorAxis(*slot, block, slot[0] not in buffers, places.role_of(slot))
         for slot, block in slots.items()
     )
     roles = {place.role for place in at}
     both = roles == {"makes", "reads"}  # no third, which might not follow
-    return Group(units.size, at, both and units.scalable, both and units.odd)
+    return Group(units.size, at, both and units.scalable, both and units.odd, tuple(read))
 
 
 def permute(
@@ -136,8 +154,17 @@ def _entries(permutation: Int[Tensor, "P"], block: int) -> Int[Tensor, "entries"
     return (permutation[:, None] * block + torch.arange(block, device=permutation.device)).flatten()
 
 
-def _follow(model: nn.Module, graph: fx.GraphModule) -> Places:
-    """Units from value to value through the graph, with every tensor they meet."""
+def _read_values(values: Mapping[fx.Node, Value], readers: set[fx.Node]) -> dict[Units, list[UnitValue]]:
+    """The values that some layer reads, by their units."""
+    found: dict[Units, list[UnitValue]] = {}
+    for node, value in values.items():
+        if isinstance(value, Layout) and value.run and not readers.isdisjoint(node.users):
+            found.setdefault(value.run.units.root, []).append(UnitValue(node.name, value.axis))
+    return found
+
+
+def _follow(model: nn.Module, graph: fx.GraphModule) -> tuple[Places, dict[fx.Node, Value]]:
+    """Units from value to value through the graph: every tensor they meet, and every value."""
     places, values = Places(model), dict[fx.Node, Value]()
     for node in graph.graph.nodes:
         if node.op == "placeholder":
@@ -149,7 +176,7 @@ def _follow(model: nn.Module, graph: fx.GraphModule) -> Places:
             known = None if node.op == "output" else _apply(node, graph, places, values)
             values[node] = _fixed(node, inputs, places) if known is None else known
             limit(node, graph, inputs, values[node])
-    return places
+    return places, values
 
 
 def _attribute(node: fx.Node, graph: fx.GraphModule, places: Places) -> Value:

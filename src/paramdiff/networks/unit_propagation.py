@@ -113,6 +113,7 @@ def _read(call: Call, x: Layout, weight: str, bias: str) -> Layout:
 
 
 def _roles(call: Call, weight: str, makes: int, reads: int, bias: str) -> None:
+    call.places.readers.add(call.node)
     call.places.role(weight, makes, "makes")
     call.places.role(weight, reads, "reads")
     call.places.role(bias, 0, "makes")

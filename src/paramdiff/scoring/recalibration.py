@@ -15,7 +15,7 @@ from torch import Tensor
 
 from paramdiff.devices import size, suitable_threads
 from paramdiff.errors import ConfigError
-from paramdiff.networks.recalibration import STATISTICS, recalibrate, tracking_layers
+from paramdiff.networks.recalibration import recalibrate, statistics_keys
 from paramdiff.parameters.normaliser import SMALLEST_POSITIVE
 from paramdiff.parameters.spec import TensorSpec
 from paramdiff.progress import bar, say
@@ -46,7 +46,7 @@ class Recalibration:
     def __init__(self, scorer: Scorer, items: int) -> None:
         self.scorer, self.spec, self.items = scorer, scorer.spec, items
         self._network = deepcopy(scorer.shared.model)
-        known = {f"{name}.{key}" for name in tracking_layers(self._network) for key in STATISTICS}
+        known = statistics_keys(self._network)
         self.tensors = [spec for spec in self.spec.tensors if known.intersection(_keys(spec))]
         if not self.tensors:
             raise ConfigError(

@@ -31,6 +31,7 @@ from paramdiff.devices import size, suitable_threads
 from paramdiff.distributed import main_process_first
 from paramdiff.errors import TaskError
 from paramdiff.networks.precision import products
+from paramdiff.networks.recalibration import statistics_keys
 from paramdiff.networks.shared_prefix import SharedPrefix
 from paramdiff.progress import say
 from paramdiff.scoring.batches import items_in, joined, random_subset
@@ -80,6 +81,7 @@ class Scorer:
         self.task, self.spec, self.device, self.precision = task, zoo.spec, torch.device(device), precision
         network = _network(task, zoo).to(self.device)
         self._parameters = size(network)
+        self._statistics = statistics_keys(network)
         own = network.state_dict()  # loaded into it, vectors take its types, whatever the checkpoints had
         self.spec = zoo.spec.holding({name: own[name].dtype for name in zoo.spec.names if name in own})
         self._products = products(precision, self._parameters, self.device)
@@ -147,7 +149,7 @@ class Scorer:
 
     def _training_outputs(self, batch: Batch, v: Float[Tensor, "D"]) -> Any:
         with self._products:
-            return self.shared.trained(partial(_trained, self.task), (batch,), self.spec.unflatten(v))
+            return self.shared.trained(partial(_trained, self.task), (batch,), self._state(v))
 
     def items(self, split: Split) -> int:
         """How many items :meth:`score` looks at."""
@@ -234,7 +236,12 @@ class Scorer:
 
     def _outputs(self, boundary: Any, v: Tensor) -> Any:
         with self._products:
-            return self.shared.suffix(boundary, self.spec.unflatten(v.to(self.device, non_blocking=True)))
+            return self.shared.suffix(boundary, self._state(v.to(self.device, non_blocking=True)))
+
+    def _state(self, v: Tensor) -> dict[str, Tensor]:
+        """The generated tensors, without gradients for running statistics: no layer gives them any."""
+        state = self.spec.unflatten(v)
+        return {name: x.detach() if name in self._statistics else x for name, x in state.items()}
 
 
 def _network(task: Task, zoo: Zoo) -> nn.Module:

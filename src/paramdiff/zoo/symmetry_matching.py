@@ -5,8 +5,8 @@ and behind a tanh made and read with the other sign. Distances between weights m
 
 1. *Scale*: every unit that can be scaled gets equal norms where it is made and where it is read, by the factor
    :math:`\sqrt{|w_{read}| / |w_{made}|}`, group by group until nothing changes. A network has one such form.
-2. *Order and sign*: members are matched to the sum of the others (:mod:`paramdiff.zoo.alignment`), any other network to
-   that sum and then to each of the members that are nearest to it, of which the nearest counts.
+2. *Order and sign*: each member is matched to the sum of those before it (:mod:`paramdiff.zoo.weight_matching`), any
+   other network to the sum of all and then to each of the members that are nearest to it, of which the nearest counts.
 """
 
 import torch
@@ -17,7 +17,7 @@ from paramdiff.devices import suitable_threads
 from paramdiff.networks.symmetry import Symmetries, find_symmetries
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.seeds import generator
-from paramdiff.zoo.alignment import ROUNDS, Matcher, match_all, multiply, units_of
+from paramdiff.zoo.weight_matching import Matcher, match_in_turn, multiply, units_of
 
 CANDIDATES = 5
 """Members to which a network is matched after it was matched to all."""
@@ -43,7 +43,7 @@ class Matching:
         self._matcher = Matcher(spec, self._groups, signs=True)
         self.members = self.balanced(members)
         with suitable_threads(spec.dim):
-            match_all(self.members, range(len(members)), self._matcher, 0, ROUNDS, "matching")
+            match_in_turn(self.members, range(len(members)), self._matcher, 0, "matching")
         self._sum = self.members.double().sum(0).to(self.members.dtype)
 
     def balanced(self, vectors: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
@@ -113,4 +113,4 @@ def work(symmetries: Symmetries, spec: ParameterSpec, k: int) -> float:
     """Multiplications, about: three passes for each of K members and as many samples."""
     sizes = {tensor.name: tensor.numel for tensor in spec.tensors}
     once = sum(group.size * sum(sizes[place.key] for place in group.places) for group in symmetries.groups)
-    return 3.0 * once * k * (1 + ROUNDS + 2 * (1 + CANDIDATES))
+    return 3.0 * once * k * (1 + 2 * (1 + CANDIDATES))

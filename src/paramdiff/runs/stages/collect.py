@@ -10,8 +10,9 @@ from paramdiff.progress import outlook, say
 from paramdiff.runs.context import RunContext
 from paramdiff.runs.resource_estimate import ResourceEstimate, blank_zoo
 from paramdiff.runs.run_folder import Stage
+from paramdiff.scoring.alignment_data import alignment_data
 from paramdiff.scoring.scorer import Scorer
-from paramdiff.zoo.alignment import align_zoo
+from paramdiff.zoo.alignment import METHODS, align_zoo
 from paramdiff.zoo.zoo import Zoo
 
 TRAINING = "study/training.json"
@@ -62,9 +63,10 @@ def _aligned(run: RunContext, zoo: Zoo) -> Zoo:
     wanted, task = run.plan.zoo.align, run.task
     if wanted == "false":
         return zoo
+    scorer, method = Scorer(task, zoo, run.device), wanted if wanted in METHODS else METHODS[0]
     return align_zoo(
-        zoo, task.model(), auto=wanted == "auto", score=Scorer(task, zoo, run.device).gauge(),
-        higher_is_better=task.higher_is_better, seed=run.plan.seed,
+        zoo, task.model(), auto=wanted == "auto", score=scorer.gauge(), higher_is_better=task.higher_is_better,
+        seed=run.plan.seed, method=method, data=alignment_data(scorer, method),
     )  # fmt: skip
 
 
