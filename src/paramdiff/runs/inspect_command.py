@@ -168,10 +168,11 @@ def _lines(facts: Inspection, metric: str) -> list[str]:
 
 
 def _alignment(aligned: Mapping[str, Any] | None, metric: str) -> list[str]:
-    """What weight matching does, or did, to the scores of midpoints."""
+    """What aligning the members does, or did, to the scores of midpoints."""
     if aligned is None:
         return []
     done = f"aligned:    {aligned['groups']} of {aligned['of']} groups of hidden units"
+    done += f" by {aligned['method']}" * (aligned.get("method", "weights") != "weights")
     if not (aligned["before"] and aligned["after"]):
         return [done]
     before, after = (

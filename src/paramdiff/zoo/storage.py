@@ -48,6 +48,7 @@ class Scores(TypedDict):
 class Alignment(TypedDict):
     groups: int
     of: int
+    method: NotRequired[str]
     before: Scores | None
     after: Scores | None
 
