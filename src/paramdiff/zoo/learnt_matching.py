@@ -26,8 +26,8 @@ from paramdiff.zoo.weight_matching import Matcher
 STEPS = 100
 """Gradient steps for each member, by default."""
 
-LR = 5e-2
-"""Adam's, relative to the root mean square of the reference."""
+LR = 7e-2
+"""Adam's, relative to the median magnitude of the reference, of which running statistics would be no measure."""
 
 EVERY = 20
 """Steps between two scores of the midpoint."""
@@ -65,7 +65,7 @@ def learn(
     """The same network in the best order that was met."""
     found, free = v.clone(), reference.clone()
     matcher.match(found, free, random)
-    optimiser = torch.optim.Adam([free], lr * float(reference.square().mean().sqrt()))
+    optimiser = torch.optim.Adam([free], lr * _magnitude(reference))
     best, order = -torch.inf, found.clone()
     for step in range(steps + 1):
         middle = ((reference + found) / 2)[None]
@@ -80,3 +80,9 @@ def learn(
             optimiser.step()
             matcher.match(found, free, random)
     return order
+
+
+def _magnitude(v: Float[Tensor, "D"]) -> float:
+    """The median magnitude of the coordinates that are not zero."""
+    nonzero = v[v != 0].abs()
+    return float(nonzero.median()) if len(nonzero) else 1.0
