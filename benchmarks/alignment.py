@@ -38,7 +38,7 @@ ITEMS = 1000
 
 @dataclass
 class Row:
-    """One method on one zoo; scores are in the task's metric, ``seconds`` those of the alignment."""
+    """One method on one zoo; scores are in the task's metric, ``seconds`` (of a processor) those of the alignment."""
 
     zoo: str
     method: str
@@ -61,9 +61,9 @@ def measured(
     zoo, scorer = shuffled(zoo, symmetries, number), Scorer(task, zoo)
     members, loss = scored(scorer, zoo.vectors)
     for method in ("none", *methods):
-        data, started = alignment_data(scorer, method), time.perf_counter()
+        data, started = alignment_data(scorer, method), time.process_time()
         aligned = zoo if method == "none" else align(zoo, symmetries, number, method, model, data)[0]
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         mixed = mixtures(aligned.vectors, pairs, number)
         repairing = Repair(scorer, ITEMS)
         for how in ("no", "yes"):
