@@ -14,6 +14,7 @@ from benchmarks.cases import (
     end_to_end,
     fit,
     growth,
+    importing,
     machine,
     memory,
     reading,
@@ -54,6 +55,7 @@ OWN = score.Subject(
 )
 SIZES = {
     "machine": machine.Sizes(rounds=2, n=16, copied=4096, repeats=2),
+    "importing": importing.Sizes(rounds=1, repeats=1),
     "score": score.Sizes(**TINY, networks=4, plain_networks=2, subjects=(OWN,), precision="float32"),
     "similarity": similarity.Sizes(rounds=2, models=6, items=50, plain_rows=3),
     "sample": sample.Sizes(**TINY, n=4, plain_n=2, plain_steps=5, fit=BOTH),

@@ -9,9 +9,9 @@ from paramdiff.errors import ConfigError
 from paramdiff.generators.context import FitContext, Score
 from paramdiff.generators.generator import Generator
 from paramdiff.runs.context import RunContext
+from paramdiff.runs.manifest import Stage
 from paramdiff.runs.plan import plain
 from paramdiff.runs.rows import GeneratorRow
-from paramdiff.runs.run_folder import Stage
 from paramdiff.scoring.recalibration import RecalibratedFeedback
 from paramdiff.settings import without
 
