@@ -40,4 +40,4 @@ def run(sizes: Sizes) -> Iterator[Row]:
 def interpreters(source: str, n: int) -> None:
     """``n`` of them, one after another."""
     for _ in range(n):
-        subprocess.run([sys.executable, "-c", source], check=True)
+        subprocess.check_call([sys.executable, "-c", source])
