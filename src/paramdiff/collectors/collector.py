@@ -1,4 +1,4 @@
-"""The one protocol of every way to make a zoo from a task, and what the ways share."""
+"""The protocol of collectors, which make a zoo from a task, and what they share."""
 
 from abc import ABC, abstractmethod
 from functools import partial
@@ -25,16 +25,16 @@ from paramdiff.zoo.zoo import Zoo, too_small
 
 
 class Collector(ABC):
-    """A way to make a zoo. Subclasses are dataclasses of settings.
+    """Makes a zoo from a task. Subclasses are dataclasses of settings.
 
     Class attributes:
-        way: its name in ``Zoo.about`` and in the configuration, set by ``@register``.
+        name: in ``Zoo.about["collector"]``, ``results.json`` and the configuration, set by ``@register``.
         one_thread: parameters below which a network is run by one thread.
         align: whether members' hidden units are put in a common order afterwards
-            (:mod:`paramdiff.zoo.alignment`); a setting of the ways whose members may differ in it.
+            (:mod:`paramdiff.zoo.alignment`); a setting of collectors whose members may differ in it.
     """
 
-    way: ClassVar[str]
+    name: ClassVar[str]
     one_thread: ClassVar[int] = SMALL
     align: str = "false"
 
@@ -51,7 +51,7 @@ class Collector(ABC):
             device: where the network runs; the zoo is on the CPU.
 
         Raises:
-            SelectionError: the selection matches nothing or cannot be collected in this way.
+            SelectionError: the selection matches nothing or cannot be collected like this.
             NumericalError: NaN or Inf appeared.
         """
         zoo = self.members(task, folder, device)
@@ -72,7 +72,7 @@ class Collector(ABC):
         return None
 
 
-COLLECTORS: Registry[type[Collector]] = Registry("way to make a zoo", "collectors", attribute="way")
+COLLECTORS: Registry[type[Collector]] = Registry("collector", "collectors")
 """Options of the configuration group ``zoo``."""
 
 register = COLLECTORS.register

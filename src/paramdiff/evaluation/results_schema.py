@@ -4,9 +4,13 @@ As it is written, every key is there unless it is ``NotRequired``, and what does
 is no mean over items, the similarity within one network) is None. Readers also take files of other versions and of
 strangers: :func:`paramdiff.validation.lenient` lets any key be missing or null that is not ``Required``.
 
+The version before wrote ``gate`` for ``reconstruction_check`` and ``zoo.way`` for ``zoo.collector``;
+:func:`with_present_names` takes such a file, too. No key that DESIGN.md promises was renamed, so the schema is still 1.
+
 Scores are fractions or values of the task's first metric; distances are in normalised parameters; times in seconds.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired, Required, TypedDict
 
 from paramdiff.validation import Name
@@ -112,7 +116,7 @@ class ZooFacts(TypedDict):
     dim: Count
     select: str | list[str]
     seed: int | None
-    way: str | None
+    collector: str | None
     trajectory: bool
     tensors: list[str]
     training: Any
@@ -159,9 +163,18 @@ class Results(TypedDict):
     reference: str
     models: Required[list[Model]]
     verdict: VerdictFacts
-    gate: Finding | None
+    reconstruction_check: Finding | None
     denoising: Finding | None
     notes: list[str]
     timings_s: dict[str, Number]
     peak_rss_bytes: Number
     machine: Machine
+
+
+def with_present_names(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Parsed ``results.json`` of this version or the one before, with the keys of this one."""
+    zoo = found.get("zoo")
+    renamed = {"reconstruction_check" if key == "gate" else key: value for key, value in found.items()}
+    if isinstance(zoo, dict):
+        renamed["zoo"] = {"collector" if key == "way" else key: value for key, value in zoo.items()}
+    return renamed

@@ -196,7 +196,7 @@ class LatentGenerator(Generator):
         result = ReconstructionResult.measure(
             reconstruct, fitted, held, feedback, check.tolerance, self.codec.remedy
         )
-        self.notes["gate"] = result.to_json()
+        self.notes["reconstruction_check"] = result.to_json()
         if not result.passed and check.action == "stop":
             raise ZooError(f"the reconstruction check failed: {result.why}",
                            remedy="or set reconstruction_check.action=warn to go on regardless")  # fmt: skip

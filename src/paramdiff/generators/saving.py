@@ -5,7 +5,8 @@ fitting) and ``model.safetensors`` (the normaliser, what was learnt, the losses 
 zoo, the network: the spec and the frozen rest). A model card, ``README.md``, may lie beside them. Run folders hold
 generators without their network, as it is in ``zoo/`` already.
 
-The version before wrote ``generator.json`` and ``state.safetensors``; they are still read.
+The version before wrote ``generator.json`` and ``state.safetensors``, and called the note ``reconstruction_check``
+``gate``; both are still read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,8 @@ FORMAT = 2
 
 CONFIG, MODEL, CARD = "config.json", "model.safetensors", "README.md"
 CONFIG_BEFORE, STATE_BEFORE = "generator.json", "state.safetensors"
+NOTES_BEFORE = {"gate": "reconstruction_check"}
+"""Names of notes that were renamed, and their present ones."""
 
 NEEDED, OPTIONAL = (CONFIG, MODEL), (CARD,)
 """Files of a generator on the Hub."""
@@ -152,5 +155,6 @@ def _saved(config: Config, state: State) -> Saved:
     if whole and any(len(part) != whole.spec.dim for part in normaliser.state_dict().values()):
         raise CheckpointError(f"{MODEL} has statistics of {len(normaliser.mean)} parameters",
                               expected=f"D = {whole.spec.dim}")  # fmt: skip
-    return Saved(config["generator"], config["settings"], config["notes"], normaliser, state["learnt"],
-                 state["losses"], whole)  # fmt: skip
+    notes = {NOTES_BEFORE.get(name, name): note for name, note in config["notes"].items()}
+    return Saved(config["generator"], config["settings"], notes, normaliser, state["learnt"], state["losses"],
+                 whole)  # fmt: skip

@@ -1,7 +1,7 @@
 """Several finished runs beside each other: the settings in which they differ, and what each came to.
 
 Settings are those in ``manifest.json``, by dotted key. Seeds are none of them: runs that differ in nothing but
-seeds are one line, with mean and deviation over them. Where the experiment, the task, the way to a zoo or the
+seeds are one line, with mean and deviation over them. Where the experiment, the task, the collector or the
 generator differs, its name is enough, and settings that follow from it are left out.
 """
 
@@ -85,7 +85,7 @@ def _named(flat: dict[str, Value], run: FinishedRun) -> dict[str, Value]:
     generator = (run.json(there) or {}).get("generator") if there else flat.get("generator.kind")
     names = {
         "experiment": run.results.get("experiment"), "task": run.part("task").get("name"),
-        "zoo": run.part("zoo").get("way"), "generator": generator,
+        "zoo": run.part("zoo").get("collector"), "generator": generator,
     }  # fmt: skip
     return names | {key: value for key, value in flat.items() if key != "name" and not key.endswith("kind")}
 

@@ -27,7 +27,7 @@ from paramdiff.tasks import make_task
 from paramdiff.tasks.task import Task
 from paramdiff.zoo.zoo import Zoo
 
-RECALIBRATED_MEMBERS = "study/recalibrated_originals.safetensors"
+RECALIBRATED_MEMBERS = "evaluation/recalibrated_originals.safetensors"
 """The members with running statistics measured like those of samples: ``vectors`` [K, D]."""
 
 

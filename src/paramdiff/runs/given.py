@@ -23,9 +23,9 @@ SIMPLE = (str, int, float, bool, type(None))
 
 @dataclass
 class GivenZoo(Collector):
-    """A zoo that is there already, in the place of a way to collect one."""
+    """A zoo that is there already, in the place of a collector."""
 
-    way: ClassVar[str] = "given"
+    name: ClassVar[str] = "given"
 
     zoo: Zoo
 

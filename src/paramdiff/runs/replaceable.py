@@ -8,10 +8,10 @@ from paramdiff.errors import RunFolderError
 from paramdiff.reports.schema import read_manifest
 
 HOLDS = {
-    "manifest.json", "config.yaml", "zoo", "generator", "samples", "baselines", "scores", "study", "stats.jsonl",
-    "results.json", "report.html", "figures", "sweep", "sweep.json", ".lock", ".state", *LITTER,
+    "manifest.json", "config.yaml", "zoo", "generator", "samples", "baselines", "scores", "evaluation", "study",
+    "stats.jsonl", "results.json", "report.html", "figures", "sweep", "sweep.json", ".lock", ".state", *LITTER,
 }  # fmt: skip
-"""All that a run folder may hold."""
+"""All that a run folder may hold; ``study`` is what the version before called ``evaluation``."""
 
 
 def require_replaceable(folder: Path) -> None:

@@ -38,20 +38,20 @@ class ResourceEstimate:
     samples: int
 
     @classmethod
-    def of(cls, way: Collector, task: Task, n: int, rows: int) -> "ResourceEstimate | None":
+    def of(cls, collector: Collector, task: Task, n: int, rows: int) -> "ResourceEstimate | None":
         """Before anything is collected; None where that is not known, as of checkpoints that are not read yet.
 
         Args:
             n: N, samples a generator.
             rows: number of generators.
         """
-        k, select = getattr(way, "k", None), getattr(way, "select", None)
-        if k is None or select is None or way.state_bytes(0, 0) is None:
+        k, select = getattr(collector, "k", None), getattr(collector, "select", None)
+        if k is None or select is None or collector.state_bytes(0, 0) is None:
             return None
         model = fresh_network(task, "cpu", "sizes")
         spec = ParameterSpec.from_model(model, select)
         network = sum(tensor.nbytes for tensor in model.state_dict().values())
-        return cls._from(k, spec, network, way.state_bytes(k * _row(spec), network) or 0, n, rows)
+        return cls._from(k, spec, network, collector.state_bytes(k * _row(spec), network) or 0, n, rows)
 
     @classmethod
     def of_zoo(cls, zoo: Zoo, n: int, rows: int) -> "ResourceEstimate":

@@ -73,7 +73,7 @@ def _in_words(average: Generator) -> str:
 def note_of(generator: Generator, name: str) -> FindingFacts | None:
     """What a generator found out while fitting, with None for what JSON cannot hold.
 
-    ``gate``: the reconstruction gate's result. ``denoising``: the loss on ``members`` and on ``held_out`` ones, and
+    ``reconstruction_check``: what the check found. ``denoising``: the loss on ``members`` and on ``held_out`` ones, and
     their ``gap``.
     """
     note = generator.notes.get(name)
@@ -84,7 +84,7 @@ def note_of(generator: Generator, name: str) -> FindingFacts | None:
 def zoo_facts(zoo: Zoo, settings: Mapping[str, Any]) -> ZooFacts:
     return {
         "k": zoo.k, "dim": zoo.dim, "select": zoo.spec.select, "seed": settings.get("seed", 0),
-        "way": zoo.about.get("collector"), "trajectory": zoo.trajectory, "tensors": zoo.spec.names,
+        "collector": zoo.about.get("collector"), "trajectory": zoo.trajectory, "tensors": zoo.spec.names,
         "training": zoo.about.get("training"),
     }  # fmt: skip
 

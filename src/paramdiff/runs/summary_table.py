@@ -50,7 +50,7 @@ def _print_results(console: Console, results: Results) -> None:
     _print_text(console, str(results["verdict"]["class"]), str(results["verdict"]["why"]), "bold")
     for line in together(results):
         console.print(line)
-    check = results.get("gate")
+    check = results.get("reconstruction_check")
     if check and not check.get("passed"):
         _print_text(console, "reconstruction check failed", str(check.get("why")), "bold red")
     for note in results.get("notes") or []:

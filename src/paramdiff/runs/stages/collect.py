@@ -14,7 +14,7 @@ from paramdiff.scoring.scorer import Scorer
 from paramdiff.zoo.alignment import align_zoo
 from paramdiff.zoo.zoo import Zoo
 
-TRAINING = "study/training.json"
+TRAINING = "evaluation/training.json"
 """The curve of the training of one network, if the run trained any (:mod:`paramdiff.collectors.learning_curve`)."""
 
 
