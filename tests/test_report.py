@@ -306,9 +306,9 @@ def test_failed_check_comes_first_in_plain_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("gap", "trajectory", "said"),
     [
-        (2.53, True, "is 2.5 times that on those it was fitted to: it knows these by heart."),
+        (2.53, True, "is 2.5 times that on those it was fitted to: it has memorised these."),
         (1.2, True, "is 1.2 times that on those it was fitted to, which says little here: their neighbours"),
-        (1.2, False, "is 1.2 times that on those it was fitted to: it does not know single originals by"),
+        (1.2, False, "is 1.2 times that on those it was fitted to: it has not memorised single"),
     ],
 )
 def test_what_the_denoising_gap_says(tmp_path: Path, gap: float, trajectory: bool, said: str) -> None:

@@ -3,7 +3,7 @@
 A class of settings lists the ranges of its numeric fields in ``RANGES`` and calls :func:`check_ranges` in its
 ``__post_init__``; subclasses inherit the ranges and state those of fields they add. Every range has two finite ends
 (``tests/test_fuzz_settings.py`` goes through all classes). The upper ends are generous: they only refuse what cannot
-be meant, such as 10^9 epochs, and what would not fit into any machine's memory before the machine's own is asked
+be meant, such as 10^9 epochs, and what would not fit into any machine's memory; this machine's own is checked later
 (:func:`paramdiff.devices.require_memory`).
 """
 

@@ -64,7 +64,7 @@ class Collector(ABC):
         """The members without scores; arguments and errors are those of :meth:`collect`."""
 
     def wanted(self, zoo: Zoo) -> Zoo:
-        """Those to keep of the members, whose scores are known now; all of them by default."""
+        """The members to keep, now that their scores are known; by default all of them."""
         return zoo
 
     def state_bytes(self, vectors: int, network: int) -> int | None:
@@ -101,7 +101,8 @@ def fresh_network(task: Task, device: torch.device | str, *key: int | str) -> nn
 
 
 def training_data(task: Task, device: torch.device | str) -> Data:
-    """The task's training data on the device. Of several ranks the first reads it, and may leave it in a cache."""
+    """The task's training data on the device. Of several ranks the first reads it first and may leave it in a
+    cache."""
     with main_process_first():
         return on_device(task.train_data(), device)
 
@@ -129,9 +130,9 @@ def learnable_spec(model: nn.Module, select: str, k: int) -> ParameterSpec:
 
 
 def training_length(training: TrainingConfig, data: Data) -> dict[str, int]:
-    """How long a network is trained, for ``about["training"]``; said before it begins.
+    """How long a network is trained, for ``about["training"]``; printed before it begins.
 
-    ``updates`` of the optimiser count more than epochs do: of few items an epoch is next to nothing.
+    ``updates`` of the optimiser say more than epochs do: an epoch over few items is next to nothing.
     """
     steps, items = data.steps, len(data)
     updates = training.epochs * steps
@@ -143,7 +144,7 @@ def training_length(training: TrainingConfig, data: Data) -> dict[str, int]:
 def add_train_scores(zoo: Zoo, task: Task, device: torch.device | str) -> None:
     """Record each member's score on the training data, as ``scores["train"]``.
 
-    Where their mean is near chance, this is said, and kept as ``about["near_chance"]``.
+    Where their mean is near chance, a warning says so, and is kept as ``about["near_chance"]``.
     """
     scorer = Scorer(task, zoo, device)
     scores = scorer.score(zoo.vectors, "train").metric

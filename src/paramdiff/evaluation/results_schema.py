@@ -1,8 +1,8 @@
-"""``results.json``: the one type that writers fill and readers check.
+"""The schema of ``results.json``: one type that writers fill and readers check.
 
 As it is written, every key is there unless it is ``NotRequired``, and what does not exist (an interval of a metric that
-is no mean over items, the similarity within one network) is None. Readers also take files of other versions and of
-strangers: :func:`paramdiff.validation.lenient` lets any key be missing or null that is not ``Required``.
+is no mean over items, the similarity within one network) is None. Readers also take files of other versions and other
+programs: :func:`paramdiff.validation.lenient` lets any key be missing or null that is not ``Required``.
 
 The version before wrote ``gate`` for ``reconstruction_check`` and ``zoo.way`` for ``zoo.collector``;
 :func:`with_present_names` takes such a file, too. No key that DESIGN.md promises was renamed, so the schema is still 1.
@@ -123,7 +123,7 @@ class ZooFacts(TypedDict):
 
 
 class Finding(TypedDict, total=False):
-    """What a generator found out while fitting: of reconstructions, or of the loss on held-out members."""
+    """What a generator noted while fitting: about reconstructions, or about the loss on held-out members."""
 
     passed: bool | None
     why: str | None

@@ -43,7 +43,7 @@ Results = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class CardOptions:
-    """What only the author knows.
+    """What only the author can say.
 
     Attributes:
         place: a folder or an id, for the example.
@@ -86,7 +86,7 @@ class ZooFacts:
     Attributes:
         k, dim: K members of D parameters.
         tensors: names of the tensors that are generated.
-        select: the selection, as it was asked for.
+        select: the selection, as the user wrote it.
         size: parameters of the whole network, buffers included.
         origin: where it came from, as (what, in words).
         scores: recorded scores of the members, by name.

@@ -1,8 +1,8 @@
 """A finished run folder as plain values, with every gap filled by ``None``.
 
-Reads ``results.json`` (required), ``config.yaml``, ``scores/<row>.safetensors``, ``stats.jsonl``, and, once
-somebody asks for them, ``zoo/`` and the samples of every row (each optional: what needs it is left out
-of the page, with one line saying why).
+Reads ``results.json`` (required), ``config.yaml``, ``scores/<row>.safetensors``, ``stats.jsonl``, and, when they are
+first used, ``zoo/`` and the samples of every row (each optional: what needs it is left out of the page, with one line
+saying why).
 """
 
 import json
@@ -189,7 +189,7 @@ class FinishedRun:
         return load_tensors(path)["samples"] if path.is_file() else None
 
     def json(self, name: str) -> Any:
-        """A JSON file of the folder; None if there is none, or it is damaged, which is said."""
+        """A JSON file of the folder; None if there is none, or if it is damaged, which is reported."""
         known = place(self.folder, name).is_file()
         return _if_sound(lambda: read_file(self.folder, name), None) if known else None
 
@@ -239,7 +239,7 @@ def read_results(folder: Path, printed: bool = False) -> Results:
 
 
 def _if_sound(read: Callable[[], T], otherwise: T) -> T:
-    """What is read, or, where it is damaged, something else after one line about it: a page can do without."""
+    """What is read; where it is damaged, ``otherwise``, after one line about it: the page can do without."""
     try:
         return read()
     except ParamdiffError as error:

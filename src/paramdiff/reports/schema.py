@@ -1,4 +1,4 @@
-"""Everything that reads the JSON files of a finished run folder goes through here; what types they have.
+"""The types of the JSON files of a finished run folder; everything that reads them goes through here.
 
 Keys without which there is no page are required; any other may be missing or null. Keys that are not named are left as
 they are. ``results.json`` is described where it is written: :mod:`paramdiff.evaluation.results_schema`.

@@ -1,4 +1,4 @@
-"""Numbers as a person reads them, and the sentences of the page: what came out, in plain words.
+"""Numbers as people read them, and the sentences of the page: the results in plain words.
 
 A score is written in per cent only where it is a fraction such as an accuracy; every other metric
 keeps its own unit. Differences carry a sign and, in per cent, count *points*.
@@ -294,17 +294,17 @@ def reconstruction_sentence(run: FinishedRun) -> str:
 
 
 def denoising_sentence(run: FinishedRun) -> str:
-    """Whether the denoiser knows its members by heart; empty if there is none, or nothing was kept out of its fit."""
+    """Whether the denoiser has memorised its members; empty if there is none, or nothing was kept out of its fit."""
     gap = run.part("denoising", "gap")["gap"]
     if gap is None:
         return ""
     times = f"{gap:.2g} times that on those it was fitted to"
     text = f"On originals kept out of the fit, the loss of the denoiser is {times}"
     if gap >= GAP:
-        return f"{text}: it knows these by heart."
+        return f"{text}: it has memorised these."
     if run.part("zoo").get("trajectory"):
         return f"{text}, which says little here: their neighbours in time, nearly the same networks, were in the fit."
-    return f"{text}: it does not know single originals by heart."
+    return f"{text}: it has not memorised single originals."
 
 
 def training(about: Any) -> str | None:

@@ -29,7 +29,7 @@ from paramdiff.validation import plain_name
 from paramdiff.zoo.zoo import Zoo
 
 RESERVED = ("best", "latents")
-"""Names that files and stages of a run have already; so have all that begin with ``original``."""
+"""Names that files and stages of a run use already, as they do all that begin with ``original``."""
 
 
 class Evaluation(Run):

@@ -30,7 +30,7 @@ class GivenZoo(Collector):
     zoo: Zoo
 
     def members(self, task: Task, folder: Path, device: torch.device | str) -> Zoo:
-        """A zoo of its own, because stages add to what is said about it."""
+        """A zoo of its own, because stages add facts to it."""
         zoo = self.zoo
         return Zoo(zoo.vectors, zoo.spec, zoo.base, zoo.records, zoo.about)
 

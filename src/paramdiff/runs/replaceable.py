@@ -1,4 +1,4 @@
-"""Which folders a run folder may take the place of: nothing of anybody else's is ever removed."""
+"""Which folders a run folder may replace: nothing that is not ours is ever removed."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def require_replaceable(folder: Path) -> None:
     """Raise unless ``folder`` is new, empty, or a run folder with nothing else in it.
 
     Raises:
-        RunFolderError: it is a file, or holds something of somebody else's.
+        RunFolderError: it is a file, or holds something that is not ours.
         CheckpointError: it is a run folder whose manifest is damaged.
     """
     if not folder.exists():

@@ -1,4 +1,4 @@
-"""What a run will need, from the sizes of its network and of what is asked for: disk before it begins, then time.
+"""What a run will need, from the sizes of its network and settings: disk before it begins, then time.
 
 Only what is certain counts: the members, the state of collecting them, the samples of each generator, the best one.
 What a generator keeps of its own, and the scores, come on top. A run that cannot fit is refused before it begins.
@@ -67,12 +67,12 @@ class ResourceEstimate:
 
     @property
     def disk(self) -> int:
-        """At the worst moment."""
+        """Most disk at any moment."""
         return self.zoo + max(self.state, self.samples)
 
     @property
     def kept(self) -> int:
-        """In the end."""
+        """Disk that the finished run takes."""
         return self.zoo + self.samples
 
     def require_room(self, folder: Path) -> None:
@@ -92,7 +92,7 @@ class ResourceEstimate:
             )
 
     def outlook(self, scorer: Scorer) -> str:
-        """What is to come after the members, in one line: measured now, on this machine."""
+        """How long what follows the members will take, in one line: measured now, on this machine."""
         items = scorer.items("train")
         scoring = lasting(self.networks * items * scorer.seconds_an_item())
         return (

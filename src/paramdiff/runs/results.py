@@ -1,4 +1,4 @@
-"""``results.json``: the stable record of a run that other programs read, from the scores on disk."""
+"""``results.json``, the record of a run that other programs read, from the scores on disk."""
 
 import json
 import math
@@ -71,7 +71,7 @@ def _in_words(average: Generator) -> str:
 
 
 def note_of(generator: Generator, name: str) -> FindingFacts | None:
-    """What a generator found out while fitting, with None for what JSON cannot hold.
+    """A note that a generator made while fitting, with None for what JSON cannot hold.
 
     ``reconstruction_check``: what the check found. ``denoising``: the loss on ``members`` and on ``held_out`` ones, and
     their ``gap``.
@@ -90,7 +90,7 @@ def zoo_facts(zoo: Zoo, settings: Mapping[str, Any]) -> ZooFacts:
 
 
 def notes(zoo: Zoo, originals: Originals, chance: Chance | None, metric: str) -> list[str]:
-    """What was noted when the zoo was made, and that its members are near chance, if they are."""
+    """Notes from when the zoo was made; and one if its members are near chance."""
     found = zoo.about.get("near_chance") or barely_trained(originals, chance, metric)
     return [*zoo.about.get("notes", []), *([str(found)] if found else [])]
 

@@ -114,7 +114,7 @@ class RunFolder:
     def changed(self) -> list[str]:
         """Dotted keys in which the settings differ from those the folder was made with.
 
-        A run that failed before it kept anything, say at a misspelt selection, binds nobody.
+        A run that failed before it kept anything, say at a misspelt selection, leaves the settings free.
         """
         begun = self.manifest["stages"] or (self.path / ".state").exists()
         return differing_keys(self.manifest.get("settings", {}), self.settings) if begun else []
@@ -311,7 +311,7 @@ class RunFolder:
 
 
 def _whole(stages: Any) -> dict[str, Any]:
-    """The stages of which all is known that resuming needs."""
+    """The stages for which everything that resuming needs is known."""
     return {
         name: done
         for name, done in stages.items()

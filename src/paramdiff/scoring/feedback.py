@@ -21,7 +21,7 @@ class TrainingScorer(Protocol):
 
     def chance(self, split: Split) -> Chance | None: ...
 
-    def gauge(self, items: int) -> Callable[[Tensor], Tensor]: ...
+    def training_metric(self, items: int) -> Callable[[Tensor], Tensor]: ...
 
     def score_training(self, vectors: Tensor, items: int) -> Scores: ...
 
@@ -47,7 +47,7 @@ class TrainingFeedback:
     def __call__(self, vectors: Float[Tensor, "n D"]) -> Float[Tensor, "n"]:
         """Scores; higher is better, whatever the direction of the task's metric."""
         sign = 1.0 if self.scorer.task.higher_is_better else -1.0
-        return sign * self.scorer.gauge(self.items)(vectors)
+        return sign * self.scorer.training_metric(self.items)(vectors)
 
     def mistakes(self, vectors: Float[Tensor, "n D"]) -> Bool[Tensor, "n items"]:
         """Which items each network gets wrong.

@@ -119,7 +119,7 @@ class Scorer:
         """What a generator may ask; the data is read at the first use."""
         return TrainingFeedback(self, items)
 
-    def gauge(self, items: int = FEEDBACK_ITEMS) -> Callable[[Tensor], Tensor]:
+    def training_metric(self, items: int = FEEDBACK_ITEMS) -> Callable[[Tensor], Tensor]:
         """The same in the metric's own direction, for people to read."""
         return lambda vectors: self.score_training(vectors, items).metric
 

@@ -31,7 +31,7 @@ class ImageTask:
     """Settings of an image classification task. The defaults are those of the digits.
 
     Attributes:
-        data: a ready data set (``digits`` or one of :mod:`paramdiff.tasks.named_datasets`), a folder, or an id on the
+        data: a named data set (``digits`` or one of :mod:`paramdiff.tasks.named_datasets`), a folder, or an id on the
             Hugging Face Hub.
         model: name of the network (:mod:`paramdiff.tasks.models`) or ``package.module:attr``; by
             default the one that suits the data.
@@ -78,7 +78,7 @@ class ImageTask:
     def __post_init__(self) -> None:
         check_ranges(self)
         if not self.data.strip():
-            raise ConfigError("data", "empty", expected="a ready data set, a folder, or an id on the Hub")
+            raise ConfigError("data", "empty", expected="a named data set, a folder, or an id on the Hub")
         if self.model is not None:
             check_options(self.model, self.model_options)
         if self.channels not in (None, 1, 3):
@@ -101,8 +101,8 @@ class ImageTask:
         Raises:
             ConfigError: as on construction.
         """
-        ready = SOURCES.get(self.data)
-        check_options(self.model or (ready.model if ready else HubImages.model), self.model_options)
+        source = SOURCES.get(self.data)
+        check_options(self.model or (source.model if source else HubImages.model), self.model_options)
 
     def source(self) -> Source:
         """The images; not read yet.

@@ -18,7 +18,7 @@ from paramdiff.files import require_file
 from paramdiff.progress import moving
 from paramdiff.ranges import SHARE, Ranges, check_ranges
 from paramdiff.tasks.image_folders import split_folders
-from paramdiff.tasks.named_datasets import NAMES, READY, ready_name
+from paramdiff.tasks.named_datasets import NAMED_DATASETS, NAMES, short_name
 
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 SECONDS_TO_REACH = 5.0
@@ -65,13 +65,13 @@ class DatasetLocation:
 
     Attributes:
         name: what it was called.
-        ready: its short name in :data:`paramdiff.tasks.named_datasets.READY`, if it has one.
+        short_name: its key in :data:`paramdiff.tasks.named_datasets.NAMED_DATASETS`, if it has one.
         path: a folder, or an id on the Hub.
         tried: folders that do not exist.
     """
 
     name: str
-    ready: str | None
+    short_name: str | None
     path: str
     tried: tuple[str, ...] = ()
 
@@ -105,33 +105,33 @@ def locate(name: str) -> DatasetLocation:
     The Hub is not reached for here.
 
     Raises:
-        TaskError: it is neither a ready set, nor a folder, nor what an id on the Hub looks like.
+        TaskError: it is neither a named data set, nor a folder, nor what an id on the Hub looks like.
     """
-    ready = ready_name(name)
-    folders = _folders(name, ready)
+    short = short_name(name)
+    folders = _folders(name, short)
     for folder in folders:
         if folder.is_dir():
-            return DatasetLocation(name, ready, str(folder.resolve()))
+            return DatasetLocation(name, short, str(folder.resolve()))
     tried = tuple(str(folder) for folder in folders)
-    hub = READY[ready].hub if ready else name
+    hub = NAMED_DATASETS[short].hub if short else name
     if not HUB_ID.fullmatch(hub):
         raise TaskError(
             f"there is no data set {name!r}{_looked(tried)}",
             expected=f"a folder, an id on the Hugging Face Hub (user/name), or one of {', '.join(NAMES)}",
             remedy=_close(name),
         )
-    return DatasetLocation(name, ready, hub, tried)
+    return DatasetLocation(name, short, hub, tried)
 
 
-def _folders(name: str, ready: str | None) -> list[Path]:
-    """Where a folder of this name may be, in order. A ready set is not taken from the current folder."""
-    ids = [name, ready, READY[ready].hub] if ready else [name]
+def _folders(name: str, short: str | None) -> list[Path]:
+    """Where a folder of this name may be, in order. A named data set is not taken from the current folder."""
+    ids = [name, short, NAMED_DATASETS[short].hub] if short else [name]
     names = [part for one in ids for part in (one, one.rsplit("/", 1)[-1])]
     root = os.environ.get("PARAMDIFF_DATA")
     if not root or name.startswith(("/", ".", "~")):
         names = []
     found = [Path(root or "").expanduser() / one for one in dict.fromkeys(names)]
-    return found if ready else [*found, Path(name).expanduser()]
+    return found if short else [*found, Path(name).expanduser()]
 
 
 def _looked(tried: tuple[str, ...]) -> str:
@@ -181,14 +181,20 @@ def _quietly(datasets: Any) -> Iterator[None]:
 
 def _read_folder(datasets: Any, place: DatasetLocation, reading: Reading, cache: Path) -> Any:
     config = reading.config
-    splits = None if config or place.ready else split_folders(Path(place.path), reading.train, reading.test)
+    splits = (
+        None if config or place.short_name else split_folders(Path(place.path), reading.train, reading.test)
+    )
     try:
         if splits:
             found = datasets.load_dataset("imagefolder", data_files=splits, cache_dir=str(cache))
             return _named_as_asked(found, reading)
-        if config is None and place.ready and READY[place.ready].config:
+        if config is None and place.short_name and NAMED_DATASETS[place.short_name].config:
             names = datasets.get_dataset_config_names(place.path)
-            config = READY[place.ready].config if READY[place.ready].config in names else None
+            config = (
+                NAMED_DATASETS[place.short_name].config
+                if NAMED_DATASETS[place.short_name].config in names
+                else None
+            )
         return datasets.load_dataset(place.path, config, cache_dir=str(cache))
     except Exception as error:  # the library raises whatever its readers raise
         _find_damaged(Path(place.path))
@@ -227,7 +233,7 @@ def _find_damaged(folder: Path) -> None:
 def _read_hub(place: DatasetLocation, reading: Reading) -> Any:
     import datasets
 
-    config = reading.config or (READY[place.ready].config if place.ready else None)
+    config = reading.config or (NAMED_DATASETS[place.short_name].config if place.short_name else None)
     reachable = _hub_reachable()
     try:
         with _offline(datasets, not reachable):

@@ -22,7 +22,7 @@ from paramdiff.errors import ParamdiffError, TaskError
 from paramdiff.tasks.classification import Images, ImageTask
 from paramdiff.tasks.image_sources import SOURCES, HubImages
 from paramdiff.tasks.models.named import LIBRARIES, NETWORKS
-from paramdiff.tasks.named_datasets import ready_name
+from paramdiff.tasks.named_datasets import short_name
 from paramdiff.tasks.task import Task
 from paramdiff.validation import typed
 
@@ -88,7 +88,7 @@ def described_task(settings: Any, state: Mapping[str, Tensor]) -> Task:
 
 
 def _require_plain_data(data: Any) -> None:
-    if not isinstance(data, str) or not (data in SOURCES or ready_name(data)):
+    if not isinstance(data, str) or not (data in SOURCES or short_name(data)):
         raise UntrustedError(f"data of its own ({shown(data)})", f"task=images task.data={shown(data)}")
 
 
