@@ -25,7 +25,7 @@ WARM_UP = 25
 def require_shapes(build: Callable[[], nn.Module], state: Mapping[str, Tensor]) -> None:
     """Raise unless ``state`` is one of the network that ``build`` makes, before memory is taken for it.
 
-    Settings and states come from files: a stranger's may ask for a network of terabytes.
+    Settings and states come from files, which may describe a network of terabytes.
     """
     with torch.device("meta"):
         own = build().state_dict()

@@ -85,7 +85,7 @@ class Prior(ABC):
         """Latents with these indices; each depends only on its index and the seed."""
 
     def findings(self, z: Float[Tensor, "K L"], held: Float[Tensor, "H L"]) -> dict[str, Any]:
-        """What the fit tells about itself, as JSON values by name; for ``notes``."""
+        """Findings of the fit, as JSON values by name; for ``notes``."""
         return {}
 
     def path(self, indices: Sequence[int], seed: int) -> list[Float[Tensor, "n L"]]:

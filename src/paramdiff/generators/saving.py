@@ -1,4 +1,4 @@
-"""How a fitted generator lies on disk, with or without the network it was fitted for.
+"""A fitted generator on disk, with or without the network it was fitted for.
 
 A folder holds ``config.json`` (which generator it is, by its registered name, its settings and what it noted while
 fitting) and ``model.safetensors`` (the normaliser, what was learnt, the losses and, where it is to be used without the
@@ -64,7 +64,7 @@ class State(TypedDict):
 
 
 DAMAGE = (CheckpointError, KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError)
-"""What a state raises that is not the one these settings have: tensors missing, or of other shapes or types."""
+"""Errors of a state that does not belong to the settings: tensors missing, or of other shapes or types."""
 
 
 @dataclass(frozen=True)

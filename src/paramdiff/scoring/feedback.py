@@ -1,4 +1,4 @@
-"""What a generator may ask of a task: scores, mistakes and gradients on a fixed part of the training data."""
+"""The feedback a generator gets from a task: scores, mistakes and gradients on a fixed part of the training data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class TrainingFeedback:
 
     @property
     def chance(self) -> Chance | None:
-        """Of these scores."""
+        """Chance level of these scores."""
         found = self.scorer.chance("train")
         if found is None:
             return None

@@ -26,7 +26,7 @@ from paramdiff.scoring.scorer import Scorer
 from paramdiff.subsampling import NETWORKS_AT_ONCE, blocks, pieces_within
 
 BATCH = 128
-"""Items in a batch, at least: what networks are trained with, more or less."""
+"""Least items in a batch: about as many as networks are trained with."""
 
 
 class Recalibration:

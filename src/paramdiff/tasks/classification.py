@@ -89,7 +89,7 @@ class ImageTask:
             _check_located(self.data)
 
     def _refuse_reading(self) -> None:
-        """What concerns encoded images only has no effect on the digits."""
+        """Refuse settings that only encoded images have, which would have no effect on the digits."""
         plain = {"image_size": None, "channels": None, "stream": None, "reading": Reading()}
         for key, value in plain.items():
             if getattr(self, key) != value:
@@ -157,7 +157,7 @@ class ImageClassification(Task):
         return 1 / self.source.classes
 
     def chance_on(self, split: Split) -> float:
-        """The share of the most frequent class: what a network gets that always gives the same answer."""
+        """The share of the most frequent class: the accuracy of a network that always gives the same answer."""
         labels = self._data[split == "test"].labels
         return float(labels.bincount().max()) / len(labels)
 

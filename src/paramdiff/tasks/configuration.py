@@ -1,4 +1,4 @@
-"""Any of the ways to name a task -> the task.
+"""Make a task from its settings or its name.
 
 Built-in data sets, ``package.module:attr`` for a user's own, and tasks that installed packages offer
 under the entry point group ``paramdiff.tasks``.

@@ -22,7 +22,7 @@ from paramdiff.tasks.named_datasets import NAMED_DATASETS, NAMES, short_name
 
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 SECONDS_TO_REACH = 5.0
-"""After which the Hub counts as out of reach."""
+"""Seconds after which the Hub counts as unreachable."""
 
 
 @dataclass
@@ -61,10 +61,10 @@ class Reading:
 
 @dataclass(frozen=True)
 class DatasetLocation:
-    """Where a data set lies.
+    """Where a data set is.
 
     Attributes:
-        name: what it was called.
+        name: the name by which it was requested.
         short_name: its key in :data:`paramdiff.tasks.named_datasets.NAMED_DATASETS`, if it has one.
         path: a folder, or an id on the Hub.
         tried: folders that do not exist.
@@ -90,7 +90,8 @@ class DatasetLocation:
         return tuple(Path(folder).expanduser().absolute() for folder in (*own, *kept))
 
     def stamp(self) -> str:
-        """A hash that changes when a file of the folder does. The Hub is not asked: it stands for its id."""
+        """A hash that changes when a file of the folder does. The Hub is not contacted: a data set there is
+        identified by its id."""
         lines = [self.path]
         if self.local:
             files = sorted(p for p in Path(self.path).rglob("*") if p.is_file())
@@ -163,7 +164,7 @@ def read_rows(place: DatasetLocation, reading: Reading, cache: Path) -> Any:
 
 @contextmanager
 def _quietly(datasets: Any) -> Iterator[None]:
-    """Inside, the library logs nothing, as errors are reported here, and shows no bars where they cannot move."""
+    """Inside, the library logs nothing, as errors are reported here, and shows progress bars only on a terminal."""
     hidden, level = (
         not moving() and not datasets.are_progress_bars_disabled(),
         datasets.logging.get_verbosity(),

@@ -21,7 +21,7 @@ from paramdiff.tasks.named_datasets import NAMED_DATASETS
 from paramdiff.tasks.splits import Split, open_splits
 
 SHARE_OF_MEMORY = 0.5
-"""Of which decoded images may take at most that much; larger sets are streamed."""
+"""Share of the memory that decoded images may take; larger sets are streamed."""
 ITEMS_FOR_STATISTICS = 5000
 """Random training images from which the statistics of a streamed set are taken."""
 ITEMS_AT_ONCE = 256
@@ -81,7 +81,7 @@ SOURCES = {"digits": ImageSource("digits", digits.CLASSES, digits.SHAPE, digits.
 class HubImages:
     """A data set of the Hub or a folder.
 
-    Nothing is read before it is asked for; of a named data set the classes and the shape are known without.
+    Nothing is read before it is needed; the classes and the shape of a named data set are known without reading.
 
     Args:
         name: a named data set (:mod:`paramdiff.tasks.named_datasets`), a folder, or an id on the Hub.

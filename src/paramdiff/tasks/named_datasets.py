@@ -1,5 +1,5 @@
 # ruff: noqa: E501 (the table has one line for each set)
-"""Data sets that are ready to use by a short name: the paper's eight, SVHN and Fashion-MNIST.
+"""Data sets that can be used by a short name: the paper's eight, SVHN and Fashion-MNIST.
 
 Sizes are those at which the paper's parameter counts come out: 28 for MNIST (Table 10's MLP starts from
 784 inputs), 32 for CIFAR, 96 for STL-10; 224 where its networks were pretrained on ImageNet. Statistics are

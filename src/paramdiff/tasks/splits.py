@@ -56,7 +56,7 @@ class Split:
         return found
 
     def _own_file(self, path: str, row: int) -> str:
-        """The file of an image. Parquet files may hold any path, but are not obeyed."""
+        """The file of an image. Parquet files may hold any path; those that lead out of the data set are refused."""
         places = [Path(os.path.normpath(root / path)) for root in self.roots]
         inside = [file for file, root in zip(places, self.roots, strict=True) if file.is_relative_to(root)]
         reason = why_not(inside[0]) if inside else "lies outside of the data set"

@@ -1,8 +1,8 @@
-r"""What a zoo is like, before anything is learnt from it.
+r"""Inspection of a zoo before anything is learnt from it.
 
 Members are compared in the normalised coordinates of :mod:`paramdiff.parameters.normaliser`, in which
 every coordinate has mean 0 and variance 1 over the zoo. With ``X [K, D]`` the normalised members, the
-Gram matrix ``G = X X^T [K, K]`` holds all that is asked: its eigenvalues ``lambda_i`` are the spectrum
+Gram matrix ``G = X X^T [K, K]`` holds all that is needed: its eigenvalues ``lambda_i`` are the spectrum
 of the between-checkpoint variation, ``(sum lambda)^2 / sum lambda^2`` is the number of directions in
 which members effectively vary (the participation ratio), ``sqrt(G_ii)`` is a member's distance from
 the mean and ``G_ij / sqrt(G_ii G_jj)`` the cosine between two members' deviations. It is summed over
@@ -10,7 +10,7 @@ blocks of coordinates, so memory is K x block.
 
 Whether members lie in one basin of the loss shows at the midpoint of two of them: within a basin it
 scores like its ends, between basins it falls (linear mode connectivity, Frankle et al. 2020,
-arXiv 1912.05671). What is mixed from several basins does not work.
+arXiv 1912.05671). Mixtures of members of several basins do not work.
 """
 
 import hashlib
@@ -58,7 +58,7 @@ def inspect(
 
     Args:
         zoo: K members of D parameters.
-        midpoint: scores raw vectors ``[n, D] -> [n]``; without it, nothing is said about basins.
+        midpoint: scores raw vectors ``[n, D] -> [n]``; without it, basins are not looked at.
         pairs: how many random pairs of members are scored, with their midpoints.
         seed: for the choice of the pairs.
         higher_is_better: direction of the score.

@@ -1,4 +1,4 @@
-"""From numbers about a zoo to plain sentences: is a generator likely to work, and what to change."""
+"""Recommendations from the numbers of an inspection: is a generator likely to work, and what should be changed."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ MANY = 5
 
 
 def advise(facts: Inspection) -> list[str]:
-    """Sentences in the order in which one would act on them; one that says so if nothing is wrong."""
+    """Sentences, the most pressing first; a single one if nothing is wrong."""
     rules = (
         _size,
         _nonfinite,

@@ -1,6 +1,6 @@
 """A zoo on the Hugging Face Hub: a data set of the files that :meth:`paramdiff.zoo.zoo.Zoo.save` writes, and a card.
 
-What only means something on the author's machine, such as the folder that checkpoints were read from, is left out.
+What is meaningful only on the author's machine, such as the folder that checkpoints were read from, is left out.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def _without_paths(value: Any) -> Any:
 
 
 def _facts(zoo: Parts) -> ZooFacts:
-    """What its card says."""
+    """The facts for its card."""
     size = sum(tensor.numel() for tensor in zoo.base.values())
     return ZooFacts(
         len(zoo.vectors),
