@@ -217,7 +217,7 @@ def test_barely_trained_members_are_told(
     assert zoo.about["training"] == {"epochs": 1, "updates_per_epoch": 2, "updates": 2, "items": 64}
     assert said[0] == "  2 updates a training: 1 epoch of 2 over 64 items"
     assert "near chance on the training data after 2 updates (mean accuracy" in said[1]
-    assert inspect(zoo).advice[0].startswith("The originals themselves are near chance")
+    assert inspect(zoo).recommendations[0].startswith("The originals themselves are near chance")
     zoo.save(tmp_path / "zoo")
     again = CheckpointCollector(str(tmp_path / "zoo")).collect(task(), tmp_path / "unused")
     assert again.about["near_chance"] == zoo.about["near_chance"] and len(said) == 3

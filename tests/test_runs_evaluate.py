@@ -205,7 +205,7 @@ def test_a_zoo_is_collected_and_inspected(tmp_path: Path, capsys: pytest.Capture
     paramdiff.collect(Sign(), collector, tmp_path / "r")
     assert (tmp_path / "r/zoo/vectors.safetensors").stat().st_mtime_ns == time
     facts = paramdiff.inspect(tmp_path / "r", Sign())
-    assert (facts.k, facts.network, facts.basin is None) == (3, "Linear", False) and facts.advice
+    assert (facts.k, facts.network, facts.basin is None) == (3, "Linear", False) and facts.recommendations
     assert paramdiff.inspect(kept).k == 3
     for index, vector in enumerate(kept.vectors):
         save_tensors(tmp_path / "files" / f"{index}.safetensors", kept.state_dict(vector))

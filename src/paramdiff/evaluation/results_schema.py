@@ -104,14 +104,14 @@ class Model(TypedDict):
     recalibration: NotRequired[Recalibration]
 
 
-class TaskFacts(TypedDict):
+class TaskInfo(TypedDict):
     name: str
     metric: str
     higher_is_better: bool
     chance: Number
 
 
-class ZooFacts(TypedDict):
+class ZooInfo(TypedDict):
     k: Count
     dim: Count
     select: str | list[str]
@@ -137,7 +137,7 @@ class Finding(TypedDict, total=False):
     explained_variance_train: Number
 
 
-VerdictFacts = TypedDict("VerdictFacts", {"class": str, "why": str, "shares": Any})
+VerdictInfo = TypedDict("VerdictInfo", {"class": str, "why": str, "shares": Any})
 """The verdict on the main generator: a class, a sentence, and the share of samples in each class."""
 
 
@@ -157,12 +157,12 @@ class Results(TypedDict):
     generator: str
     command: str
     seed: int
-    task: TaskFacts
-    zoo: ZooFacts
+    task: TaskInfo
+    zoo: ZooInfo
     n_items: dict[str, Count | None]
     reference: str
     models: Required[list[Model]]
-    verdict: VerdictFacts
+    verdict: VerdictInfo
     reconstruction_check: Finding | None
     denoising: Finding | None
     notes: list[str]

@@ -25,7 +25,7 @@ from paramdiff.evaluation.criteria import criteria_of
 from paramdiff.evaluation.criterion import GAP, Class, Criterion, medians, nearest_words
 from paramdiff.evaluation.evidence import Evidence, matched
 from paramdiff.evaluation.reference import Reference
-from paramdiff.evaluation.results_schema import VerdictFacts
+from paramdiff.evaluation.results_schema import VerdictInfo
 from paramdiff.evaluation.similarity import Behaviour
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.zoo.zoo import Zoo
@@ -55,7 +55,7 @@ class Verdict:
     why: str
     shares: dict[str, float] = field(default_factory=dict)
 
-    def to_json(self) -> VerdictFacts:
+    def to_json(self) -> VerdictInfo:
         return {"class": self.kind, "why": self.why, "shares": self.shares}
 
 

@@ -250,13 +250,13 @@ class Generator(ABC):
             DiskError: the disk is full or not writable.
         """
         from paramdiff.generators import saving
-        from paramdiff.hub.cards import CardOptions, GeneratorFacts, generator_card
+        from paramdiff.hub.cards import CardOptions, GeneratorInfo, generator_card
 
         saved, options = self._saved(), CardOptions(place or Path(folder).name, license, tags)
         network = saved.network
         if network is None:
             raise GeneratorError(f"this {self.name} was loaded without its network", remedy=WITH_ZOO)
-        facts = GeneratorFacts(
+        facts = GeneratorInfo(
             self.name, self.label, network.spec.dim, network.spec.names, network.size, self.asks, row
         )
         saving.write(folder, saved, card if card is not None else generator_card(facts, options, results))

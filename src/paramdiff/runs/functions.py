@@ -161,7 +161,7 @@ def inspect(
         group: which of several kinds of checkpoints in a folder, from 1 for the largest.
 
     Returns:
-        The numbers and, in ``advice``, what to expect and to change.
+        The numbers and, in ``recommendations``, what to expect and to change.
 
     Raises:
         CheckpointError: nothing at the path can be read.

@@ -10,7 +10,7 @@ from paramdiff.chance import Chance
 from paramdiff.evaluation.comparison import Comparison, Originals
 from paramdiff.evaluation.evidence import Evidence, barely_trained
 from paramdiff.evaluation.results_schema import Finding as FindingFacts
-from paramdiff.evaluation.results_schema import Model, Recalibration, TaskFacts, ZooFacts
+from paramdiff.evaluation.results_schema import Model, Recalibration, TaskInfo, ZooInfo
 from paramdiff.evaluation.summary import summarise
 from paramdiff.evaluation.verdict import Verdict, verdict
 from paramdiff.generators.generator import Generator
@@ -81,7 +81,7 @@ def note_of(generator: Generator, name: str) -> FindingFacts | None:
     return cast(FindingFacts | None, strict)
 
 
-def zoo_facts(zoo: Zoo, settings: Mapping[str, Any]) -> ZooFacts:
+def zoo_info(zoo: Zoo, settings: Mapping[str, Any]) -> ZooInfo:
     return {
         "k": zoo.k, "dim": zoo.dim, "select": zoo.spec.select, "seed": settings.get("seed", 0),
         "collector": zoo.about.get("collector"), "trajectory": zoo.trajectory, "tensors": zoo.spec.names,
@@ -95,7 +95,7 @@ def notes(zoo: Zoo, originals: Originals, chance: Chance | None, metric: str) ->
     return [*zoo.about.get("notes", []), *([str(found)] if found else [])]
 
 
-def task_facts(task: Task, chance: Chance | None = None) -> TaskFacts:
+def task_info(task: Task, chance: Chance | None = None) -> TaskInfo:
     return {
         "name": task.name,
         "metric": task.metric,

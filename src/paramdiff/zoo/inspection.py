@@ -24,8 +24,8 @@ from torch import Tensor
 from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.seeds import generator
 from paramdiff.subsampling import IN_CACHE, blocks, pieces_within
-from paramdiff.zoo.diagnostics import Basin, Inspection, ScoreFacts, Spectrum, TensorFacts
-from paramdiff.zoo.recommendations import advise
+from paramdiff.zoo.diagnostics import Basin, Inspection, ScoreDiagnostics, Spectrum, TensorDiagnostics
+from paramdiff.zoo.recommendations import recommend
 from paramdiff.zoo.zoo import Zoo
 
 FAR_AWAY = 5.0
@@ -54,7 +54,7 @@ def inspect(
     zoo: Zoo, midpoint: Callable[[Tensor], Tensor] | None = None, pairs: int = 10, seed: int = 0,
     higher_is_better: bool = True,
 ) -> Inspection:  # fmt: skip
-    """Numbers about a zoo and advice; a broken zoo (K = 1, NaN, no variation) is reported, never raised.
+    """Numbers about a zoo and recommendations; a broken zoo (K = 1, NaN, no variation) is reported, never raised.
 
     Args:
         zoo: K members of D parameters.
@@ -76,11 +76,11 @@ def inspect(
         notes=list(zoo.about.get("notes", ())), aligned=zoo.about.get("aligned"),
         near_chance=str(zoo.about.get("near_chance") or ""),
     )  # fmt: skip
-    facts.advice = advise(facts)
+    facts.recommendations = recommend(facts)
     return facts
 
 
-def _stream(zoo: Zoo, rows: Sequence[int]) -> tuple[list[TensorFacts], float, Float64[Tensor, "n n"]]:
+def _stream(zoo: Zoo, rows: Sequence[int]) -> tuple[list[TensorDiagnostics], float, Float64[Tensor, "n n"]]:
     """One pass over the coordinates of some members: tensors, share of constant coordinates, Gram matrix."""
     gram, tensors, constant = torch.zeros(len(rows), len(rows), dtype=torch.float64), [], 0
     for spec, part in zip(zoo.spec.tensors, zoo.spec.slices.values()):
@@ -95,7 +95,7 @@ def _stream(zoo: Zoo, rows: Sequence[int]) -> tuple[list[TensorFacts], float, Fl
             squares += float(v.square().sum())
         rms = math.sqrt(squares / max(1, spec.numel * len(rows)))
         relative = std / spec.numel / rms if rms > 0 else 0.0
-        tensors.append(TensorFacts(spec.name, list(spec.shape), spec.dtype, relative))
+        tensors.append(TensorDiagnostics(spec.name, list(spec.shape), spec.dtype, relative))
     return tensors, constant / max(1, zoo.dim), gram
 
 
@@ -157,7 +157,7 @@ def _components(shares: Float64[Tensor, "m"], most: float) -> int:
     return min(len(shares), int((shares.cumsum(0) < most).sum()) + 1)
 
 
-def _scores(zoo: Zoo) -> dict[str, ScoreFacts]:
+def _scores(zoo: Zoo) -> dict[str, ScoreDiagnostics]:
     names = dict.fromkeys(name for record in zoo.records for name in record.scores)
     known = {
         name: {
@@ -170,13 +170,13 @@ def _scores(zoo: Zoo) -> dict[str, ScoreFacts]:
     return {name: _score_facts(values) for name, values in known.items() if values}
 
 
-def _score_facts(values: dict[int, float]) -> ScoreFacts:
+def _score_facts(values: dict[int, float]) -> ScoreDiagnostics:
     """Of the scores by member."""
     x = torch.tensor(list(values.values()), dtype=torch.float64)
     median = float(x.quantile(0.5))
     spread = max(MAD_TO_STD * float((x - median).abs().quantile(0.5)), SCORE_RESOLUTION * abs(median))
     low, high = median - OUTLYING_SCORE * spread, median + OUTLYING_SCORE * spread
-    return ScoreFacts(
+    return ScoreDiagnostics(
         known=len(x), mean=float(x.mean()), std=float(x.std(correction=0)), median=median,
         least=float(x.min()), most=float(x.max()), usual=[low, high],
         outliers=[member for member, value in values.items() if not low <= value <= high],
