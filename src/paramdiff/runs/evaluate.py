@@ -18,8 +18,8 @@ from paramdiff.atomic import settle, writing
 from paramdiff.errors import ConfigError, GeneratorError, short
 from paramdiff.generators.generator import GENERATORS, Generator
 from paramdiff.progress import say
+from paramdiff.runs.caller_objects import GivenZoo, fitted_digest, task_settings, zoo_settings
 from paramdiff.runs.finished import Run
-from paramdiff.runs.given import GivenZoo, fitted_digest, task_settings, zoo_settings
 from paramdiff.runs.pipeline import NUMBERS, Pipeline
 from paramdiff.runs.plan import Plan, PlannedGenerator, plain, require_main
 from paramdiff.runs.replaceable import require_replaceable

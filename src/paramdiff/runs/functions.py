@@ -14,8 +14,8 @@ from paramdiff.collectors.collector import Collector
 from paramdiff.devices import choose_device
 from paramdiff.errors import ConfigError, TaskError
 from paramdiff.evaluation.comparison import Scored
+from paramdiff.runs.caller_objects import task_settings
 from paramdiff.runs.finished import Run
-from paramdiff.runs.given import task_settings
 from paramdiff.runs.inspecting import inspected, network_name, opened, own_task
 from paramdiff.runs.pipeline import Pipeline
 from paramdiff.runs.plan import Plan, plain

@@ -188,7 +188,7 @@ def _read_folder(datasets: Any, place: DatasetLocation, reading: Reading, cache:
     try:
         if splits:
             found = datasets.load_dataset("imagefolder", data_files=splits, cache_dir=str(cache))
-            return _named_as_asked(found, reading)
+            return _named_as_requested(found, reading)
         if config is None and place.short_name and NAMED_DATASETS[place.short_name].config:
             names = datasets.get_dataset_config_names(place.path)
             config = (
@@ -205,7 +205,7 @@ def _read_folder(datasets: Any, place: DatasetLocation, reading: Reading, cache:
         ) from error
 
 
-def _named_as_asked(found: Any, reading: Reading) -> Any:
+def _named_as_requested(found: Any, reading: Reading) -> Any:
     """Splits under the names of the folders that the user gave for them."""
     for use, asked in (("train", reading.train), ("test", reading.test)):
         if asked is not None and asked not in found and use in found:
