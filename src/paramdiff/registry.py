@@ -96,7 +96,7 @@ class Registry(Generic[Kind]):
         return f"paramdiff.{self.package}"
 
     def register(self, name: str, summary: str = "") -> Callable[[T], T]:
-        """Decorator of a class, which gets this name; another class of the same name gives way.
+        """Decorator of a class, which gets this name; it replaces another class of that name.
 
         Args:
             summary: what it is, for lists.

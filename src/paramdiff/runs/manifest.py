@@ -10,7 +10,7 @@ from paramdiff.errors import CheckpointError, RunFolderError
 from paramdiff.reports.schema import read_manifest
 from paramdiff.zoo.storage import FOLDER as ZOO
 
-KEPT = {"collect": ("study/training.json",)}
+KEPT = {"collect": ("evaluation/training.json",)}
 """Small JSON files by the stage that may write them: the manifest keeps them, too, so that they can be restored."""
 
 

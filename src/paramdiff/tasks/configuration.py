@@ -1,4 +1,4 @@
-"""Any of the ways to name a task -> the task.
+"""Make a task from its settings or its name.
 
 Built-in data sets, ``package.module:attr`` for a user's own, and tasks that installed packages offer
 under the entry point group ``paramdiff.tasks``.
@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from paramdiff.errors import TaskError
 from paramdiff.tasks.classification import Images, ImageTask
-from paramdiff.tasks.named_datasets import READY, ready_name
+from paramdiff.tasks.named_datasets import NAMED_DATASETS, short_name
 from paramdiff.tasks.plugins import load_attribute, load_entry_point, made
 from paramdiff.tasks.task import TASKS, Task, register, require_scores
 
@@ -67,7 +67,7 @@ def _call(name: str, build: Any, options: Mapping[str, Any]) -> Task:
 
 def ready(data: str) -> ImageTask:
     """The task of a ready data set."""
-    return ImageTask(data=data, batch_size=128, augment=READY[data].augment)
+    return ImageTask(data=data, batch_size=128, augment=NAMED_DATASETS[data].augment)
 
 
 register("mnist", "handwritten digits")(ready("mnist"))
@@ -85,7 +85,7 @@ register("imagenet1k", "photographs of 1,000 kinds")(ready("imagenet1k"))
 def make_task(task: str | TaskSettings) -> Task:
     """The task behind settings or a name.
 
-    A name is a ready data set, a folder or an id on the Hub (with a slash), ``package.module:attr``, or an entry
+    A name is a named data set, a folder or an id on the Hub (with a slash), ``package.module:attr``, or an entry
     point.
 
     Raises:
@@ -99,6 +99,6 @@ def make_task(task: str | TaskSettings) -> Task:
 def _settings(name: str) -> TaskSettings:
     if name == "digits":
         return ImageTask()
-    if known := ready_name(name):
+    if known := short_name(name):
         return TASKS[known]
     return Images(name) if "/" in name and ":" not in name else OwnTask(name)

@@ -14,7 +14,7 @@ from paramdiff.reports.formatting import Metric, duration, number
 from paramdiff.reports.plotting import COLOURS, DASHED, GREY, VERMILLION, Plot, canvas, plain_numbers
 from paramdiff.reports.wording import setting
 
-FILE = "study/training.json"
+FILE = "evaluation/training.json"
 Line = tuple[list[float], list[float]]
 """Seconds and scores, as shown."""
 
