@@ -257,13 +257,13 @@ def test_ways_take_turns_and_warm_up_is_not_timed():
 
 
 def test_memory_is_that_of_one_call():
-    large = 64 << 20
+    large = 128 << 20
     measurements, _ = measured(
         Candidate("large", lambda: torch.ones(large // 4).sum()),
         Candidate("small", lambda: torch.ones(4).sum()),
         rounds=1,
     )
-    assert measurements[0].above_inputs > 0.9 * large > 0.5 * large > measurements[1].above_inputs
+    assert measurements[0].above_inputs > 0.8 * large > 0.4 * large > measurements[1].above_inputs
 
 
 def test_ratios_are_of_each_round():

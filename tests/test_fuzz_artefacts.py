@@ -286,7 +286,7 @@ def test_a_generator_may_not_ask_for_terabytes(run: Path):
         about = json.loads(sound)
         about["settings"][part][key] = size
         write_json(path, about)
-        assert not refused(lambda: Generator.load(run / "generator"), ParamdiffError, limit_s=20)
+        assert not refused(lambda: Generator.load(run / "generator"), ParamdiffError)
         with pytest.raises(ParamdiffError):
             Generator.load(run / "generator")
 
