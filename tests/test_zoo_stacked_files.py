@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from paramdiff.collectors import CheckpointCollector
 from paramdiff.errors import CheckpointError
 from paramdiff.files import load_tensors, save_tensors
-from paramdiff.tasks import CONFIGS, make_task
+from paramdiff.tasks import TASKS, make_task
 from paramdiff.zoo.stacked_files import find_members
 from paramdiff.zoo.state_dicts import Member
 from paramdiff.zoo.zoo import Zoo
@@ -106,18 +106,18 @@ def test_stacks_that_cannot_be_read(tmp_path: Path, held: dict[str, Tensor], mes
 
 def test_importing_with_the_rest_from_another_file(tmp_path: Path):
     """As in ``experiment=reference_zoo``: members of two layers, the network beside them, one trajectory."""
-    task = make_task(CONFIGS["digits"]())
+    task = make_task(TASKS["digits"]())
     trained = {
         name: t + 0.01 if t.is_floating_point() else t for name, t in task.model().state_dict().items()
     }
     save_tensors(tmp_path / "net.safetensors", trained)
     held = {n: trained[n] + 0.1 * torch.randn(K, *trained[n].shape) for n in ("norm3.weight", "norm3.bias")}
     save_tensors(tmp_path / "all.safetensors", held)
-    way = CheckpointCollector(
+    collector = CheckpointCollector(
         str(tmp_path / "all.safetensors"), select="last_norms:1", weights=str(tmp_path / "net.safetensors"),
         trajectory=True, k=2,
     )  # fmt: skip
-    zoo = way.collect(task, tmp_path / "state")
+    zoo = collector.collect(task, tmp_path / "state")
     assert zoo.k == 2 and zoo.trajectory and all("train" in record.scores for record in zoo.records)
     assert [r.source for r in zoo.records] == ["all.safetensors[1]", "all.safetensors[4]"], "spread over it"
     assert torch.equal(zoo.base["conv1.weight"], load_tensors(tmp_path / "net.safetensors")["conv1.weight"])
@@ -125,4 +125,4 @@ def test_importing_with_the_rest_from_another_file(tmp_path: Path):
     with pytest.raises(
         CheckpointError, match=r"net.safetensors does not fit the task's network \(norm1.weight is"
     ):
-        way.collect(task, tmp_path / "state")
+        collector.collect(task, tmp_path / "state")

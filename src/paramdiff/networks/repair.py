@@ -24,14 +24,13 @@ from torch import Tensor, nn
 from paramdiff.networks.recalibration import recalibrate, tracking_layers
 from paramdiff.networks.structure import evaluating
 from paramdiff.networks.symmetry import Symmetries, find_symmetries
+from paramdiff.networks.unit_scaling import CONVOLUTIONS
 
 Call = Callable[..., Any]
 Statistics = tuple[Float[Tensor, "P"], Float[Tensor, "P"]]
 """Mean and standard deviation of each unit's pre-activation."""
 
-LAYERS = (
-    nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
-)  # fmt: skip
+LAYERS = (nn.Linear, *CONVOLUTIONS)
 
 SMALLEST = 1e-6
 """Deviations below this fraction of the endpoints' are those of a dead unit, which no factor brings back."""

@@ -21,7 +21,8 @@ from torch import Tensor, fx, nn
 
 from paramdiff.networks.hidden_units import Call, Layout, Number, Own, Places, Slot, Units, Value
 from paramdiff.networks.structure import Untraceable, trace
-from paramdiff.networks.unit_propagation import apply_function, apply_module, limit
+from paramdiff.networks.unit_propagation import apply_function, apply_module
+from paramdiff.networks.unit_scaling import limit
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Symmetries:
 
 
 def find_symmetries(model: nn.Module) -> Symmetries | str:
-    """The groups of a network, or in one line why there is none.
+    """The groups of a network, or one line that says why there are none.
 
     Linear and convolutional layers, normalisation, elementwise functions, pooling, flattening, reordered
     axes, means and sums, and residual connections are followed. The units that meet anything else stay

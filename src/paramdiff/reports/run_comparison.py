@@ -1,34 +1,29 @@
 """Several finished runs beside each other: the settings in which they differ, and what each came to.
 
 Settings are those in ``manifest.json``, by dotted key. Seeds are none of them: runs that differ in nothing but
-seeds are one line, with mean and deviation over them. Where the experiment, the task, the way to a zoo or the
-generator differs, its name is enough, and settings that follow from it are left out.
+seeds are one line, with mean and deviation over them. Which settings differ, :mod:`paramdiff.reports.varied_settings`
+tells.
 """
 
-import json
 import math
-import re
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from paramdiff.errors import ConfigError, RunFolderError, near
 from paramdiff.reports.finished_run import ORIGINAL, FinishedRun, Row
+from paramdiff.reports.formatting import Metric
 from paramdiff.reports.schema import read_manifest
-from paramdiff.reports.wording import Metric
+from paramdiff.reports.varied_settings import Value, differing, flatten, natural, short_names
 
 MAIN, ALL = "main", "all"
 GENERATOR = ("generator/config.json", "generator/generator.json")
 """What says which generator it is, in this version and the one before."""
 
-SEED, DEVICE, BASELINES = "seed", "device", "compare."
-CAUSES = {"experiment": "", "task": "task.", "zoo": "zoo.", "generator": "generator."}
-"""Settings that are names, and the beginning of the keys that they may explain."""
-
-Value = str | int | float | bool | None
+SEED, DEVICE = "seed", "device"
 
 
 @dataclass(frozen=True)
@@ -70,22 +65,13 @@ class Source:
         return self.seconds.get("fit" if main else f"compare:{row.name}:fit")
 
 
-def flatten(settings: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Value]]:
-    """Dotted keys and values of nested settings; a list is its text."""
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{before}{key}.")
-        else:
-            yield f"{before}{key}", json.dumps(value) if isinstance(value, list) else value
-
-
 def _named(flat: dict[str, Value], run: FinishedRun) -> dict[str, Value]:
     """The same with the names people know in place of the experiment's ``name`` and of classes."""
     there = next((name for name in GENERATOR if (run.folder / name).is_file()), None)
     generator = (run.json(there) or {}).get("generator") if there else flat.get("generator.kind")
     names = {
         "experiment": run.results.get("experiment"), "task": run.part("task").get("name"),
-        "zoo": run.part("zoo").get("way"), "generator": generator,
+        "zoo": run.part("zoo").get("collector"), "generator": generator,
     }  # fmt: skip
     return names | {key: value for key, value in flat.items() if key != "name" and not key.endswith("kind")}
 
@@ -117,7 +103,7 @@ class Line:
 
     @property
     def verdicts(self) -> dict[str, int]:
-        """How often each verdict was given; it is about a run's main generator."""
+        """How often each verdict occurs; it is about a run's main generator."""
         pairs = zip(self.sources, self.rows, strict=True)
         given = (s.run.part("verdict").get("class") for s, row in pairs if row.name == s.run.main.name)
         return dict(Counter(verdict for verdict in given if verdict))
@@ -145,7 +131,7 @@ class Gathered:
     Attributes:
         keys: the settings in which the runs differ, with their short names.
         lines: sorted by those settings.
-        row: what was asked for: ``main``, ``all`` or a row's name.
+        row: which rows are compared: ``main``, ``all`` or a row's name.
         metric: how scores are written.
     """
 
@@ -214,12 +200,12 @@ def _groups(sources: Sequence[Source], keys: Sequence[str]) -> list[tuple[dict[s
     groups: dict[tuple[Value, ...], list[Source]] = {}
     for source in sources:
         groups.setdefault(tuple(source.settings.get(key) for key in keys), []).append(source)
-    in_order = sorted(groups, key=lambda values: [_natural(value) for value in values])
+    in_order = sorted(groups, key=lambda values: [natural(value) for value in values])
     return [(dict(zip(keys, values, strict=True)), groups[values]) for values in in_order]
 
 
 def distinct(sources: Sequence[Source]) -> list[Source]:
-    """Without runs that repeat an earlier one to the seed: they would pass for more seeds."""
+    """Without runs that repeat an earlier one, seed included: they would count as further seeds."""
     first: dict[str, Source] = {}
     for source in sources:
         first.setdefault(str((sorted(source.settings.items()), source.seed)), source)
@@ -238,76 +224,6 @@ def _require_one_metric(sources: Sequence[Source]) -> None:
                 f"{source.run.folder} is scored by {scored(source)[0]}",
                 expected=f"{scored(first)[0]} as in {first.run.folder}", remedy="compare runs of one task",
             )  # fmt: skip
-
-
-def differing(settings: Sequence[Mapping[str, Value]]) -> list[str]:
-    """Keys with more than one value among those that have them, without what a name explains.
-
-    Settings of baselines count only where nothing else differs.
-    """
-    found = [key for key in _all_keys(settings) if len(_values(key, settings)) > 1]
-    of_the_run = [key for key in found if not key.startswith(BASELINES)]
-    found = of_the_run or found
-    for cause, scope in CAUSES.items():
-        if cause in found:
-            found = _without_consequences(found, cause, scope, settings)
-    return found
-
-
-def _all_keys(settings: Sequence[Mapping[str, Value]]) -> list[str]:
-    """Every key once, in the order in which they first come."""
-    return list(dict.fromkeys(key for own in settings for key in own))
-
-
-def _values(key: str, settings: Sequence[Mapping[str, Value]]) -> set[Value]:
-    return {own[key] for own in settings if key in own}
-
-
-def _without_consequences(
-    keys: Sequence[str], cause: str, scope: str, settings: Sequence[Mapping[str, Value]]
-) -> list[str]:
-    """The keys without those of a scope whose values follow from that of ``cause``."""
-
-    def is_consequence(key: str) -> bool:
-        return key != cause and key.startswith(scope) and _follows(key, cause, settings)
-
-    return [key for key in keys if not is_consequence(key)]
-
-
-def _follows(key: str, cause: str, settings: Sequence[Mapping[str, Value]]) -> bool:
-    """Whether a key has one value for each value of ``cause``."""
-    seen: dict[Value, set[Value]] = {}
-    for own in settings:
-        if key in own:
-            seen.setdefault(own.get(cause), set()).add(own[key])
-    return all(len(values) == 1 for values in seen.values())
-
-
-def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """The shortest end of each key that no other key has."""
-
-    def name(key: str) -> str:
-        parts = key.split(".")
-        ends = (".".join(parts[-depth:]) for depth in range(1, len(parts) + 1))
-        return next((e for e in ends if sum(f".{k}".endswith(f".{e}") for k in keys) == 1), key)
-
-    return {key: name(key) for key in keys}
-
-
-def written(value: Value) -> str:
-    """A setting as a person writes it; empty where a run has none."""
-    if value is None:
-        return ""
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _natural(value: Value) -> tuple[int, float, list[tuple[str, int]]]:
-    """Sort key: what is missing, then numbers, then texts with ``a2`` before ``a10``."""
-    if value is None:
-        return 0, 0.0, []
-    if isinstance(value, (int, float)):
-        return 1, float(value), []
-    return 2, 0.0, [(text, int(digits or -1)) for text, digits in re.findall(r"(\D*)(\d*)", value)]
 
 
 def _lines(settings: dict[str, Value], sources: list[Source], row: str) -> list[Line]:

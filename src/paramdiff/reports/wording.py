@@ -1,156 +1,13 @@
-"""Numbers as a person reads them, and the sentences of the page: what came out, in plain words.
+"""The sentences of the page: what came out, in plain words."""
 
-A score is written in per cent only where it is a fraction such as an accuracy; every other metric
-keeps its own unit. Differences carry a sign and, in per cent, count *points*.
-"""
-
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from paramdiff.evaluation.evidence import WORKING
-from paramdiff.evaluation.results_schema import Results
-from paramdiff.evaluation.summary import ORIGINAL
 from paramdiff.evaluation.verdict import GAP
 from paramdiff.reports.finished_run import FinishedRun
-
-FRACTIONS = {"accuracy", "acc", "top1", "top5", "iou", "precision", "recall", "f1", "ap", "map"}
-NONE = "–"
-
-
-def _is_fraction(metric: str) -> bool:
-    """Whether a metric is one that is written in per cent, by a word of its name."""
-    return bool(set(re.split(r"[^a-z0-9]+", metric.lower().replace("-", ""))) & FRACTIONS)
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How the task's first metric is written.
-
-    Attributes:
-        name: as the task calls it.
-        higher: whether more is better.
-        percent: whether it is a fraction, shown in per cent.
-        digits: decimals shown; a test set of 360 items does not resolve hundredths of a per cent.
-        chance: score of a network that knows nothing, if there is such a thing.
-    """
-
-    name: str
-    higher: bool
-    percent: bool
-    digits: int
-    chance: float | None
-
-    @classmethod
-    def of(cls, run: FinishedRun) -> Self:
-        return cls.of_results(run.results)
-
-    @classmethod
-    def of_results(cls, results: Results) -> Self:
-        """From ``results.json``, with gaps or without."""
-        task: Mapping[str, Any] = results.get("task") or {}
-        tests: dict[str, Mapping[str, Any]] = {
-            row["name"]: row.get("test") or {} for row in results["models"]
-        }
-        name, higher = str(task.get("metric") or "score"), task.get("higher_is_better") is not False
-        known = [
-            test[key] for test in tests.values() for key in ("best", "worst") if test.get(key) is not None
-        ]
-        percent = higher and _is_fraction(name) and all(0 <= value <= 1 for value in known)
-        items = (results.get("n_items") or {}).get("test") or 0
-        usual = tests.get(results.get("reference") or ORIGINAL, {}).get("mean")
-        digits = (2 if items >= 2000 else 1) if percent else decimals(usual)
-        return cls(name.replace("_", " "), higher, percent, digits, task.get("chance"))
-
-    @property
-    def title(self) -> str:
-        """For a heading or an axis: ``test accuracy`` is then ``f"test {metric.title}"``."""
-        return f"{self.name} (%)" if self.percent else self.name
-
-    @property
-    def scale(self) -> float:
-        """Factor from the score to the number that is shown."""
-        return 100.0 if self.percent else 1.0
-
-    def plain(self, value: float | None) -> str:
-        """Without a unit, for cells and ticks whose heading names it: ``97.6``."""
-        if value is None or not math.isfinite(value):
-            return NONE
-        return minus(f"{self.scale * value:.{self.digits}f}")
-
-    def __call__(self, value: float | None) -> str:
-        """With its unit, for sentences: ``97.6%``."""
-        text = self.plain(value)
-        return f"{text}%" if self.percent and text != NONE else text
-
-    def signed(self, value: float | None) -> str:
-        """A difference with its sign: ``+0.4``."""
-        if value is None or not math.isfinite(value):
-            return NONE
-        text = f"{self.scale * value:+.{self.digits}f}"
-        return minus(text) if float(text) else text.replace("-", "±").replace("+", "±")
-
-    def better(self, value: float, other: float) -> bool:
-        return value > other if self.higher else value < other
-
-    @property
-    def points(self) -> str:
-        return " points" if self.percent else ""
-
-
-def decimals(typical: float | None) -> int:
-    """Decimals that leave about four significant digits of a typical value."""
-    if not typical:
-        return 3
-    return min(max(3 - math.floor(math.log10(abs(typical))), 0), 10)
-
-
-def minus(text: str) -> str:
-    return text.replace("-", "−")
-
-
-def number(value: float | None) -> str:
-    """Thousands apart: ``2,048``."""
-    return NONE if value is None else f"{value:,.0f}"
-
-
-def fraction(value: float | None, digits: int = 3) -> str:
-    """A similarity or distance: ``0.898``."""
-    return NONE if value is None or not math.isfinite(value) else minus(f"{value:.{digits}f}")
-
-
-def percent(value: float | None) -> str:
-    """A share: ``93.1%``."""
-    return NONE if value is None or not math.isfinite(value) else minus(f"{100 * value:.1f}%")
-
-
-def duration(seconds: float | None) -> str:
-    """``0.4 s``, ``12 s``, ``3 min 05 s``, ``2 h 10 min``."""
-    if seconds is None:
-        return NONE
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    minutes = round(whole / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def size(value: float | None) -> str:
-    """Bytes as ``512 MB`` or ``1.4 GB``."""
-    if value is None:
-        return NONE
-    return f"{value / 1e9:.1f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
-
-
-def networks(n: int, kind: str) -> str:
-    """``100 sampled networks``, ``1 sampled network``."""
-    return f"{number(n)} {kind}{'' if n == 1 else 's'}"
+from paramdiff.reports.formatting import NONE, Metric, fraction, networks, number, percent
 
 
 def headline(run: FinishedRun) -> str:
@@ -270,35 +127,41 @@ def _alike(run: FinishedRun) -> Card | None:
     return Card("Variety", fraction(new), f"{text}: the samples are {'more' if new > old else 'less'} alike.")
 
 
-def gate_sentence(run: FinishedRun) -> str:
-    """The gate in plain words: can the generator rebuild checkpoints it has not seen?"""
-    metric, gate = Metric.of(run), run.part("gate")
-    before, after, loss = gate.get("members"), gate.get("reconstructed"), gate.get("loss")
-    held = gate.get("held_out")
+def reconstruction_check(run: FinishedRun) -> dict[str, Any] | None:
+    """What the check found; None if the run had none."""
+    known = run.results.get("reconstruction_check")
+    return run.part("reconstruction_check", "passed", "void", "why") if known else None
+
+
+def reconstruction_sentence(run: FinishedRun) -> str:
+    """The reconstruction check in plain words: can the generator rebuild checkpoints it has not seen?"""
+    metric, check = Metric.of(run), run.part("reconstruction_check")
+    before, after, loss = check.get("members"), check.get("reconstructed"), check.get("loss")
+    held = check.get("held_out")
     text = f"{networks(held, 'checkpoint') if held else 'Checkpoints'} kept out of the fit"
     if before is not None and after is not None:
         text += f": mean {metric.name} {metric(before)}"
         text += f", and {metric(after)} after being rebuilt from their latents"
-    if loss is not None and gate.get("tolerance") is not None:
+    if loss is not None and check.get("tolerance") is not None:
         lost = f"{metric.plain(loss)}{metric.points} lost" if loss > 0 else "nothing lost"
-        text += f" ({lost}, {metric.plain(gate['tolerance'])} tolerated)"
-    if gate.get("explained_variance") is not None:
-        text += f"; {100 * gate['explained_variance']:.0f}% of their variance is explained"
+        text += f" ({lost}, {metric.plain(check['tolerance'])} tolerated)"
+    if check.get("explained_variance") is not None:
+        text += f"; {100 * check['explained_variance']:.0f}% of their variance is explained"
     return f"{text}."
 
 
 def denoising_sentence(run: FinishedRun) -> str:
-    """Whether the denoiser knows its members by heart; empty if there is none, or nothing was kept out of its fit."""
+    """Whether the denoiser has memorised its members; empty if there is none, or nothing was kept out of its fit."""
     gap = run.part("denoising", "gap")["gap"]
     if gap is None:
         return ""
     times = f"{gap:.2g} times that on those it was fitted to"
     text = f"On originals kept out of the fit, the loss of the denoiser is {times}"
     if gap >= GAP:
-        return f"{text}: it knows these by heart."
+        return f"{text}: it has memorised these."
     if run.part("zoo").get("trajectory"):
         return f"{text}, which says little here: their neighbours in time, nearly the same networks, were in the fit."
-    return f"{text}: it does not know single originals by heart."
+    return f"{text}: it has not memorised single originals."
 
 
 def training(about: Any) -> str | None:

@@ -185,7 +185,7 @@ def align_zoo(
 
 
 def _objection(facts: Alignment, auto: bool) -> str | None:
-    """Why not to use an alignment, from the scores before and after."""
+    """Why an alignment should not be used, judged by the scores before and after; empty if it should."""
     before, after = facts.before, facts.after
     if before is None or after is None or before.tolerance is None:
         return None

@@ -7,8 +7,9 @@ each over every weight that touches the unit. Groups are visited in random order
 (Where a tensor has one group on both axes the inner product is quadratic in the order; it is linearised, and an order
 is taken only if it gains.)
 
-Running statistics follow their units but have no say: those of BatchNorm are larger than any weight. Weights count as
-they are: with every tensor scaled to unit size all networks align worse, convolutional ones hardly at all.
+Running statistics are reordered with their units but do not count in the matching: those of BatchNorm are larger than
+any weight. Weights count as they are: with every tensor scaled to unit size all networks align worse, convolutional
+ones hardly at all.
 """
 
 from collections.abc import Sequence

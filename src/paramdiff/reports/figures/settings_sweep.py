@@ -14,7 +14,8 @@ from paramdiff.reports.plotting import (
     plain_numbers,
     shortened,
 )
-from paramdiff.reports.run_comparison import Gathered, Line, Value, written
+from paramdiff.reports.run_comparison import Gathered, Line
+from paramdiff.reports.varied_settings import Value, written
 
 TITLE = "What the setting does"
 PALETTE = (VERMILLION, *COLOURS, GREY)
@@ -27,7 +28,7 @@ FACTOR = 20
 
 @dataclass(frozen=True)
 class Series:
-    """Lines of the table that differ in the swept setting alone.
+    """Lines of the table that differ in nothing but the swept setting.
 
     Attributes:
         label: their other settings; empty if there are none.

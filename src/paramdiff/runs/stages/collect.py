@@ -1,4 +1,4 @@
-"""Collect: the zoo, aligned where that is asked for and helps, with the room it needs checked first."""
+"""Collect: the zoo, aligned where the settings want it and it helps; disk space is checked first."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -8,14 +8,14 @@ from paramdiff.distributed import on_main_process
 from paramdiff.files import read_json, write_json
 from paramdiff.progress import outlook, say
 from paramdiff.runs.context import RunContext
+from paramdiff.runs.manifest import Stage
 from paramdiff.runs.resource_estimate import ResourceEstimate, blank_zoo
-from paramdiff.runs.run_folder import Stage
 from paramdiff.scoring.alignment_data import alignment_data
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.zoo.alignment import METHODS, align_zoo
 from paramdiff.zoo.zoo import Zoo
 
-TRAINING = "study/training.json"
+TRAINING = "evaluation/training.json"
 """The curve of the training of one network, if the run trained any (:mod:`paramdiff.collectors.learning_curve`)."""
 
 
@@ -65,8 +65,9 @@ def _aligned(run: RunContext, zoo: Zoo) -> Zoo:
         return zoo
     scorer, method = Scorer(task, zoo, run.device), wanted if wanted in METHODS else METHODS[0]
     return align_zoo(
-        zoo, task.model(), auto=wanted == "auto", score=scorer.gauge(), higher_is_better=task.higher_is_better,
-        seed=run.plan.seed, method=method, data=alignment_data(scorer, method),
+        zoo, task.model(), auto=wanted == "auto", score=scorer.training_metric(),
+        higher_is_better=task.higher_is_better, seed=run.plan.seed, method=method,
+        data=alignment_data(scorer, method),
     )  # fmt: skip
 
 

@@ -9,9 +9,9 @@ from paramdiff.errors import ConfigError
 from paramdiff.generators.context import FitContext, Score
 from paramdiff.generators.generator import Generator
 from paramdiff.runs.context import RunContext
+from paramdiff.runs.manifest import Stage
 from paramdiff.runs.plan import plain
 from paramdiff.runs.rows import GeneratorRow
-from paramdiff.runs.run_folder import Stage
 from paramdiff.scoring.recalibration import RecalibratedFeedback
 from paramdiff.settings import without
 
@@ -55,7 +55,7 @@ def _reference(run: RunContext, row: GeneratorRow) -> Tensor | None:
 
 
 def _feedback(run: RunContext, row: GeneratorRow) -> Score:
-    """What a fit may ask; of networks as they will be scored, where it matches their behaviour."""
+    """Feedback for a fit; on networks as they will be scored, where the generator matches their behaviour."""
     feedback = run.scorer.feedback()
     matching = row.generator.matches and run.recalibrating
     return RecalibratedFeedback(feedback, run.recalibration) if matching else feedback

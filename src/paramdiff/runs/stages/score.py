@@ -1,4 +1,4 @@
-"""Score: what networks do on the task's data, and the best sample as a complete state dict."""
+"""Score: the outcomes of networks on the task's data, and the best sample as a complete state dict."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +13,8 @@ from paramdiff.evaluation.summary import arrays
 from paramdiff.files import save_tensors
 from paramdiff.progress import say
 from paramdiff.runs.context import RunContext
+from paramdiff.runs.manifest import Stage
 from paramdiff.runs.rows import GeneratorRow
-from paramdiff.runs.run_folder import Stage
 from paramdiff.scoring.scorer import Scorer
 
 BEST = "samples/best.safetensors"

@@ -1,4 +1,4 @@
-"""``paramdiff sweep-temperature``: every generator's trade of accuracy against diversity, as a curve.
+"""``paramdiff sweep-temperature``: every generator's trade-off between accuracy and diversity, as a curve.
 
 A generator with a *knob* (``contraction`` of latent generators, ``scale`` of Gaussians, ``amplitude`` of noise,
 ``k`` of means) is sampled at several of its values, without fitting again, and its samples are scored on the test
@@ -15,9 +15,9 @@ from paramdiff.evaluation.tradeoff import point
 from paramdiff.files import read_json, write_json
 from paramdiff.progress import say
 from paramdiff.runs.context import RunContext
+from paramdiff.runs.manifest import Stage
 from paramdiff.runs.plan import SweepConfig
 from paramdiff.runs.rows import GeneratorRow
-from paramdiff.runs.run_folder import Stage
 from paramdiff.runs.stages.sample import draw
 from paramdiff.scoring.scores import Scores
 
