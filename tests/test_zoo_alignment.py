@@ -214,6 +214,23 @@ def test_activations_show_what_weights_do_not():
     assert not torch.equal(read[0, :, 0], read[1, :, 1])
 
 
+class Unread(nn.Module):
+    """The mean of its hidden units."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Linear(64, 12)
+
+    def forward(self, x):
+        return self.stem(x.flatten(1)).relu().mean(1)
+
+
+def test_units_that_no_layer_reads_keep_their_order():
+    zoo = strangers(Unread(), k=2)
+    found, facts = align(zoo, find_symmetries(Unread()), 0, "activations", Unread(), data(zoo))
+    assert torch.equal(found.vectors, zoo.vectors) and facts.groups == 1
+
+
 def test_constant_units_correlate_with_nothing():
     x = torch.tensor([[1e3, 0.0, 1.0], [1e3, 0.0, 2.0], [1e3, 0.0, 3.0]])
     found = standardised(x)

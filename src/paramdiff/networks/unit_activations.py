@@ -60,7 +60,10 @@ class UnitActivations:
             for number, inputs in enumerate(self._batches):
                 for name, rows in self._run(inputs, number).items():
                     read.setdefault(name, []).append(rows)
-        return [[torch.cat(read[value.node]) for value in group.values] for group in self._groups]
+        return [
+            [torch.cat(read[value.node]) for value in group.values if value.node in read]
+            for group in self._groups
+        ]
 
     def _run(self, inputs: tuple[Any, ...], number: int) -> dict[str, Tensor]:
         self._reader.begin(number)

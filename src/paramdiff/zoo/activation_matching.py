@@ -36,7 +36,10 @@ def match_activations_in_turn(
         if total is None:
             total = own
             continue
-        orders = [best_order(wanted, found) for wanted, found in zip(total, own, strict=True)]
+        orders = [
+            best_order(wanted, found) if found else torch.arange(group.size)  # units that no layer reads
+            for wanted, found, group in zip(total, own, matcher.groups, strict=True)
+        ]
         matcher.reorder(vectors[row], orders)
         for wanted, found, order in zip(total, own, orders, strict=True):
             for x, y in zip(wanted, found, strict=True):
@@ -57,5 +60,5 @@ def best_order(
     """The order of the found units in which they correlate most with the wanted ones."""
     from scipy.optimize import linear_sum_assignment
 
-    products = sum(x.T @ y for x, y in zip(wanted, found, strict=True))
+    products = torch.stack([x.T @ y for x, y in zip(wanted, found, strict=True)]).sum(0)
     return torch.from_numpy(linear_sum_assignment(products, maximize=True)[1])
