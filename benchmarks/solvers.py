@@ -37,7 +37,7 @@ from benchmarks.inputs import reference, shortened
 from benchmarks.quality import accuracy_and_similarity
 from benchmarks.sizes import Reference
 from paramdiff.files import write_json
-from paramdiff.generators.diffusion import SAMPLERS
+from paramdiff.generators.denoising import SAMPLERS
 from paramdiff.generators.pdiff import ParameterDiffusion
 from paramdiff.generators.reconstruction_check import ReconstructionCheck
 from paramdiff.scoring.scorer import Scorer

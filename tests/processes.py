@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from paramdiff import atomic
+
 
 @dataclass
 class Forked:
@@ -73,7 +75,7 @@ class Forked:
             self.returncode = os.waitstatus_to_exitcode(status) if pid else None
         return self.returncode
 
-    def wait(self, seconds: float = 300) -> int:
+    def wait(self, seconds: float = 900) -> int:
         end = time.monotonic() + seconds
         while self.poll() is None:
             if time.monotonic() > end:
@@ -86,3 +88,23 @@ class Forked:
     def send_signal(self, number: signal.Signals) -> None:
         if self.poll() is None:
             os.kill(self.pid, number)
+
+
+def killed_at(folder: Path, pattern: str, work: Callable[[], int]) -> Callable[[], int]:
+    """``work`` for a :class:`Forked` that is killed as it writes the first file after something matches ``pattern``.
+
+    It kills itself: whoever watches for a file from outside may come too late on a busy machine.
+    """
+
+    def until_then() -> int:
+        take_place = atomic._take_place
+
+        def watched(*paths: Path) -> None:
+            take_place(*paths)
+            if any(folder.glob(pattern)):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        atomic._take_place = watched
+        return work()
+
+    return until_then

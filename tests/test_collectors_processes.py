@@ -1,8 +1,10 @@
 """Processes do each piece of work once, errors appear here, and nobody is left behind."""
 
+import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,9 @@ import pytest
 from paramdiff.collectors.processes import can_fork, spread
 from paramdiff.errors import NumericalError
 from processes import Forked
+
+LONG = 300.0
+"""Seconds that nothing here takes, however busy the machine."""
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="processes are forked on Linux only")
 
@@ -38,11 +43,13 @@ def test_every_item_is_done_once(count: int, processes: int, tmp_path: Path):
 
 
 def test_with_processes_nothing_is_done_here(tmp_path: Path):
-    def slow(item: int) -> None:
-        time.sleep(0.05)
+    both = multiprocessing.get_context("fork").Barrier(2, timeout=LONG)
+
+    def work(item: int) -> None:
+        both.wait()  # so that no process does the work of both before the other has begun
         writer(tmp_path)(item)
 
-    list(spread(slow, range(6), 2))
+    list(spread(work, range(6), 2))
     processes = set(written(tmp_path).values())
     assert len(processes) == 2 and os.getpid() not in processes
 
@@ -57,13 +64,13 @@ def test_an_error_in_a_process_is_raised_here(tmp_path: Path):
         if item == 3:
             raise NumericalError(f"seed {item}: the loss is nan", remedy="lower the learning rate")
         if item > 4:
-            time.sleep(60)
+            time.sleep(2 * LONG)
         writer(tmp_path)(item)
 
     started = time.monotonic()
     with pytest.raises(NumericalError, match=r"^seed 3: the loss is nan; lower the learning rate$"):
         list(spread(work, range(8), 2))
-    assert time.monotonic() - started < 30  # the others were not waited for
+    assert time.monotonic() - started < LONG  # the others were not waited for
 
 
 def test_what_a_killed_process_left_is_done_here(tmp_path: Path):
@@ -82,12 +89,11 @@ def test_what_a_killed_process_left_is_done_here(tmp_path: Path):
 def test_processes_end_when_nobody_listens_any_more(tmp_path: Path):
     def work(item: int) -> None:
         writer(tmp_path)(item)
-        time.sleep(60 if item else 0)
+        time.sleep(2 * LONG if item else 0)
 
     done = spread(work, range(3), 2)
     assert next(done) == 0
-    while len(written(tmp_path)) < 3:
-        time.sleep(0.01)
+    wait_until(lambda: len(written(tmp_path)) == 3)
     done.close()
     assert not any(alive(process) for process in written(tmp_path).values())
 
@@ -96,20 +102,23 @@ def test_processes_end_when_nobody_listens_any_more(tmp_path: Path):
 def test_processes_end_with_their_parent(way: signal.Signals, tmp_path: Path):
     def work(item: int) -> None:
         writer(tmp_path)(item)
-        time.sleep(60)
+        time.sleep(2 * LONG)
 
     parent = Forked(lambda: len(list(spread(work, range(2), 2))), tmp_path)
-    while len(list(tmp_path.glob("[0-9]"))) < 2:
-        assert parent.poll() is None, parent.stderr
-        time.sleep(0.01)
-    children = [int(path.read_text()) for path in tmp_path.glob("[0-9]")]
-    assert all(map(alive, children))
+    wait_until(lambda: len(written(tmp_path)) == 2 or parent.poll() is not None)
+    children = list(written(tmp_path).values())
+    assert parent.poll() is None and all(map(alive, children)), parent.stderr
     parent.send_signal(way)
     parent.wait()
-    deadline = time.monotonic() + 20
-    while any(map(alive, children)):
-        assert time.monotonic() < deadline, "orphans are left"
-        time.sleep(0.02)
+    wait_until(lambda: not any(map(alive, children)))  # no orphans are left
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    """Until it is so; a limit only for what would hang."""
+    end = time.monotonic() + LONG
+    while not done():
+        assert time.monotonic() < end, "it has not come about"
+        time.sleep(0.01)
 
 
 def alive(process: int) -> bool:

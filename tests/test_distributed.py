@@ -1,11 +1,7 @@
 """Several processes: they meet without waiting for ever, and a run of two is a run of one."""
 
-import os
 import signal
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +20,10 @@ from paramdiff.files import load_tensors, read_json
 from paramdiff.generators.gaussian import Gaussian
 from paramdiff.progress import quiet
 from paramdiff.scoring.cache import Cache
-from processes import Forked
+from processes import Forked, killed_at
+
+HERE = "127.0.0.1"
+KEPT: list[torch.distributed.TCPStore] = []
 
 SOURCE = Path(__file__).parents[1] / "src"
 
@@ -136,27 +135,25 @@ def test_each_process_has_an_accelerator_of_its_own(second_of_two: None, monkeyp
 # Real processes ---------------------------------------------------------------------------------------------
 
 
-def environment(**more: str) -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SOURCE)} | more
-
-
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
+def meeting_point() -> torch.distributed.TCPStore:
+    """Where ranks meet, as a launcher has one: on a port that nobody can take before they come."""
+    KEPT.append(torch.distributed.TCPStore(HERE, 0, is_master=True, wait_for_workers=False))
+    return KEPT[-1]
 
 
 def pair(work: Callable[[], int], folder: Path) -> list[Forked]:
     """Two ranks without a launcher, so that each has its own exit code and output."""
     import accelerate  # noqa: F401 (once for both)
 
-    port = free_port()
-    places = (
-        {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
-         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    place = {
+        "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": HERE, "GLOO_SOCKET_IFNAME": "lo",
+        "MASTER_PORT": str(meeting_point().port), "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": "0", "TORCHELASTIC_RUN_ID": folder.name,
+    }  # fmt: skip
+    return [
+        Forked(work, folder, f"rank-{rank}", place | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(2)
-    )  # fmt: skip
-    return [Forked(work, folder, f"rank-{number}", place) for number, place in enumerate(places)]
+    ]
 
 
 MEETINGS = """
@@ -267,17 +264,23 @@ TINY = [
 CLOCKS = ("timings_s", "peak_rss_bytes", "command", "machine")
 
 
-def launched(folder: Path) -> subprocess.Popen:
+def launched(folder: Path) -> Forked:
     """``--multi_gpu`` is accelerate's word for several processes; there need be no GPU."""
-    command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+    words = [
+        "accelerate launch", "--multi_gpu", "--num_processes", "2",
         "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
         "-m", "paramdiff", "run", f"run_dir={folder}", "device=cpu", *TINY,
     ]  # fmt: skip
-    return subprocess.Popen(
-        command, env=environment(), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+
+    def launch() -> int:
+        from accelerate.commands import launch
+
+        sys.argv = words
+        launch.main()
+        return 0
+
+    place = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SOURCE), "GLOO_SOCKET_IFNAME": "lo"}
+    return Forked(launch, folder.parent, "launcher", place)
 
 
 @pytest.mark.skipif(not can_fork(), reason="processes are forked on Linux only")
@@ -286,19 +289,17 @@ def test_two_processes_give_the_bits_of_one(tmp_path: Path):
     one, two = tmp_path / "one", tmp_path / "two"
     with undrawn():
         assert main(["run", f"run_dir={one}", "device=cpu", *TINY]) == 0
-    ranks_of_it = pair(lambda: main(["run", f"run_dir={two}", "device=cpu", *TINY]), tmp_path)
-    while ranks_of_it[0].poll() is None and not list(two.glob(".state/collect-*/seed-*")):
-        time.sleep(0.002)
-    for process in ranks_of_it:
-        process.send_signal(signal.SIGKILL)
-    assert [process.wait() for process in ranks_of_it] == [-signal.SIGKILL] * 2
-    assert not (two / "zoo").exists(), "it was killed too late"
+    command = lambda: main(["run", f"run_dir={two}", "device=cpu", *TINY])
+    ranks_of_it = pair(killed_at(two, ".state/collect-*/seed-*", command), tmp_path)
+    assert ranks_of_it[0].wait() == -signal.SIGKILL, ranks_of_it[0].stderr
+    ranks_of_it[1].send_signal(signal.SIGKILL)  # if it has not noticed
+    assert ranks_of_it[1].wait() != 0 and not (two / "zoo").exists()
     with undrawn():
-        ranks_of_it = pair(lambda: main(["run", f"run_dir={two}", "device=cpu", *TINY]), tmp_path)
+        ranks_of_it = pair(command, tmp_path)
         assert [process.wait() for process in ranks_of_it] == [0, 0], ranks_of_it[0].stderr
     process = launched(two)  # everything is there: it only says so
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
+    assert process.wait() == 0, process.stderr
+    said = process.stdout + process.stderr
     assert said.count("test accuracy, K = 4") == 1 and said.count("results:") == 1, "one of them speaks"
     files = {path.relative_to(one) for path in one.rglob("*.safetensors")}
     assert files == {path.relative_to(two) for path in two.rglob("*.safetensors")}

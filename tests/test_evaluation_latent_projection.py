@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from paramdiff.devices import evenly_spaced
 from paramdiff.evaluation.latent_projection import Paths, latent_map, noised
 from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.seeds import generator
-from paramdiff.subsampling import evenly_spaced
 from toy_zoos import curve, scattered
 
 

@@ -21,10 +21,10 @@ from paramdiff.cli import main
 from paramdiff.collectors import COLLECTORS
 from paramdiff.errors import ConfigError, ParamdiffError
 from paramdiff.generators import GENERATORS
-from paramdiff.ranges import check_ranges, numeric, range_of
 from paramdiff.runs.config import RunConfig, built, explain
 from paramdiff.runs.launch import composed
 from paramdiff.runs.recipe_checks import require_recipe
+from paramdiff.settings import check_ranges, numeric, range_of
 from paramdiff.tasks import CONFIGS
 from paramdiff.tasks.models import NETWORKS
 from paramdiff.tasks.models.named import LIBRARIES

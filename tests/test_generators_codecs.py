@@ -6,15 +6,15 @@ import torch
 from paramdiff.devices import size
 from paramdiff.errors import ConfigError
 from paramdiff.generators import autoencoder
+from paramdiff.generators.architectures import NORMS, Network
 from paramdiff.generators.autoencoder import (
     ARCHITECTURES,
     Autoencoder,
     DenoisingCodec,
+    Unchunked,
     make_autoencoder,
 )
-from paramdiff.generators.chunking import Unchunked
 from paramdiff.generators.linear_autoencoder import LinearAutoencoder, LinearCodec
-from paramdiff.generators.nets.conv import NORMS, Network
 from paramdiff.generators.reconstruction_check import explained_variance
 from toy_zoos import curve, scattered
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import toy_zoos
-from paramdiff import ParameterDiffusion
+from paramdiff import ParameterDiffusion, training
 from paramdiff.errors import ConfigError, NumericalError
 from paramdiff.files import read_json, write_json
-from paramdiff.generators import Generator, fitting, make
+from paramdiff.generators import Generator, make
 from paramdiff.generators.autoencoder import PlainAutoencoder
 from paramdiff.generators.context import FitContext
 from paramdiff.generators.diffusion import Diffusion, LatentDiffusion
@@ -50,7 +50,7 @@ def test_a_killed_fit_goes_on_with_the_same_numbers(
 ):
     zoo = toy_zoo(curve(14, 33))
     whole = quick(autoencoder={"norm": "batch"}).fit(zoo)
-    monkeypatch.setattr(fitting, "Training", Killed)
+    monkeypatch.setattr(training, "Training", Killed)
     monkeypatch.setattr(Killed, "victim", victim)
     with pytest.raises(KilledError):
         quick(autoencoder={"norm": "batch"}).fit(zoo, FitContext(folder=tmp_path))

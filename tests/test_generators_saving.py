@@ -74,7 +74,7 @@ def test_state_dicts_are_drawn_as_they_are_asked_for(monkeypatch: pytest.MonkeyP
 
 def test_what_is_saved_with_its_network_needs_no_originals(tmp_path: Path):
     fitted = make("gaussian").fit(tied_zoo())
-    saving.write(tmp_path / "g", fitted._saved(), "a card")
+    saving.write(tmp_path / "g", saving.saved(fitted), "a card")
     again = Generator.load(tmp_path / "g")
     pairs = zip(again.sample_state_dicts(3), fitted.sample_state_dicts(3), strict=True)
     assert all(same(one, other) for one, other in pairs)
@@ -105,7 +105,7 @@ def test_without_its_network_it_takes_that_of_the_zoo(tmp_path: Path):
 
 def as_before(folder: Path, fitted: Generator) -> Path:
     """A generator as the version before wrote it."""
-    saved = fitted._saved()
+    saved = saving.saved(fitted)
     folder.mkdir()
     write_json(
         folder / "generator.json", {"generator": saved.name, "settings": saved.settings, "notes": saved.notes}

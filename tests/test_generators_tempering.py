@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from paramdiff.generators.denoising import LatentGaussian, scale_of
 from paramdiff.generators.diffusion import Diffusion, LatentDiffusion
-from paramdiff.generators.gaussian_prior import LatentGaussian, scale_of
 from paramdiff.generators.tempering import Tempering, krylov
 
 OWN = Diffusion(sample_steps=50)

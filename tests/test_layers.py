@@ -10,12 +10,12 @@ SOURCE = Path(__file__).parents[1] / "src" / "paramdiff"
 
 LAYERS = [
     {"errors"},
-    {"distributed", "ranges"},
+    {"distributed", "settings"},
     {"atomic", "validation"},
-    {"progress", "seeds", "files", "error_iou", "chance", "subsampling"},
-    {"devices", "artefacts", "tracking", "registry"},
+    {"progress", "seeds", "files", "error_iou", "chance"},
+    {"devices", "artefacts", "registry"},
     {"training"},
-    {"networks", "hub"},
+    {"tracking", "networks", "hub"},
     {"parameters"},
     {"zoo"},
     {"generators", "tasks"},

@@ -1,6 +1,7 @@
 """Every recipe composes, its network exists, and D is what the paper prints."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from paramdiff.cli import main
@@ -171,9 +172,19 @@ COMBINATIONS = [
 ]
 
 
+@cache
+def ablated(experiment: str, ablation: str, *options: str) -> DictConfig:
+    """What all values of its keys have in common."""
+    return composed(["name=test", f"experiment={experiment}", f"ablation={ablation}", *options])
+
+
 @pytest.mark.parametrize(("ablation", "experiment", "words"), COMBINATIONS)
 def test_every_combination_of_an_ablation_composes(ablation: str, experiment: str, words: tuple[str, ...]):
-    made = build(composed(["name=test", f"experiment={experiment}", f"ablation={ablation}", *words]))
+    options = [word for word in words if "." not in word.partition("=")[0]]
+    settings = deepcopy(ablated(experiment, ablation, *options))
+    for one in OverridesParser.create().parse_overrides([word for word in words if word not in options]):
+        OmegaConf.update(settings, one.get_key_element(), one.value())
+    made = build(settings)
     assert made.compare == {}
     if ablation in ("layers", "kind"):
         assert spec(network(made), made.zoo.select).dim > 0

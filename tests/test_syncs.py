@@ -7,7 +7,7 @@ from torch import nn
 from paramdiff.error_iou import error_iou
 from paramdiff.errors import NumericalError
 from paramdiff.generators import diffusion
-from paramdiff.generators.ddpm import reverse
+from paramdiff.generators.denoising import reverse
 from paramdiff.generators.diffusion import Diffusion, LatentDiffusion
 from paramdiff.generators.flow import follow
 from paramdiff.scoring.batches import random_subset

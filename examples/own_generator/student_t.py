@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from paramdiff import FitContext, Gaussian, Generator, evaluate, register
-from paramdiff.ranges import FACTOR, Range, Ranges
 from paramdiff.seeds import sample_normal
+from paramdiff.settings import FACTOR, Range, Ranges
 
 
 @register("student-t", "an independent Student's t distribution for every parameter")

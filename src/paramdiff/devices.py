@@ -1,4 +1,9 @@
-"""Where tensors live and whether they fit there: devices, threads and memory, asked before any work is done."""
+"""Where tensors live and whether they fit there: devices, threads and memory, asked before any work is done.
+
+What does not fit at once is read block by block, or a few of many rows are looked at, evenly spread, so that a
+trajectory is seen from end to end. How large a block may be is a budget in numbers. Sums over blocks depend on it in
+their last bits, so there is one for each use.
+"""
 
 import os
 from collections.abc import Callable, Iterator
@@ -8,7 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 
 from paramdiff.errors import ConfigError, ParamdiffError
 from paramdiff.progress import room, say
@@ -20,6 +26,18 @@ WORTH_SAYING = 1e9
 
 TO_TRAIN = 4
 """Copies of a network's parameters that its training holds: themselves, gradients and Adam's two moments."""
+
+IN_CACHE = 1 << 20
+"""Numbers that stay in a processor's cache: 4 MiB."""
+
+IN_DOUBLE = 1 << 22
+"""Numbers that are converted to float64 at once: 32 MiB."""
+
+READ_AT_ONCE = 1 << 24
+"""Numbers of members that are read at once: 64 MiB."""
+
+NETWORKS_AT_ONCE = 1 << 26
+"""Numbers of complete networks that are in memory together: 256 MiB."""
 
 
 def choose_device(word: str = "auto") -> torch.device:
@@ -164,3 +182,19 @@ def made_if_fits(key: str, build: Callable[[], Module]) -> Module:
         "a network of this size and its training", TO_TRAIN * wanted, partial(ConfigError, key), "lower it"
     )
     return build()
+
+
+def evenly_spaced(n: int, most: int) -> Int[Tensor, "m"]:
+    """Indices of at most ``most`` of n rows, the first and the last among them."""
+    return torch.linspace(0, n - 1, min(n, most)).round().long()
+
+
+def blocks(n: int, size: int, start: int = 0) -> Iterator[slice]:
+    """All of n rows from ``start`` on in slices of ``size``; the last one may be shorter."""
+    stop = start + n
+    return (slice(first, min(first + size, stop)) for first in range(start, stop, size))
+
+
+def pieces_within(budget: int, each: int) -> int:
+    """How many rows or columns of ``each`` numbers stay within a budget; at least one."""
+    return max(1, budget // max(1, each))

@@ -1,8 +1,8 @@
 """Losses and scores of a run on their way to experiment trackers: TensorBoard, Weights & Biases, any of accelerate's.
 
 A tracker is one of accelerate's :class:`~accelerate.tracking.GeneralTracker` classes. Inside :meth:`Tracking.active`
-the training loop (:mod:`paramdiff.training`) hands over its losses as they are read back; outside, handing over does
-nothing and nothing is imported. Only the first process logs, and of networks that are trained side by side in
+the training loop (:mod:`paramdiff.training`) hands over its losses as they are read back; outside, this module is not
+even imported. Only the first process logs, and of networks that are trained side by side in
 processes of their own no losses are logged.
 
 All values of a run lie on one axis of steps, one curve after the other: a tracker may refuse a step that is smaller
@@ -21,6 +21,7 @@ from typing import Any
 from paramdiff.errors import CheckpointError, ConfigError
 from paramdiff.files import read_json, write_json
 from paramdiff.progress import say
+from paramdiff.training import FOLLOWED
 
 FOLDER = "tracking"
 """In the run folder: what trackers write there, and how far the curves have been handed over."""
@@ -30,7 +31,6 @@ PROJECT = "paramdiff"
 Maker = Callable[[Path, str], Any]
 """Makes a tracker, given the folder for its files and an identity that stays the same when a run goes on."""
 
-_active: ContextVar["Tracking | None"] = ContextVar("tracking", default=None)
 _stage: ContextVar[tuple[str, str]] = ContextVar("stage", default=("", ""))
 
 
@@ -54,11 +54,11 @@ class Tracking:
     @contextmanager
     def active(self) -> Iterator["Tracking"]:
         """Inside, losses are handed over; at the end the trackers are closed."""
-        before = _active.set(self)
+        before = FOLLOWED.set(self.follow)
         try:
             yield self
         finally:
-            _active.reset(before)
+            FOLLOWED.reset(before)
             for name in list(self._trackers or ()):
                 self._ask(name, lambda tracker: tracker.finish())
 
@@ -149,12 +149,6 @@ class Tracking:
         except Exception as error:  # whatever a tracker's library raises
             del self._trackers[name]
             say(f"  tracker {name} has failed and is left out: {type(error).__name__}: {error}")
-
-
-def follow(name: str, losses: Sequence[float]) -> None:
-    """Log what is new of a curve, if there is a tracker."""
-    if (tracking := _active.get()) is not None:
-        tracking.follow(name, losses)
 
 
 @contextmanager

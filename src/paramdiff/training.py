@@ -1,25 +1,38 @@
-"""The one training loop: resumable, watched for NaN, logged.
+"""The one training loop: resumable, watched for NaN, logged; and how a network is fitted with it.
 
 Collecting, the autoencoder and the diffusion model all train through :class:`Training`, so a run
 killed anywhere goes on at its last saved step with the same numbers: the state on disk holds
 modules, optimisers and losses, and every random draw is keyed by its step (:mod:`paramdiff.seeds`).
+
+The networks of a generator are fitted with AdamW at a constant rate, averaged weights and early stopping
+(:func:`fit_network`). A constant rate with an exponential moving average of the weights serves as well as a decaying
+rate and, unlike it, can end as soon as more steps no longer help. The gradient of a step is accumulated over parts of
+its batch, so that memory is that of one part.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 
-from paramdiff import tracking
 from paramdiff.errors import NumericalError
 from paramdiff.files import load_state, save_state
 from paramdiff.progress import Forecast, bar
+
+Net = TypeVar("Net", bound=nn.Module)
+
+FOLLOWED: ContextVar[Callable[[str, Sequence[float]], None] | None] = ContextVar("followed", default=None)
+"""Told the name of a training and its losses from step 0 on, whenever these are read back."""
+
+WARM_UP = 25
+"""Steps over which the learning rate of a fit rises."""
 
 
 @runtime_checkable
@@ -119,8 +132,8 @@ class Training:
                 )
             self._losses.append(value)
         self._pending.clear()
-        if self.show:
-            tracking.follow(self.name, self._losses)
+        if self.show and (follow := FOLLOWED.get()) is not None:
+            follow(self.name, self._losses)
 
     def _last_good(self) -> str:
         kept = self.path is not None and self.path.is_file()
@@ -193,3 +206,76 @@ class Ema:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.updates = state["updates"]
         self.module.load_state_dict(state["module"])
+
+
+class Plateau:
+    """Watches a criterion that should fall; part of the training state, so a resumed run stops alike.
+
+    Args:
+        least: a fall smaller than this counts as none.
+        patience: checks in a row without a fall until it is a plateau.
+        every: steps between checks.
+    """
+
+    def __init__(self, least: float, patience: int, every: int) -> None:
+        self.least, self.patience, self.every = least, patience, every
+        self.best: float | None = None
+        self.waited = 0
+
+    def reached(self, value: float) -> bool:
+        """Take the next value; whether the plateau is reached."""
+        if self.best is None or value < self.best - self.least:
+            self.best, self.waited = value, 0
+        else:
+            self.waited += 1
+        return self.waited >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "waited": self.waited}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best, self.waited = state["best"], state["waited"]
+
+
+def fit_network(
+    name: str, net: Net, loss: Callable[[Net, int], Iterable[Tensor]], check: Callable[[Net], float],
+    plateau: Plateau | None, *, steps: int, lr: float, weight_decay: float, ema: float, path: Path | None,
+) -> tuple[Net, list[float]]:  # fmt: skip
+    """Train ``net`` for at most ``steps`` steps; resumes from ``path``.
+
+    Args:
+        name: what is trained, for the bar and messages.
+        loss: loss of the network in a step, as parts that add up to it; must depend on nothing but the two.
+        check: criterion of the averaged network, watched by ``plateau``.
+        plateau: ends the training early; None does all steps.
+
+    Returns:
+        The averaged network in evaluation mode, and the loss of every step.
+
+    Raises:
+        NumericalError: the loss is NaN or Inf.
+    """
+    average = Ema(net, ema)
+    optimiser = optim.AdamW(net.parameters(), lr, weight_decay=weight_decay, fused=True)
+    parts: dict[str, Stateful] = {"net": net, "ema": average, "optimiser": optimiser}
+    if plateau is not None:
+        parts["plateau"] = plateau
+    training = Training(name, steps, parts, path)
+    for step in training:
+        optimiser.param_groups[0]["lr"] = lr * min(1, (step + 1) / WARM_UP)
+        optimiser.zero_grad()
+        value = sum(_learnt(part) for part in loss(net, step))
+        optimiser.step()
+        average.update()
+        training.log(step, value)  # type: ignore[arg-type]
+        if plateau is None or (step + 1) % plateau.every:
+            continue
+        if plateau.reached(check(average.module)):  # type: ignore[arg-type]
+            training.stop()
+    return average.module, training.losses  # type: ignore[return-value]
+
+
+def _learnt(part: Tensor) -> Tensor:
+    """A part of the loss, once its gradient is added to the others'."""
+    part.backward()
+    return part.detach()

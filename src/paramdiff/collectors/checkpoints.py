@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from paramdiff.collectors.collector import Collector, alignment, fresh_network, register
-from paramdiff.ranges import COUNT, MEMBERS, Ranges, check_ranges
+from paramdiff.settings import COUNT, MEMBERS, Ranges, check_ranges
 from paramdiff.tasks.task import Task
 from paramdiff.zoo.opening import open_zoo
 from paramdiff.zoo.state_dicts import load_file, load_weights

@@ -19,8 +19,8 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from paramdiff.collectors.learning_curve import CURVE, LearningCurve
 from paramdiff.errors import TaskError, check_choice
 from paramdiff.progress import Forecast
-from paramdiff.ranges import FACTOR, RATE, SHARE, Range, Ranges, check_ranges
 from paramdiff.seeds import mix, seeded
+from paramdiff.settings import FACTOR, RATE, SHARE, Range, Ranges, check_ranges
 from paramdiff.tasks.task import Batch, Data, Task
 from paramdiff.training import Stateful, Training
 

@@ -32,7 +32,7 @@ from paramdiff.errors import SelectionError, check_range
 from paramdiff.files import load_tensors, save_tensors
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.progress import Forecast, bar
-from paramdiff.ranges import MEMBERS, SEED, Ranges, check_ranges
+from paramdiff.settings import MEMBERS, SEED, Ranges, check_ranges
 from paramdiff.tasks.task import Data, Task
 from paramdiff.zoo.records import Record
 from paramdiff.zoo.zoo import Zoo

@@ -29,7 +29,7 @@ from paramdiff.distributed import main_process_first
 from paramdiff.errors import SelectionError
 from paramdiff.networks.modes import train_selected
 from paramdiff.parameters.spec import ParameterSpec
-from paramdiff.ranges import COUNT, MEMBERS, SEED, Ranges
+from paramdiff.settings import COUNT, MEMBERS, SEED, Ranges
 from paramdiff.tasks.task import Data, Task, overrides
 from paramdiff.training import Stateful, Training
 from paramdiff.zoo.records import Record

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
+from paramdiff.devices import IN_DOUBLE, blocks, pieces_within
 from paramdiff.parameters.normaliser import Normaliser
-from paramdiff.subsampling import IN_DOUBLE, blocks, pieces_within
 
 RANK_TOLERANCE = 1e-10
 """Directions with less than this share of the trace of G are rounding of float32 vectors."""

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float16, Float64
 from torch import Tensor
 
+from paramdiff.devices import evenly_spaced
 from paramdiff.error_iou import error_iou
-from paramdiff.subsampling import evenly_spaced
 
 KEPT = 200
 """Networks whose similarities are kept pair by pair: 80 kB per matrix, and 20,000 pairs for a distribution."""

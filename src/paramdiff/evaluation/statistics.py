@@ -19,9 +19,9 @@ import torch
 from jaxtyping import Float64, Real, Shaped
 from torch import Tensor
 
+from paramdiff.devices import IN_DOUBLE, blocks, pieces_within
 from paramdiff.evaluation.rare_error_ci import LEVEL, common_value, counted_ci, outcomes
 from paramdiff.seeds import mix
-from paramdiff.subsampling import IN_DOUBLE, blocks, pieces_within
 
 RESAMPLES = 2000
 """Bootstrap resamples: the ends of a 95% interval are then known to about 2% of its width."""

@@ -16,7 +16,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -24,14 +24,16 @@ from torch import Tensor
 
 from paramdiff.devices import choose_device, made_if_fits, size
 from paramdiff.errors import ConfigError, check_choice
-from paramdiff.generators.chunking import Chunks, Sequences, Unchunked, restored
-from paramdiff.generators.fitting import Plateau, fit_network, require_shapes
+from paramdiff.generators.architectures import NORMS, ConvAutoencoder, Network, require_shapes
+from paramdiff.generators.context import Matrix
 from paramdiff.generators.generator import CHUNK
 from paramdiff.generators.latent import AUTOENCODER, Codec
-from paramdiff.generators.nets.conv import NORMS, ConvAutoencoder, Network
-from paramdiff.generators.normalised_view import Matrix
-from paramdiff.ranges import BATCH, COUNT, FACTOR, RATE, STEPS, Range, Ranges, check_ranges
 from paramdiff.seeds import generator, seeded
+from paramdiff.settings import BATCH, COUNT, FACTOR, RATE, STEPS, Range, Ranges, check_ranges
+from paramdiff.training import Plateau, fit_network
+
+if TYPE_CHECKING:
+    from paramdiff.generators.chunking import Chunks
 
 ELEMENTS_AT_ONCE = 1 << 19
 """Numbers the network takes at once, in some 0.2 GB; the gradient of a larger batch is accumulated over parts."""
@@ -113,6 +115,30 @@ class Autoencoder(PlainAutoencoder):
     RANGES: ClassVar[Ranges] = {"parameter_noise": FACTOR, "latent_noise": FACTOR}
 
 
+class Unchunked:
+    """A vector that is short enough to be taken as it is.
+
+    Attributes:
+        dim: D.
+        scale: 1.
+    """
+
+    scale = 1.0
+    norm = "group"
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+
+    def project(self, x: Matrix) -> Float[Tensor, "n D"]:
+        return x[:, :]
+
+    def expand(self, y: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
+        return y
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"dim": self.dim}
+
+
 class NeuralCodec(Codec):
     """A trained autoencoder. Subclasses say with which objective, and what a latent is.
 
@@ -128,7 +154,7 @@ class NeuralCodec(Codec):
     remedy: ClassVar[str] = "raise autoencoder.steps, autoencoder.latent or autoencoder.channels"
 
     settings: PlainAutoencoder
-    sequences: Sequences
+    sequences: "Chunks | Unchunked"
 
     def __init__(self, settings: PlainAutoencoder, seed: int = 0, device: str = "auto") -> None:
         self.settings, self.seed, self.device, self.losses = settings, seed, choose_device(device), []
@@ -153,7 +179,7 @@ class NeuralCodec(Codec):
     def fit(self, x: Matrix, folder: Path | None = None) -> None:
         own, dim = self.settings, x.shape[1]
         long = 0 < own.chunk < dim
-        self.sequences = Chunks.fit(x, own.chunk, own.components) if long else Unchunked(dim)
+        self.sequences = _chunks().fit(x, own.chunk, own.components) if long else Unchunked(dim)
         y = self.sequences.project(x)
         self.net, self.losses = fit_network(
             "autoencoder", self._build(y.shape[1]), lambda net, step: self._parts(net, y, step),
@@ -202,11 +228,18 @@ class NeuralCodec(Codec):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.sequences = restored(state["sequences"])
+        chunked = state["sequences"]
+        self.sequences = _chunks().from_state(chunked) if "basis" in chunked else Unchunked(chunked["dim"])
         own, norm = self.settings, self.sequences.norm
         require_shapes(lambda: make_autoencoder(own, state["dim"], self._code_size(), norm), state["net"])
         self.net = self._build(state["dim"]).eval().requires_grad_(False)
         self.net.load_state_dict(state["net"])
+
+
+def _chunks() -> "type[Chunks]":
+    from paramdiff.generators.chunking import Chunks
+
+    return Chunks
 
 
 class DenoisingCodec(NeuralCodec):
@@ -244,7 +277,7 @@ def make_autoencoder(settings: PlainAutoencoder, dim: int, code: int, auto: str 
 
     if own.architecture == "conv":
         return made_if_fits("latent", convolutional)
-    from paramdiff.generators.nets.fc import DenseAutoencoder, matching_width
+    from paramdiff.generators.fully_connected import DenseAutoencoder, matching_width
 
     with torch.device("meta"):
         budget = size(convolutional())

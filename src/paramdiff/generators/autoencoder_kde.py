@@ -23,8 +23,8 @@ from paramdiff.errors import GeneratorError
 from paramdiff.generators.autoencoder import Autoencoder, DenoisingCodec
 from paramdiff.generators.generator import register
 from paramdiff.generators.latent import Codec, LatentGenerator, Prior
-from paramdiff.ranges import FACTOR, Ranges
 from paramdiff.seeds import sample_generators
+from paramdiff.settings import FACTOR, Ranges
 
 
 class Kernels(Prior):

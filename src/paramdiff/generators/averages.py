@@ -17,8 +17,8 @@ from torch import Tensor
 from paramdiff.errors import ConfigError
 from paramdiff.generators.context import FitContext
 from paramdiff.generators.generator import Generator, register
-from paramdiff.ranges import COUNT, Ranges
 from paramdiff.seeds import sample_generators
+from paramdiff.settings import COUNT, Ranges
 
 USUAL = 16
 """Members in a mean, as in the paper by Zeng et al."""

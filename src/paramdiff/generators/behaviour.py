@@ -25,8 +25,8 @@ from torch import Tensor
 from paramdiff.errors import ConfigError, check_choice
 from paramdiff.generators.context import TrainingFeedback
 from paramdiff.progress import say
-from paramdiff.ranges import BATCH, COUNT, RATE, Range, Ranges, check_ranges
 from paramdiff.seeds import generator
+from paramdiff.settings import BATCH, COUNT, RATE, Range, Ranges, check_ranges
 from paramdiff.training import Training
 
 TINY = 1e-12

@@ -23,8 +23,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.generators.normalised_view import Matrix
-from paramdiff.subsampling import blocks
+from paramdiff.devices import blocks
+from paramdiff.generators.context import Matrix
 
 LONGEST = 1 << 14
 """Numbers of a sequence, at most."""
@@ -92,35 +92,3 @@ class Chunks:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         return cls(state["length"], state["mean"], state["basis"])
-
-
-class Unchunked:
-    """A vector that is short enough to be taken as it is.
-
-    Attributes:
-        dim: D.
-        scale: 1.
-    """
-
-    scale = 1.0
-    norm = "group"
-
-    def __init__(self, dim: int) -> None:
-        self.dim = dim
-
-    def project(self, x: Matrix) -> Float[Tensor, "n D"]:
-        return x[:, :]
-
-    def expand(self, y: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
-        return y
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"dim": self.dim}
-
-
-Sequences = Chunks | Unchunked
-
-
-def restored(state: Mapping[str, Any]) -> Sequences:
-    """What ``state_dict`` gave."""
-    return Chunks.from_state(state) if "basis" in state else Unchunked(state["dim"])

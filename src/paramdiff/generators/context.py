@@ -1,20 +1,69 @@
-"""What a generator is given beside the zoo: a task's feedback, a folder to resume from, samples to match.
+"""What a generator is given: members in normalised coordinates, and the context of a fit.
 
-Generators know no task. They see one only as *feedback*: what vectors score on its training data, and what would
-improve them.
+Members are normalised where they are read. A zoo on disk is memory-mapped; read block by block through
+:class:`NormalisedView` it never takes more memory than one block, whatever K and D are.
+
+The context is what there is beside the zoo: a task's feedback, a folder to resume from, samples to match. Generators
+know no task. They see one only as *feedback*: what vectors score on its training data, and what would improve them.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, overload, runtime_checkable
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from paramdiff.chance import Chance
 from paramdiff.errors import GeneratorError
 from paramdiff.parameters.normaliser import Normaliser
+
+if TYPE_CHECKING:
+    from paramdiff.chance import Chance
+
+
+class NormalisedView:
+    """Rows of raw vectors ``V`` [K, D] as normalised ``x``: indexed like a matrix, without being one.
+
+    ``x[rows]`` (a slice or indices) is a view of some members; ``x[:, columns]`` (a slice) computes these
+    coordinates of all of them, as a tensor; ``x[:, :]`` is everything.
+
+    Args:
+        vectors: raw; may be memory-mapped.
+        normaliser: of the zoo.
+        rows: which of the vectors, all by default.
+    """
+
+    def __init__(
+        self, vectors: Float[Tensor, "K D"], normaliser: Normaliser, rows: Tensor | None = None
+    ) -> None:
+        self.vectors, self.normaliser = vectors, normaliser
+        self.rows = torch.arange(len(vectors)) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self), self.vectors.shape[1]
+
+    @overload
+    def __getitem__(self, key: slice | Tensor) -> "NormalisedView": ...
+    @overload
+    def __getitem__(self, key: tuple[slice, slice]) -> Tensor: ...
+    def __getitem__(self, key: slice | Tensor | tuple[slice, slice]) -> "NormalisedView | Tensor":
+        if not isinstance(key, tuple):
+            return NormalisedView(self.vectors, self.normaliser, self.rows[key])
+        rows, columns = key
+        raw = self.vectors[:, columns][
+            self.rows[rows]
+        ]  # columns first: a view, where rows would be copied whole
+        return self.normaliser.columns(columns).normalise(raw)
+
+
+Matrix = Float[Tensor, "_ D"] | NormalisedView
+"""Vectors in normalised coordinates, in memory or not; any number of rows."""
 
 Score = Callable[[Tensor], Tensor]
 """Scores parameter vectors ``[n, D] -> [n]`` on a fixed part of the training data; higher is better."""
@@ -118,7 +167,7 @@ class NormalisedFeedback:
         return self.raw.mistakes(self.normaliser.denormalise(x))
 
     @property
-    def chance(self) -> Chance | None:
+    def chance(self) -> "Chance | None":
         """Chance level of the scores, if the feedback knows it."""
         return getattr(self.raw, "chance", None)
 

@@ -1,11 +1,11 @@
 r"""Diffusion over latents, the prior of p-diff.
 
 Noisy latents ``z_t = a_t z + s_t eps`` are those of the denoising process of the paper's equation 6
-(:mod:`paramdiff.generators.ddpm`) or of flow matching (:mod:`paramdiff.generators.flow`). A denoiser is trained
+(:mod:`paramdiff.generators.denoising`) or of flow matching (:mod:`paramdiff.generators.flow`). A denoiser is trained
 with the squared error of its prediction of ``u = c z + d eps``:
 
 * ``residual``, the default: ``eps``, or the velocity of a flow, where the network corrects the exact prediction for
-  the Gaussian of the members' latents (:mod:`paramdiff.generators.gaussian_prior`);
+  the Gaussian of the members' latents (:mod:`paramdiff.generators.denoising`);
 * ``x0``, the latent itself (c = 1, d = 0), as ``F(z_t, t)``;
 * ``eps``, the paper's (c = 0, d = 1), and ``velocity`` of a flow (c = -1, d = 1), as
 
@@ -21,6 +21,7 @@ centres of the modes, because the width of a mode only shows in the third digit 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,27 +30,26 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from paramdiff.devices import choose_device
-from paramdiff.errors import ConfigError, check_choice
-from paramdiff.generators.ddpm import SCHEDULERS, Turn, alpha_bar, reverse, scheduler_class
-from paramdiff.generators.fitting import Plateau, fit_network, require_shapes
-from paramdiff.generators.gaussian_prior import LatentGaussian, scale_of
+from paramdiff.errors import check_choice
+from paramdiff.generators.architectures import DENOISERS, make_denoiser, require_shapes
+from paramdiff.generators.denoising import (
+    PREDICTIONS,
+    RESIDUAL,
+    SAMPLERS,
+    TARGETS,
+    LatentGaussian,
+    Turn,
+    alpha_bar,
+    denoising_gap,
+    require_fitting,
+    reverse,
+    scale_of,
+    scheduler_class,
+)
 from paramdiff.generators.latent import DENOISER, Prior
-from paramdiff.generators.nets.denoisers import DENOISERS, make_denoiser
-from paramdiff.ranges import BATCH, FACTOR, RATE, SHARE, STEPS, Range, Ranges, check_ranges
 from paramdiff.seeds import generator, sample_generators, sample_normal, seeded
-from paramdiff.subsampling import evenly_spaced
-
-SAMPLERS = {"ddpm": tuple(SCHEDULERS), "flow": ("heun", "euler")}
-"""Ways to sample from each process; ``auto`` takes the first."""
-
-TARGETS = {"x0": (1, 0), "eps": (0, 1), "velocity": (-1, 1)}
-"""``(c, d)`` of what is predicted, ``c z + d eps``."""
-
-PREDICTIONS = {"ddpm": ("residual", "x0", "eps"), "flow": ("residual", "x0", "velocity")}
-"""``eps`` says nothing about the latent where a flow starts, at ``a_T = 0``."""
-
-RESIDUAL = {"ddpm": "eps", "flow": "velocity"}
-"""The prediction that ``residual`` corrects."""
+from paramdiff.settings import BATCH, FACTOR, RATE, SHARE, STEPS, Range, Ranges, check_ranges
+from paramdiff.training import Plateau, fit_network
 
 ENOUGH, PATIENCE = 0.002, 5
 """Training ends when 100 more steps lower the loss by less than 0.2%, five times in a row. The loss is a poor guide:
@@ -61,10 +61,6 @@ SAMPLING = ("diffusion.temperature", "diffusion.scheduler", "diffusion.sample_st
 
 CHECKED = 1024
 """Noisy latents on which the loss is watched, of held-out members where there are some."""
-
-
-JUDGED, DRAWS = 256, 32
-"""How many latents' denoising losses are compared at most, and how many draws of time and noise each gets."""
 
 
 @dataclass
@@ -122,19 +118,9 @@ class Diffusion:
         check_ranges(self)
         check_choice("denoiser", self.denoiser, DENOISERS)
         check_choice("process", self.process, SAMPLERS)
-        self._check_fits("prediction", self.prediction, PREDICTIONS)
+        require_fitting("prediction", self.prediction, self.process, PREDICTIONS)
         if self.scheduler != "auto":
-            self._check_fits("scheduler", self.scheduler, SAMPLERS, "auto")
-
-    def _check_fits(self, key: str, value: str, fitting: Mapping[str, Sequence[str]], *also: str) -> None:
-        """A value that exists, and that goes with ``process``."""
-        known = [*also, *(name for names in fitting.values() for name in names)]
-        check_choice(key, value, dict.fromkeys(known))
-        if value not in fitting[self.process]:
-            others = [process for process in fitting if value in fitting[process]]
-            raise ConfigError(key, f"{value!r} does not go with process={self.process}",
-                              expected=f"one of {', '.join([*also, *fitting[self.process]])}",
-                              remedy=f"or set process={others[0]}")  # fmt: skip
+            require_fitting("scheduler", self.scheduler, self.process, SAMPLERS, "auto")
 
     @property
     def target(self) -> str:
@@ -156,7 +142,7 @@ class LatentDiffusion(Prior):
         device: where it is trained and sampled from.
 
     Attributes:
-        scale: the deviation of the fitted latents, see :func:`~paramdiff.generators.gaussian_prior.scale_of`.
+        scale: the deviation of the fitted latents, see :func:`~paramdiff.generators.denoising.scale_of`.
         start: the Gaussian that the network corrects; None for predictions other than ``residual``.
     """
 
@@ -235,36 +221,12 @@ class LatentDiffusion(Prior):
         return self.loss(net, *self._draw(z, CHECKED, -1)).log().item()
 
     def findings(self, z: Float[Tensor, "K L"], held: Float[Tensor, "H L"]) -> dict[str, Any]:
-        """The denoising gap: the loss on held-out members divided by that on fitted ones. It is near 1 if the denoiser
-        has learnt what members have in common, and large if it has memorised the fitted ones.
+        """The gap between held-out and fitted members, see :func:`~paramdiff.generators.denoising.denoising_gap`."""
 
-        Both losses use the same times and noise, and are geometric means over times. An arithmetic mean would be
-        dominated by high noise, where nothing is known about a latent and the loss is its squared norm: with linear
-        latents of the reference zoo that gap is 1.16, and the norms' ratio 1.15, while at low noise the held-out loss
-        is twice the fitted one. A ratio of geometric means also does not depend on the scale of what is predicted.
+        def loss(z: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+            return self.loss(self.net, z, t, eps)
 
-        There is no gap where no members were held out, nor where the reconstruction check failed: the codec cannot
-        represent such members, so the loss on their latents would tell about the codec. For a trajectory the gap is
-        optimistic: members are held out at random, and the fitted neighbours in time of a held-out member are
-        nearly the same network. (Held-out latents also decide when to stop training, which matters little beside
-        that.)
-        """
-        members = self._denoising(z)
-        unseen = self._denoising(held) if len(held) else None
-        gap = None if unseen is None or members == 0 else unseen / members
-        return {"denoising": {"members": members, "held_out": unseen, "gap": gap}}
-
-    @torch.no_grad()
-    def _denoising(self, z: Float[Tensor, "K L"]) -> float:
-        """The loss on latents, as a geometric mean over evenly spaced times."""
-        z = z[evenly_spaced(len(z), JUDGED)]
-        noise = torch.randn(DRAWS, self.latent, generator=generator("denoising", self.seed))
-        times = (torch.arange(DRAWS) + 0.5) * self.settings.timesteps / DRAWS
-        losses = [
-            self.loss(self.net, z, t.expand(len(z)), eps.expand_as(z))
-            for t, eps in zip(times.long(), noise, strict=True)
-        ]
-        return torch.stack(losses).double().log().mean().exp().item()
+        return {"denoising": denoising_gap(loss, z, held, self.settings.timesteps, self.seed)}
 
     def sample(self, indices: Sequence[int], seed: int) -> Float[Tensor, "n L"]:
         return self._reverse(indices, seed)
@@ -302,14 +264,8 @@ class LatentDiffusion(Prior):
 
         tempering = Tempering(self._expected, own.temperature)
         level = int((self.noise <= TURN * self.scale * self.signal).sum()) - 1
-        c, d = TARGETS[own.target if own.process == "ddpm" else "velocity"]
-
-        def denoise(z: Tensor, t: Tensor) -> Tensor:
-            signal, noise = self.signal[t].unsqueeze(1), self.noise[t].unsqueeze(1)
-            expected = tempering.expected(z, t)
-            return c / signal * expected + d * (z - expected) / noise
-
-        return Turn(level, tempering.moved, denoise)
+        target = TARGETS[own.target if own.process == "ddpm" else "velocity"]
+        return Turn(level, tempering.moved, partial(tempering.predicted, self.signal, self.noise, target))
 
     def _expected(self, z: Float[Tensor, "n L"], t: Int[Tensor, "n"]) -> Float[Tensor, "n L"]:
         """``a_t E[z | z_t]``, of the prediction."""

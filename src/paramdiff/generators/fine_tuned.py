@@ -19,8 +19,8 @@ from torch import Tensor
 from paramdiff.generators.context import FitContext
 from paramdiff.generators.generator import Generator, register
 from paramdiff.progress import bar
-from paramdiff.ranges import RATE, Range, Ranges
 from paramdiff.seeds import mix, sample_generators
+from paramdiff.settings import RATE, Range, Ranges
 
 TINY = 1e-12
 """Adam's eps. Gradients by a coordinate that hardly varies in the zoo are smaller than the usual 1e-8."""

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from paramdiff.generators.ddpm import Turn
+from paramdiff.generators.denoising import Turn
 from paramdiff.training import require_finite_steps
 
 Velocity = Callable[[Tensor, Tensor], Tensor]

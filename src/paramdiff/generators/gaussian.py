@@ -27,8 +27,8 @@ from torch import Tensor
 from paramdiff.generators.context import FitContext
 from paramdiff.generators.generator import Generator, register
 from paramdiff.generators.principal_components import PrincipalComponents
-from paramdiff.ranges import COUNT, FACTOR, MEMBERS, Ranges
 from paramdiff.seeds import sample_normal
+from paramdiff.settings import COUNT, FACTOR, MEMBERS, Ranges
 
 
 @register("gaussian", "an independent normal distribution for every parameter")

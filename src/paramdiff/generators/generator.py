@@ -6,10 +6,9 @@ after ``_sample``, so that every baseline treats scales, constant coordinates an
 coordinates in the same way.
 """
 
-import inspect
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -19,20 +18,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.devices import require_memory, suitable_threads
-from paramdiff.errors import ConfigError, GeneratorError, ZooError, near
-from paramdiff.generators.context import FitContext
-from paramdiff.generators.normalised_view import NormalisedView
-from paramdiff.generators.settings import described, get, make_parts, put
+from paramdiff.errors import ConfigError, GeneratorError, ZooError
+from paramdiff.generators.context import FitContext, NormalisedView
+from paramdiff.hub.pretrained import PretrainedGenerator
 from paramdiff.parameters.normaliser import Normaliser
-from paramdiff.parameters.spec import ParameterSpec
-from paramdiff.ranges import check_ranges
 from paramdiff.registry import Registry
+from paramdiff.settings import check_ranges, describe, get, make_parts, put
 from paramdiff.training import require_finite
-from paramdiff.validation import typed
 from paramdiff.zoo.zoo import Zoo
 
 if TYPE_CHECKING:
-    from paramdiff.generators.saving import Saved
+    from paramdiff.hub.cards import CardOptions
     from paramdiff.parameters.network import Network
 
 CHUNK = 100
@@ -41,11 +37,8 @@ CHUNK = 100
 ELEMENTS = 1 << 24
 """Chunks of long vectors hold fewer samples, so that a chunk is never larger than this many numbers."""
 
-WITH_ZOO = "load it with the zoo it was fitted to: Generator.load(folder, zoo)"
-"""Remedy for a generator that lacks its network."""
 
-
-class Generator(ABC):
+class Generator(PretrainedGenerator):
     """Fits a zoo, samples vectors. Subclasses are dataclasses and give ``_fit``, ``_sample`` and their state.
 
     Class attributes:
@@ -63,14 +56,14 @@ class Generator(ABC):
     """Whether the fit looks at another generator's samples, to match them."""
     streams: ClassVar[bool] = False
     """Whether ``_fit`` reads members block by block: it is given
-    :class:`~paramdiff.generators.normalised_view.NormalisedView`.
+    :class:`~paramdiff.generators.context.NormalisedView`.
     """
     asks: ClassVar[bool] = False
     """Whether :meth:`sample` asks a task, as guided and fine-tuned samples do."""
 
     # Learnt by fit. This class is not a dataclass, so these are no hyper-parameters of subclasses.
     normaliser: Normaliser | None = None
-    _network: Any = None  # a Network, or what makes it; a type that OmegaConf can read, without importing it
+    _network: Any = None  # a Network, or spec and base, of which it is made; OmegaConf has to know the type
     losses: dict[str, list[float]]
     notes: dict[str, Any]
 
@@ -97,13 +90,17 @@ class Generator(ABC):
     @property
     def network(self) -> "Network | None":
         """What turns its samples into complete state dicts; None if it was loaded without."""
-        return self._network() if isinstance(self._network, partial) else self._network
+        if isinstance(self._network, tuple):
+            from paramdiff.parameters.network import Network
+
+            return Network.around(*self._network)
+        return self._network
 
     def adapted(self, k: int) -> Self:
         """This generator for a zoo of K members: what its settings leave open is decided, what is said stays."""
         return self
 
-    def require(self, k: int, dim: int | None = None) -> None:  # noqa: B027 (no need is common to all)
+    def require(self, k: int, dim: int | None = None) -> None:
         """Say what the fit needs, before anything is collected for it; by default nothing.
 
         Args:
@@ -134,7 +131,7 @@ class Generator(ABC):
         with suitable_threads(zoo.dim):
             members: Any = x if self.streams else x[:, :]
             self._fit(members, context.normalised(normaliser))
-        self._network = partial(_network_around, zoo.spec, zoo.base)
+        self._network = zoo.spec, zoo.base
         self.normaliser = normaliser  # last: a fit that failed leaves an unfitted generator
         return self
 
@@ -176,12 +173,13 @@ class Generator(ABC):
             GeneratorError: not fitted, or loaded without its network, or ``n`` < 1, or feedback is needed.
             NumericalError: a sample holds NaN or Inf.
         """
-        own, network = context.normalised(self._ready(n)), self.network
-        if network is None:
-            raise GeneratorError(f"this {self.name} was loaded without its network", remedy=WITH_ZOO)
+        from paramdiff.generators.saving import require_network
+
+        own = context.normalised(self._ready(n))
+        network = require_network(self.name, self.network)
         return (network.state_dict(v) for _, drawn in self._drawn(n, seed, own) for v in drawn)
 
-    def _ready(self, n: int) -> Normaliser:
+    def _ready(self, n: int = 1) -> Normaliser:
         """Its normaliser; raises :class:`GeneratorError` if it cannot draw ``n`` samples."""
         if self.normaliser is None:
             raise GeneratorError(f"{self.name} is not fitted", remedy="call fit(zoo) first")
@@ -227,107 +225,21 @@ class Generator(ABC):
         """
         from paramdiff.generators import saving
 
-        saving.write(folder, replace(self._saved(), network=None))
-
-    def save_pretrained(
-        self, folder: Path | str, *, results: Mapping[str, Any] | None = None, row: str | None = None,
-        license: str | None = None, tags: Sequence[str] = (), place: str | None = None, card: str | None = None,
-    ) -> None:  # fmt: skip
-        """Write it with its network and a model card: loaded, it needs no originals.
-
-        Args:
-            folder: gets ``config.json``, ``model.safetensors`` and ``README.md``, atomically.
-            results: of an evaluation (the dictionary of ``results.json``), for the card.
-            row: its row in the results; by default that of its name, else the one that the verdict is about.
-            license: for the card, as the Hub writes it, e.g. ``apache-2.0``; none by default.
-            tags: for the card, beside those of this library.
-            place: what the card's example loads; by default the folder's name.
-            card: one to take as it is.
-
-        Raises:
-            GeneratorError: not fitted, or without its network, or there is anything but a saved generator.
-            DiskError: the disk is full or not writable.
-        """
-        from paramdiff.generators import saving
-        from paramdiff.hub.cards import CardOptions, GeneratorFacts, generator_card
-
-        saved, options = self._saved(), CardOptions(place or Path(folder).name, license, tags)
-        network = saved.network
-        if network is None:
-            raise GeneratorError(f"this {self.name} was loaded without its network", remedy=WITH_ZOO)
-        facts = GeneratorFacts(
-            self.name, self.label, network.spec.dim, network.spec.names, network.size, self.asks, row
-        )
-        saving.write(folder, saved, card if card is not None else generator_card(facts, options, results))
-
-    def push_to_hub(
-        self, id: str, *, results: Mapping[str, Any] | None = None, row: str | None = None,
-        license: str | None = None, tags: Sequence[str] = (), card: str | None = None, private: bool | None = None,
-        revision: str | None = None, token: str | None = None,
-    ) -> str:  # fmt: skip
-        """Upload what :meth:`save_pretrained` writes to the Hugging Face Hub; returns its address there.
-
-        Args:
-            id: ``user/name``; the repository is made if there is none.
-            results, row, license, tags, card: as for :meth:`save_pretrained`.
-            private: whether a new repository is.
-            revision: branch to write to.
-            token: by default ``HF_TOKEN``, or that of ``hf auth login``.
-
-        Raises:
-            GeneratorError: not fitted, or without its network.
-            HubError: a wrong id, no token, or no right to write.
-            HubUnreachableError: the Hub cannot be reached.
-        """
-        from paramdiff.generators import saving
-        from paramdiff.hub.transfer import Repository, push
-
-        def write(folder: Path) -> None:
-            self.save_pretrained(
-                folder, results=results, row=row, license=license, tags=tags, place=id, card=card
-            )
-
-        repository, names = Repository(id, "model", revision), (*saving.NEEDED, *saving.OPTIONAL)
-        return push(repository, write, names, private=private, token=token)
+        saving.write(folder, saving.without_network(self))
 
     @classmethod
-    def from_pretrained(
-        cls, source: Path | str, *, revision: str | None = None, token: str | None = None
-    ) -> Self:
-        """A generator out of a folder that :meth:`save_pretrained` wrote, or from the Hugging Face Hub.
-
-        It is data: nothing in it names code, and nothing of it is executed. Where the Hub cannot be reached, what was
-        downloaded before is taken from the Hub's cache.
-
-        Args:
-            source: a folder, or ``user/name``.
-            revision: branch, tag or commit on the Hub.
-            token: for a private repository; by default ``HF_TOKEN``, or that of ``hf auth login``.
-
-        Raises:
-            GeneratorError: damaged, or of another class than the one asked for.
-            HubError: there is no such folder or repository.
-            HubUnreachableError: the Hub cannot be reached.
-        """
+    def _repository_files(cls) -> tuple[Sequence[str], Sequence[str]]:
         from paramdiff.generators import saving
-        from paramdiff.hub.transfer import located
 
-        generator = cls.load(located(source, "model", saving.NEEDED, revision=revision, token=token))
-        if not isinstance(generator, cls):
-            raise GeneratorError(f"{source} holds a generator {generator.name!r}", expected=f"{cls.name!r}",
-                                 remedy="use Generator.from_pretrained")  # fmt: skip
-        return generator
+        return saving.NEEDED, saving.OPTIONAL
 
-    def _saved(self) -> "Saved":
-        """All that is kept of it."""
-        from paramdiff.generators.saving import Saved
+    def _write(
+        self, folder: Path | str, options: "CardOptions", card: str | None, results: Mapping[str, Any] | None,
+        row: str | None,
+    ) -> None:  # fmt: skip
+        from paramdiff.generators import saving
 
-        if self.normaliser is None:
-            raise GeneratorError(f"{self.name} is not fitted", remedy="call fit(zoo) before save")
-        settings = asdict(self)  # type: ignore[call-overload]
-        return Saved(
-            self.name, settings, self.notes, self.normaliser, self._state(), self.losses, self.network
-        )
+        saving.write_with_card(self, folder, options, card, results, row)
 
     @classmethod
     def upgraded(cls, settings: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -350,52 +262,16 @@ class Generator(ABC):
         """
         from paramdiff.generators import saving
 
-        saved = saving.read(folder)
-        with saving.damage_named(folder):
-            generator = _restored(saved, Path(folder))
-        if zoo is not None and zoo.dim != len(saved.normaliser.mean):
-            raise ZooError(
-                f"a zoo of D = {zoo.dim} parameters",
-                expected=f"{len(saved.normaliser.mean)}, as {folder} has",
-            )
-        if zoo is not None and saved.network is None:
-            generator._network = partial(_network_around, zoo.spec, zoo.base)
+        generator: Generator = saving.load(folder, GENERATORS)
+        dim = len(generator._ready().mean)
+        if zoo is not None and zoo.dim != dim:
+            raise ZooError(f"a zoo of D = {zoo.dim} parameters", expected=f"{dim}, as {folder} has")
+        if zoo is not None and generator.network is None:
+            generator._network = zoo.spec, zoo.base
         return generator
 
 
-def _network_around(spec: ParameterSpec, base: Mapping[str, Tensor]) -> "Network":
-    from paramdiff.parameters.network import Network
-
-    return Network.around(spec, base)
-
-
-def _restored(saved: "Saved", folder: Path) -> Generator:
-    """The generator that was saved, as it was learnt."""
-    name = saved.name
-    try:
-        kind = GENERATORS[name[:40]]
-    except ConfigError:
-        known = GENERATORS.all()
-        raise GeneratorError(
-            f"{folder} holds a generator {name[:40]!r}", remedy=near(name[:40], known)
-        ) from None
-    settings = kind.upgraded(saved.settings)
-    generator = make(name, **settings)
-    if is_dataclass(generator):
-        typed(settings, type(generator), "settings")
-    generator.losses, generator.notes, generator._network = saved.losses, saved.notes, saved.network
-    generator._restore(saved.learnt)
-    generator.normaliser = saved.normaliser
-    return generator
-
-
-def _describe(kind: type[Generator]) -> None:
-    """Let ``help`` show the settings of parts, and inherited ones."""
-    if lines := list(described(kind)):
-        kind.__doc__ = f"{inspect.cleandoc(kind.__doc__ or '')}\n\nAll settings:\n" + "\n".join(lines)
-
-
-GENERATORS: Registry[type[Generator]] = Registry("generator", "generators", finish=_describe)
+GENERATORS: Registry[type[Generator]] = Registry("generator", "generators", finish=describe)
 """Every known generator by name: the built-in ones, plug-ins (entry points of the group ``paramdiff.generators``),
 and those defined by the caller."""
 

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.devices import suitable_threads
+from paramdiff.devices import blocks, evenly_spaced, suitable_threads
 from paramdiff.errors import CheckpointError, GeneratorError, ZooError
 from paramdiff.files import read_json, write_json
 from paramdiff.generators.behaviour import (
@@ -29,16 +29,13 @@ from paramdiff.generators.behaviour import (
     TrainedDecoder,
     starting_decoder,
 )
-from paramdiff.generators.context import FitContext, Score
+from paramdiff.generators.context import FitContext, Matrix, NormalisedView, Score
 from paramdiff.generators.generator import Generator
-from paramdiff.generators.normalised_view import Matrix, NormalisedView
 from paramdiff.generators.reconstruction_check import ReconstructionCheck, ReconstructionResult, split
-from paramdiff.generators.settings import has_moved, moved, nested, require_parts
 from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.progress import say
-from paramdiff.ranges import FACTOR, SEED, Ranges
 from paramdiff.seeds import mix, sample_normal
-from paramdiff.subsampling import blocks, evenly_spaced
+from paramdiff.settings import FACTOR, SEED, Ranges, has_moved, moved, nested, require_parts
 
 HASHED_AT_ONCE = 1 << 16
 """Coordinates of all members that are in memory while a zoo is hashed."""

@@ -13,7 +13,7 @@ from paramdiff.generators.autoencoder import Autoencoder, DenoisingCodec
 from paramdiff.generators.autoencoder_kde import Kernels
 from paramdiff.generators.generator import register
 from paramdiff.generators.latent import Codec, LatentGenerator, Prior
-from paramdiff.ranges import FACTOR, Ranges
+from paramdiff.settings import FACTOR, Ranges
 
 
 @register("latent-noise", "a random original's latent plus Gaussian noise, decoded")

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
+from paramdiff.generators.context import Matrix
 from paramdiff.generators.latent import Codec
-from paramdiff.generators.normalised_view import Matrix
 from paramdiff.generators.principal_components import PrincipalComponents
-from paramdiff.ranges import COUNT, Ranges, check_ranges
+from paramdiff.settings import COUNT, Ranges, check_ranges
 
 
 @dataclass

@@ -20,14 +20,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from paramdiff.devices import evenly_spaced
 from paramdiff.error_iou import error_iou
 from paramdiff.errors import GeneratorError, TaskError
 from paramdiff.generators.context import Feedback, FitContext
 from paramdiff.generators.generator import Generator, register
 from paramdiff.progress import say
-from paramdiff.ranges import FACTOR, Ranges
 from paramdiff.seeds import sample_generators
-from paramdiff.subsampling import evenly_spaced
+from paramdiff.settings import FACTOR, Ranges
 
 LEAST, MOST = 1e-3, 10.0
 """Amplitudes between which the matching one is sought; 0 is known without trying."""

@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from paramdiff.generators.normalised_view import Matrix
+from paramdiff.devices import READ_AT_ONCE, blocks, pieces_within
+from paramdiff.generators.context import Matrix
 from paramdiff.seeds import generator
-from paramdiff.subsampling import READ_AT_ONCE, blocks, pieces_within
 
 COLUMNS_AT_ONCE = 1 << 16
 

@@ -8,19 +8,20 @@ their explained variance ``1 - sum ||x - x'||^2 / sum ||x - mean||^2`` decides.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.chance import Chance
+from paramdiff.devices import READ_AT_ONCE, blocks, evenly_spaced, pieces_within
 from paramdiff.errors import check_choice
-from paramdiff.generators.context import Score
-from paramdiff.generators.normalised_view import Matrix
-from paramdiff.ranges import FACTOR, Range, Ranges, check_ranges
+from paramdiff.generators.context import Matrix, Score
 from paramdiff.seeds import generator
-from paramdiff.subsampling import READ_AT_ONCE, blocks, evenly_spaced, pieces_within
+from paramdiff.settings import FACTOR, Range, Ranges, check_ranges
+
+if TYPE_CHECKING:
+    from paramdiff.chance import Chance
 
 MOST_HELD = 32
 """More held-out members would cost scoring time and tell little more."""
@@ -86,7 +87,7 @@ class ReconstructionResult:
     explained_variance: float | None
     explained_variance_train: float
     remedy: str
-    chance: Chance | None = None
+    chance: "Chance | None" = None
 
     @classmethod
     def measure(

@@ -10,17 +10,20 @@ The version before wrote ``generator.json`` and ``state.safetensors``; they are 
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from paramdiff import __version__
 from paramdiff.artefacts import ArtefactFolder
 from paramdiff.atomic import settle
-from paramdiff.errors import CheckpointError, GeneratorError
+from paramdiff.errors import CheckpointError, ConfigError, GeneratorError, near
 from paramdiff.files import load_metadata, load_state, read_json, save_state, write_json, write_text
+from paramdiff.hub.cards import CardOptions, GeneratorFacts, generator_card
 from paramdiff.parameters.network import Network
 from paramdiff.parameters.normaliser import Normaliser
+from paramdiff.registry import Registry
+from paramdiff.settings import make_parts
 from paramdiff.validation import typed
 
 LIBRARY = "paramdiff"
@@ -86,6 +89,51 @@ class Saved:
     network: Network | None
 
 
+def saved(generator: Any) -> Saved:
+    """All that is kept of a :class:`~paramdiff.generators.generator.Generator`.
+
+    Raises:
+        GeneratorError: not fitted.
+    """
+    if generator.normaliser is None:
+        raise GeneratorError(f"{generator.name} is not fitted", remedy="call fit(zoo) before save")
+    return Saved(
+        generator.name, asdict(generator), generator.notes, generator.normaliser, generator._state(),
+        generator.losses, generator.network,
+    )  # fmt: skip
+
+
+def require_network(name: str, network: Network | None) -> Network:
+    """The network of a generator of that name; raises :class:`GeneratorError` if it was loaded without."""
+    if network is None:
+        raise GeneratorError(f"this {name} was loaded without its network",
+                             remedy="load it with the zoo it was fitted to: Generator.load(folder, zoo)")  # fmt: skip
+    return network
+
+
+def without_network(generator: Any) -> Saved:
+    """The same for a folder that lies beside the zoo."""
+    return replace(saved(generator), network=None)
+
+
+def write_with_card(
+    generator: Any, folder: Path | str, options: CardOptions, card: str | None,
+    results: Mapping[str, Any] | None, row: str | None,
+) -> None:  # fmt: skip
+    """Write a generator with its network and a model card, made of ``results`` if there is none.
+
+    Raises:
+        GeneratorError: as :func:`write`, or it is not fitted or without its network.
+        DiskError: as :func:`write`.
+    """
+    whole = saved(generator)
+    network = require_network(whole.name, whole.network)
+    facts = GeneratorFacts(
+        whole.name, generator.label, network.spec.dim, network.spec.names, network.size, generator.asks, row
+    )
+    write(folder, whole, card if card is not None else generator_card(facts, options, results))
+
+
 def write(folder: Path | str, saved: Saved, card: str | None = None) -> None:
     """Write a generator's folder, atomically, with a model card if there is one.
 
@@ -124,6 +172,36 @@ def read(folder: Path | str) -> Saved:
     with damage_named(folder):
         known = typed(config, Config, config_name)
         return _saved(known, typed(load_state(folder / state_name), State, state_name))
+
+
+def load(folder: Path | str, known: Registry[Any]) -> Any:
+    """The generator that was saved, as it was learnt.
+
+    Args:
+        known: classes by name.
+
+    Raises:
+        GeneratorError, CheckpointError: as :func:`read`, or it is of no known class.
+        ConfigError: settings this version does not know.
+    """
+    found = read(folder)
+    with damage_named(folder):
+        kind = _kind(found.name[:40], known, folder)
+        settings = kind.upgraded(found.settings)
+        generator = kind(**make_parts(kind, settings))
+        if is_dataclass(generator):
+            typed(settings, kind, "settings")
+        generator.losses, generator.notes, generator._network = found.losses, found.notes, found.network
+        generator._restore(found.learnt)
+        generator.normaliser = found.normaliser
+    return generator
+
+
+def _kind(name: str, known: Registry[Any], folder: Path | str) -> Any:
+    try:
+        return known[name]
+    except ConfigError:
+        raise GeneratorError(f"{folder} holds a generator {name!r}", remedy=near(name, known.all())) from None
 
 
 @contextmanager

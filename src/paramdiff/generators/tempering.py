@@ -67,6 +67,15 @@ class Tempering:
         """``a_t D_T``, at this temperature."""
         return self._applied(z, t, lambda h: 1 / self._left(h).clamp(min=LEAST))
 
+    def predicted(
+        self, signal: Float[Tensor, "T"], noise: Float[Tensor, "T"], target: tuple[int, int],
+        z: Float[Tensor, "n L"], t: Int[Tensor, "n"],
+    ) -> Float[Tensor, "n L"]:  # fmt: skip
+        """``c z + d eps`` at this temperature, of ``target`` (c, d), where ``z_t = signal z + noise eps``."""
+        (c, d), a, s = target, signal[t].unsqueeze(1), noise[t].unsqueeze(1)
+        expected = self.expected(z, t)
+        return c / a * expected + d * (z - expected) / s
+
     def moved(self, z: Float[Tensor, "n L"], t: Int[Tensor, "n"]) -> Float[Tensor, "n L"]:
         """Where ``z_t``, from temperature 1, is at this one."""
         return self._applied(z, t, lambda h: (1 - self._left(h).sqrt()) / (1 - h).clamp(min=NEAREST))

@@ -27,13 +27,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from paramdiff.generators.architectures import Network
 from paramdiff.generators.autoencoder import NeuralCodec, PlainAutoencoder
+from paramdiff.generators.context import Matrix
 from paramdiff.generators.generator import register
 from paramdiff.generators.latent import Codec, LatentGenerator, Prior
-from paramdiff.generators.nets.conv import Network
-from paramdiff.generators.normalised_view import Matrix
-from paramdiff.ranges import FACTOR, Ranges
 from paramdiff.seeds import generator, sample_normal
+from paramdiff.settings import FACTOR, Ranges
 
 
 @register("vae", "a variational autoencoder")

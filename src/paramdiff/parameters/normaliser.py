@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from paramdiff.subsampling import IN_DOUBLE, blocks, pieces_within
+from paramdiff.devices import IN_DOUBLE, blocks, pieces_within
 
 SMALLEST_POSITIVE = 2.0**-149
 """The smallest positive float32. Variances of dead channels do get that small."""

@@ -18,10 +18,9 @@ from yaml import MarkedYAMLError
 
 from paramdiff.errors import ConfigError, near
 from paramdiff.generators import GENERATORS
-from paramdiff.generators.settings import moved, where
-from paramdiff.ranges import Ranges, check_ranges
 from paramdiff.runs.plan import RUN_RANGES, SweepConfig, check_run, plain
 from paramdiff.runs.recipe_names import list_options, option_name
+from paramdiff.settings import Ranges, check_ranges, moved, where
 
 __all__ = ["SweepConfig", "plain"]  # also of this module
 

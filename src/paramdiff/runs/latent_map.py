@@ -12,10 +12,10 @@ from dataclasses import fields
 from jaxtyping import Float
 from torch import Tensor
 
+from paramdiff.devices import evenly_spaced
 from paramdiff.evaluation.latent_projection import AMPLITUDE, MOST, Paths, latent_map, noised
 from paramdiff.generators.latent import LatentGenerator
 from paramdiff.parameters.normaliser import Normaliser
-from paramdiff.subsampling import evenly_spaced
 from paramdiff.zoo.zoo import Zoo
 
 FILE = "study/latents.safetensors"

@@ -14,7 +14,7 @@ from paramdiff.collectors.collector import Collector
 from paramdiff.errors import ConfigError, check_choice
 from paramdiff.generators.generator import Generator
 from paramdiff.networks.precision import PRECISIONS
-from paramdiff.ranges import COUNT, FACTOR, SEED, Range, Ranges, check_ranges
+from paramdiff.settings import COUNT, FACTOR, SEED, Range, Ranges, check_ranges
 from paramdiff.tasks.configuration import TaskSettings
 from paramdiff.tasks.task import Task
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from paramdiff.devices import blocks
 from paramdiff.distributed import gather_items, local_items, this_process_only, world_size
 from paramdiff.errors import TaskError
 from paramdiff.progress import bar
@@ -30,7 +31,6 @@ from paramdiff.scoring.output_groups import Group, Waiting, order
 from paramdiff.scoring.scores import Scores
 from paramdiff.scoring.set_metrics import NETWORKS_AT_ONCE, SetMetrics
 from paramdiff.scoring.vmapped import Stack
-from paramdiff.subsampling import blocks
 from paramdiff.tasks.task import Batch, Task, overrides
 
 Batches = Callable[[], Iterable[Batch]]

@@ -13,7 +13,7 @@ from typing import Any
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from paramdiff.devices import size, suitable_threads
+from paramdiff.devices import NETWORKS_AT_ONCE, blocks, pieces_within, size, suitable_threads
 from paramdiff.errors import ConfigError
 from paramdiff.networks.recalibration import STATISTICS, recalibrate, tracking_layers
 from paramdiff.parameters.normaliser import SMALLEST_POSITIVE
@@ -23,7 +23,6 @@ from paramdiff.scoring.batches import evened
 from paramdiff.scoring.feedback import TrainingFeedback
 from paramdiff.scoring.output_groups import distinct
 from paramdiff.scoring.scorer import Scorer
-from paramdiff.subsampling import NETWORKS_AT_ONCE, blocks, pieces_within
 
 BATCH = 128
 """Items in a batch, at least: what networks are trained with, more or less."""

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from paramdiff.devices import NETWORKS_AT_ONCE, pieces_within
 from paramdiff.errors import TaskError
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.progress import bar
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.scoring.scores import Scores, concatenated
 from paramdiff.seeds import seeded
-from paramdiff.subsampling import NETWORKS_AT_ONCE, pieces_within
 from paramdiff.tasks.task import Task
 from paramdiff.zoo.saved_networks import states
 from paramdiff.zoo.state_dicts import differing

@@ -14,8 +14,8 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from paramdiff.ranges import Range, Ranges, check_ranges
 from paramdiff.seeds import generator
+from paramdiff.settings import Range, Ranges, check_ranges
 
 MOST_STRETCH = 4 / 3
 """Of the part that is zoomed into: width over height lies between its inverse and itself."""

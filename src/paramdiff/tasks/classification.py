@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from paramdiff.errors import ConfigError, TaskError
-from paramdiff.ranges import BATCH, SHARE, Range, Ranges, check_ranges
+from paramdiff.settings import BATCH, SHARE, Range, Ranges, check_ranges
 from paramdiff.tasks.augment import Augment
 from paramdiff.tasks.dataset_rows import Reading, locate
 from paramdiff.tasks.image_sources import SOURCES, HubImages, Source

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from paramdiff.errors import ConfigError, TaskError, near
 from paramdiff.files import require_file
 from paramdiff.progress import moving
-from paramdiff.ranges import SHARE, Ranges, check_ranges
+from paramdiff.settings import SHARE, Ranges, check_ranges
 from paramdiff.tasks.image_folders import split_folders
 from paramdiff.tasks.named_datasets import NAMES, READY, ready_name
 

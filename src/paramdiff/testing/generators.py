@@ -18,7 +18,7 @@ from torch import Tensor
 from paramdiff.errors import ConfigError, GeneratorError, ParamdiffError, ZooError
 from paramdiff.generators.context import FitContext
 from paramdiff.generators.generator import GENERATORS, Generator
-from paramdiff.generators.settings import get
+from paramdiff.settings import get
 from paramdiff.testing.rules import Rules
 from paramdiff.testing.toys import ToyFeedback, curve, toy_zoo
 from paramdiff.zoo.zoo import Zoo

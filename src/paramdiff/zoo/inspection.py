@@ -21,9 +21,9 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from paramdiff.devices import IN_CACHE, blocks, pieces_within
 from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.seeds import generator
-from paramdiff.subsampling import IN_CACHE, blocks, pieces_within
 from paramdiff.zoo.diagnostics import Basin, Inspection, ScoreFacts, Spectrum, TensorFacts
 from paramdiff.zoo.recommendations import advise
 from paramdiff.zoo.zoo import Zoo

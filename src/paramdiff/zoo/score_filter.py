@@ -6,11 +6,12 @@ turned into functions; anything else is refused, and nothing is ever evaluated a
 
 import ast
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 from paramdiff.errors import ZooError, near
+from paramdiff.zoo.records import Record
 
 Values = Mapping[str, float]
 
@@ -35,6 +36,7 @@ class ScoreFilter:
             tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError):
             raise _unclear(text) from None
+        self.text = text
         self.names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         self._truth = _truth(tree)
 
@@ -48,6 +50,25 @@ class ScoreFilter:
     def __call__(self, values: Values) -> bool:
         """Whether these scores pass; they do not where one that the filter names is missing."""
         return self.names <= values.keys() and self._truth(values)
+
+    def rows(self, records: Sequence[Record]) -> list[int]:
+        """Indices of the members that pass, by recorded scores, ``seed`` and ``step``.
+
+        Raises:
+            ZooError: it names an unknown score, or no member passes.
+        """
+        values = [_values(record) for record in records]
+        self.require_known({name for known in values for name in known} | {"seed", "step"})
+        rows = [i for i, known in enumerate(values) if self(known)]
+        if not rows:
+            raise ZooError(f"none of the {len(records)} checkpoints passes {self.text!r}", remedy="loosen it")
+        return rows
+
+
+def _values(record: Record) -> dict[str, float]:
+    """Numbers of a member by name."""
+    own = {"seed": record.seed, "step": record.step}
+    return record.scores | {name: value for name, value in own.items() if value is not None}
 
 
 def _truth(node: ast.expr) -> Callable[[Values], bool]:

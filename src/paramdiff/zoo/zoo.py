@@ -16,14 +16,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.errors import FrozenRestWarning, ZooError
+from paramdiff.hub.pretrained import PretrainedZoo
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.zoo.records import Parts, Record, frozen_differences, frozen_rest_differs
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from paramdiff.hub.cards import CardOptions
 
-class Zoo:
+
+class Zoo(PretrainedZoo):
     """K members of D parameters.
 
     Attributes:
@@ -138,12 +141,7 @@ class Zoo:
         """
         from paramdiff.zoo.score_filter import ScoreFilter
 
-        passes, values = ScoreFilter(scores), [_values(record) for record in self.records]
-        passes.require_known({name for known in values for name in known} | {"seed", "step"})
-        rows = [i for i, known in enumerate(values) if passes(known)]
-        if not rows:
-            raise ZooError(f"none of the {self.k} checkpoints passes {scores!r}", remedy="loosen it")
-        return self[rows]
+        return self[ScoreFilter(scores).rows(self.records)]
 
     @staticmethod
     def merge(*zoos: "Zoo") -> "Zoo":
@@ -263,74 +261,16 @@ class Zoo:
 
         return cls(*load_zoo(folder))
 
-    def save_pretrained(
-        self, folder: Path | str, *, license: str | None = None, tags: Sequence[str] = (), place: str | None = None,
-        card: str | None = None,
-    ) -> None:  # fmt: skip
-        """Write what :meth:`save` writes, without paths of this machine, and a data-set card, ``README.md``.
-
-        Args:
-            folder: new, empty, or of a saved zoo.
-            license: for the card, as the Hub writes it; none by default.
-            tags: for the card, beside those of this library.
-            place: what the card's example loads; by default the folder.
-            card: one to take as it is.
-
-        Raises:
-            ZooError: there is anything but a saved zoo.
-            DiskError: the disk is full or not writable.
-        """
-        from paramdiff.hub.cards import CardOptions
-        from paramdiff.zoo import sharing
-
-        sharing.write(folder, self.parts, CardOptions(place or Path(folder).name, license, tags), card)
-
-    def push_to_hub(
-        self, id: str, *, license: str | None = None, tags: Sequence[str] = (), card: str | None = None,
-        private: bool | None = None, revision: str | None = None, token: str | None = None,
-    ) -> str:  # fmt: skip
-        """Upload what :meth:`save_pretrained` writes to the Hugging Face Hub, as a data set; returns its address.
-
-        Args:
-            id: ``user/name``; the repository is made if there is none.
-            license, tags, card: as for :meth:`save_pretrained`.
-            private: whether a new repository is.
-            revision: branch to write to.
-            token: by default ``HF_TOKEN``, or that of ``hf auth login``.
-
-        Raises:
-            HubError: a wrong id, no token, or no right to write.
-            HubUnreachableError: the Hub cannot be reached.
-        """
-        from paramdiff.hub.transfer import Repository, push
-        from paramdiff.zoo import sharing
-
-        def write(folder: Path) -> None:
-            self.save_pretrained(folder, license=license, tags=tags, place=id, card=card)
-
-        repository, names = Repository(id, "dataset", revision), (*sharing.NEEDED, *sharing.OPTIONAL)
-        return push(repository, write, names, private=private, token=token)
-
     @classmethod
-    def from_pretrained(
-        cls, source: Path | str, *, revision: str | None = None, token: str | None = None
-    ) -> Self:
-        """A zoo out of a folder, or from a data set of the Hugging Face Hub; the matrix stays on disk until it is used.
-
-        Args:
-            source: a folder, or ``user/name``.
-            revision: branch, tag or commit on the Hub.
-            token: for a private data set; by default ``HF_TOKEN``, or that of ``hf auth login``.
-
-        Raises:
-            CheckpointError, ZooError: as :meth:`load`.
-            HubError: there is no such folder or data set.
-            HubUnreachableError: the Hub cannot be reached.
-        """
-        from paramdiff.hub.transfer import located
+    def _repository_files(cls) -> tuple[Sequence[str], Sequence[str]]:
         from paramdiff.zoo import sharing
 
-        return cls.load(located(source, "dataset", sharing.NEEDED, revision=revision, token=token))
+        return sharing.NEEDED, sharing.OPTIONAL
+
+    def _write(self, folder: Path | str, options: "CardOptions", card: str | None) -> None:
+        from paramdiff.zoo import sharing
+
+        sharing.write(folder, self.parts, options, card)
 
     @staticmethod
     def verify(folder: Path | str) -> None:
@@ -347,12 +287,6 @@ class Zoo:
 
     def __repr__(self) -> str:
         return f"Zoo(K={self.k}, D={self.dim}, select={self.spec.select!r})"
-
-
-def _values(record: Record) -> dict[str, float]:
-    """Numbers of a member by name, as a score filter reads them."""
-    own = {"seed": record.seed, "step": record.step}
-    return record.scores | {name: value for name, value in own.items() if value is not None}
 
 
 def too_small(spec: ParameterSpec) -> ZooError | None:

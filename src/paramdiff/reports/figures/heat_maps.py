@@ -2,6 +2,7 @@
 
 import torch
 
+from paramdiff.devices import evenly_spaced
 from paramdiff.reports.figures.shown_parameters import (
     beginning,
     colour_bar,
@@ -14,7 +15,6 @@ from paramdiff.reports.figures.shown_parameters import (
 from paramdiff.reports.finished_run import FinishedRun, Row
 from paramdiff.reports.plotting import PAPER, Plot, canvas, shortened
 from paramdiff.reports.wording import setting
-from paramdiff.subsampling import evenly_spaced
 from paramdiff.zoo.zoo import Zoo
 
 NETWORKS, TENSORS, COLUMNS = 3, 3, 128

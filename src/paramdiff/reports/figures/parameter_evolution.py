@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from paramdiff.devices import evenly_spaced
 from paramdiff.reports.figures.shown_parameters import coordinates, kinds_of, steps_of, values
 from paramdiff.reports.finished_run import FinishedRun
 from paramdiff.reports.plotting import COLOURS, VERMILLION, Plot, canvas, plain_numbers
 from paramdiff.reports.wording import number, setting
-from paramdiff.subsampling import evenly_spaced
 from paramdiff.zoo.zoo import Zoo
 
 LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from paramdiff.errors import ConfigError, TaskError, near, short
 from paramdiff.progress import say
-from paramdiff.ranges import Range, Ranges, check_ranges
+from paramdiff.settings import Range, Ranges, check_ranges
 from paramdiff.tasks.models.network import Network, Shape
 from paramdiff.tasks.models.stem import small_stem, take_channels
 from paramdiff.tasks.plugins import load_library

@@ -12,7 +12,7 @@ from typing import ClassVar
 from torch import nn
 
 from paramdiff.errors import TaskError, check_choice
-from paramdiff.ranges import Range, Ranges, check_ranges
+from paramdiff.settings import Range, Ranges, check_ranges
 from paramdiff.tasks.models.network import Network, Shape
 
 CHANNELS = Range(least=1, most=65_536, items=(1, 100))

@@ -1,7 +1,7 @@
 r"""A fully connected autoencoder for parameter vectors: the paper's Table 14, beside 1-D convolutions.
 
 One linear layer from D to W features, residual layers ``h + silu(norm(A h + b))`` as in
-:mod:`paramdiff.generators.nets.conv`, one linear layer to the latent, and the same back. With W of the order
+:mod:`paramdiff.generators.architectures`, one linear layer to the latent, and the same back. With W of the order
 of L its size grows with D L, as that of the convolutional one does, and not with D^2.
 """
 
@@ -10,7 +10,7 @@ import math
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from paramdiff.generators.nets.conv import Network, Residual, make_norm
+from paramdiff.generators.architectures import Network, Residual, make_norm
 
 
 def matching_width(parameters: int, dim: int, latents: int, depth: int) -> int:

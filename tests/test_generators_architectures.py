@@ -6,9 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from paramdiff.generators.nets.conv import NORMS, SHORTEST, ConvAutoencoder, fitting_strides
-from paramdiff.generators.nets.denoisers import DENOISERS, make_denoiser
-from paramdiff.generators.nets.fc import DenseAutoencoder, matching_width
+from paramdiff.generators.architectures import (
+    DENOISERS,
+    NORMS,
+    SHORTEST,
+    ConvAutoencoder,
+    fitting_strides,
+    make_denoiser,
+)
+from paramdiff.generators.fully_connected import DenseAutoencoder, matching_width
 from paramdiff.seeds import seeded
 
 

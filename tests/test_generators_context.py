@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from paramdiff.generators.normalised_view import NormalisedView
+from paramdiff.generators.context import NormalisedView
 from paramdiff.parameters.normaliser import Normaliser
 from toy_zoos import curve, quick, scattered, toy_zoo
 

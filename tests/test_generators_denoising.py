@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from paramdiff.errors import NumericalError
-from paramdiff.generators.ddpm import BETAS, SCHEDULERS, Denoise, alpha_bar, betas, reverse
+from paramdiff.generators.denoising import BETAS, SCHEDULERS, Denoise, alpha_bar, betas, reverse
 from paramdiff.seeds import sample_generators, sample_normal
 
 MEAN = torch.tensor([0.5, -1.0, 0.2])

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paramdiff.generators import fitting, make
-from paramdiff.generators.fitting import Plateau, fit_network
+from paramdiff import training
+from paramdiff.generators import make
 from paramdiff.seeds import seeded
-from paramdiff.training import Training
+from paramdiff.training import Plateau, Training, fit_network
 from toy_zoos import curve, toy_zoo
 
 
@@ -59,7 +59,7 @@ def test_training_ends_at_the_plateau_and_is_then_finished(tmp_path: Path):
 
 def test_a_resumed_training_ends_at_the_same_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     whole, losses = train(100, patience=3)
-    monkeypatch.setattr(fitting, "Training", partial(Training, save_every_s=0))
+    monkeypatch.setattr(training, "Training", partial(Training, save_every_s=0))
     with pytest.raises(KilledError):
         train(100, tmp_path / "t.safetensors", patience=3, kill_at=12)
     resumed, seen = train(100, tmp_path / "t.safetensors", patience=3)
