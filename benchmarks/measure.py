@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.rows import Way
+from benchmarks.rows import Measurement
 from paramdiff.runs.environment import peak_rss_bytes
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A way to be measured.
+    """A variant to be measured.
 
     Attributes:
         name: for the table.
@@ -39,14 +39,14 @@ class Estimate(float):
 
 def measured(
     *candidates: Candidate, rounds: int, device: str = "cpu", warm: bool = True
-) -> tuple[list[Way], list[Any]]:
+) -> tuple[list[Measurement], list[Any]]:
     """Every candidate once per round, in turn.
 
     Args:
         warm: call each once before, untimed: first calls load libraries and choose kernels.
 
     Returns:
-        the ways, and what the last call of each gave.
+        the measurements, and what the last call of each gave.
     """
     seconds: list[list[float]] = [[] for _ in candidates]
     results: list[Any] = [None] * len(candidates)
@@ -60,11 +60,11 @@ def measured(
                 memory.append((before, peak_bytes(device)))
             if number or not warm:
                 seconds[index].append(took)
-    ways = [
-        Way(one.name, took, one.scale, one.note, *bytes_)
+    measurements = [
+        Measurement(one.name, took, one.scale, one.note, *bytes_)
         for one, took, bytes_ in zip(candidates, seconds, memory, strict=True)
     ]
-    return ways, results
+    return measurements, results
 
 
 def timed(work: Callable[[], Any], device: str = "cpu") -> tuple[float, Any]:

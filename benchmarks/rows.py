@@ -1,4 +1,4 @@
-"""What a case hands back: rows with every round of every way, to JSON and back."""
+"""What a case hands back: rows with every round of every measurement, to JSON and back."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -7,8 +7,8 @@ from typing import Any, Self
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to do a piece of work.
+class Measurement:
+    """Time and memory of one variant of a piece of work.
 
     Attributes:
         name: ``ours``, or what the plain way is.
@@ -69,27 +69,27 @@ class Row:
 
     Attributes:
         what: the work.
-        ways: ours first, then plain ones; empty where nothing is timed.
-        asked: the target, in words.
+        measurements: ours first, then plain ones; empty where nothing is timed.
+        target: what the work should reach, in words.
         quality: what came out, beside its time.
         figures: other numbers.
         curve: of the rows before it.
     """
 
     what: str
-    ways: list[Way] = field(default_factory=list)
-    asked: str = ""
+    measurements: list[Measurement] = field(default_factory=list)
+    target: str = ""
     quality: dict[str, float] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
     curve: Curve | None = None
 
     @property
-    def ours(self) -> Way | None:
-        return self.ways[0] if self.ways else None
+    def ours(self) -> Measurement | None:
+        return self.measurements[0] if self.measurements else None
 
     @property
-    def plain(self) -> list[Way]:
-        return self.ways[1:]
+    def plain(self) -> list[Measurement]:
+        return self.measurements[1:]
 
     @property
     def ratios(self) -> dict[str, list[float]]:
@@ -97,18 +97,21 @@ class Row:
         if self.ours is None:
             return {}
         return {
-            way.name: [theirs / mine for theirs, mine in zip(way.whole, self.ours.whole, strict=True)]
-            for way in self.plain
+            one.name: [theirs / mine for theirs, mine in zip(one.whole, self.ours.whole, strict=True)]
+            for one in self.plain
         }
 
     def to_json(self) -> dict[str, Any]:
         """Everything, with the medians that follow from it for other programs."""
         medians = {name: median(rounds) for name, rounds in self.ratios.items()}
-        return asdict(self) | {"median_s": {way.name: way.median for way in self.ways}, "ratio": medians}
+        return asdict(self) | {
+            "median_s": {one.name: one.median for one in self.measurements},
+            "ratio": medians,
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Inverse of :meth:`to_json`."""
-        own = {key: value[key] for key in ("what", "asked", "quality", "figures")}
+        own = {key: value[key] for key in ("what", "target", "quality", "figures")}
         curve = None if value["curve"] is None else Curve(**value["curve"])
-        return cls(**own, ways=[Way(**way) for way in value["ways"]], curve=curve)
+        return cls(**own, measurements=[Measurement(**one) for one in value["measurements"]], curve=curve)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from statistics import median
 from typing import Any
 
-from benchmarks.rows import Row, Way
+from benchmarks.rows import Measurement, Row
 
 HEADER = (
     "case", "what", "ours", "against", "its time", "**ratio**", "target", "memory above inputs", "quality, figures",
@@ -28,8 +28,8 @@ def about(results: Mapping[str, Any]) -> list[str]:
     sizes = " (quick sizes)" if settings["quick"] else ""
     return [
         f"{machine['cpu']}, {cores}, device {machine['device']}; revision {results['git']}; {kind}{sizes}.",
-        f"Seconds are medians of {settings['rounds']} rounds in which all ways took turns; a ratio is the median of "
-        "the rounds' ratios, above 1 where ours is faster.",
+        f"Seconds are medians of {settings['rounds']} rounds in which all variants took turns; a ratio is the median "
+        "of the rounds' ratios, above 1 where ours is faster.",
     ]
 
 
@@ -48,13 +48,13 @@ def each_case(results: Mapping[str, Any]) -> list[str]:
 def cells_of(row: Row) -> Iterator[list[str]]:
     """A line for each plain way; what belongs to all of them is in the first."""
     own = row.ours
-    told = [row.asked, "" if own is None else size(own.above_inputs), facts(row)]
+    told = [row.target, "" if own is None else size(own.above_inputs), facts(row)]
     ours = "" if own is None else duration(own.median) + remark(own)
     if not row.plain:
         yield [row.what, ours, "", "", "", *told]
-    for number, way in enumerate(row.plain):
-        ratio = f"**{short(median(row.ratios[way.name]))}x**"
-        against = [way.name + remark(way), duration(way.median), ratio]
+    for number, one in enumerate(row.plain):
+        ratio = f"**{short(median(row.ratios[one.name]))}x**"
+        against = [one.name + remark(one), duration(one.median), ratio]
         yield [row.what, ours, *against, *told] if number == 0 else ["", "", *against, "", "", ""]
 
 
@@ -63,8 +63,8 @@ def facts(row: Row) -> str:
     return "; ".join(f"{name} {short(value)}" for name, value in {**row.quality, **row.figures}.items())
 
 
-def remark(way: Way) -> str:
-    return f" ({way.note})" if way.note else ""
+def remark(one: Measurement) -> str:
+    return f" ({one.note})" if one.note else ""
 
 
 def duration(seconds: float) -> str:

@@ -25,7 +25,7 @@ def record_of(run: Callable[[Any], Any], sizes: Common, keep: Callable[[dict[str
 
     def note(status: str, why: str = "") -> None:
         seconds = round(time.monotonic() - started, 3)
-        peak = max([peak_rss_bytes(), *(way.peak_bytes or 0 for row in rows for way in row.ways)])
+        peak = max([peak_rss_bytes(), *(one.peak_bytes or 0 for row in rows for one in row.measurements)])
         keep(
             {
                 "status": status, "why": why, "seconds": seconds, "load_average": list(load),

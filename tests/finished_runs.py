@@ -52,8 +52,10 @@ def results(*models: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "task": {"name": "digits", "metric": "accuracy", "higher_is_better": True, "chance": 0.1},
         "zoo": {"k": 200, "dim": 2048, "select": "last_norms:2", "seed": 7}, "models": list(rows),
         "verdict": {"class": "interpolation", "why": "the samples gather at the centre of the zoo."},
-        "gate": {"passed": True, "held_out": 20, "members": 0.976, "reconstructed": 0.975, "loss": 0.001,
-                 "tolerance": 0.01, "explained_variance": 0.93, "explained_variance_train": 0.97, "why": ""},
+        "reconstruction_check": {
+            "passed": True, "held_out": 20, "members": 0.976, "reconstructed": 0.975, "loss": 0.001,
+            "tolerance": 0.01, "explained_variance": 0.93, "explained_variance_train": 0.97, "why": "",
+        },
         "notes": ["the whole model was scored"], "command": "paramdiff run experiment=digits",
         "machine": {"cpu": "A CPU", "cores": 2, "torch": "2.9", "device": "cpu"},
         "n_items": {"train": 1437, "test": 360},
@@ -89,15 +91,17 @@ def regression() -> dict[str, Any]:
         for name, mean in means.items()
     ]
     task = {"name": "sine", "metric": "mean_squared_error", "higher_is_better": False, "chance": None}
-    return results(*rows, task=task, verdict={"class": None, "why": "no mistakes to compare"}, gate=None)
+    return results(
+        *rows, task=task, verdict={"class": None, "why": "no mistakes to compare"}, reconstruction_check=None
+    )
 
 
 def failed() -> dict[str, Any]:
     """A whole-network run whose samples are at chance."""
-    gate = {"passed": False, "held_out": 4, "members": 0.976, "reconstructed": 0.41, "loss": 0.566,
+    check = {"passed": False, "held_out": 4, "members": 0.976, "reconstructed": 0.41, "loss": 0.566,
             "tolerance": 0.01, "explained_variance": 0.2, "explained_variance_train": 0.99,
             "why": "K = 20 is too small"}  # fmt: skip
-    return results(model("original", 0.976, 20), model("p-diff", 0.102), gate=gate)
+    return results(model("original", 0.976, 20), model("p-diff", 0.102), reconstruction_check=check)
 
 
 def text_of(html: str) -> str:

@@ -27,7 +27,7 @@ from benchmarks.cases import (
 from benchmarks.figure import curves_of, draw_growth
 from benchmarks.inputs import plain_zoo, reference, trajectory
 from benchmarks.measure import Candidate, Estimate, exponent, measured
-from benchmarks.rows import Curve, Row, Way
+from benchmarks.rows import Curve, Measurement, Row
 from benchmarks.sizes import Common, Reference, sizes_of
 from benchmarks.suite import CASES, Settings, Suite, after, load_case
 from benchmarks.table import written
@@ -122,9 +122,9 @@ def test_case_gives_rows(name, rows, no_runs):
     found = rows(name)
     assert found
     for row in found:
-        assert row.what and (row.ways or row.figures)
-        assert all(len(way.seconds) == SIZES[name].rounds for way in row.ways if name != "memory")
-        assert all(second > 0 for way in row.ways for second in way.seconds)
+        assert row.what and (row.measurements or row.figures)
+        assert all(len(one.seconds) == SIZES[name].rounds for one in row.measurements if name != "memory")
+        assert all(second > 0 for one in row.measurements for second in one.seconds)
         assert bool(row.ratios) == (name not in WITHOUT_PLAIN) and len(row.ratios) == len(row.plain)
         assert all(len(rounds) == len(row.ours.seconds) for rounds in row.ratios.values())
         assert Row.from_json(row.to_json()) == row
@@ -202,9 +202,9 @@ def test_one_at_a_time_draws_the_same_vectors():
 
 def test_paper_is_scaled_to_all_of_its_steps(rows):
     row = rows("fit")[0]
-    names = [way.name for way in row.ways]
+    names = [one.name for one in row.measurements]
     assert names == ["ours", "reference implementation", "paper's settings"]
-    assert row.ways[1].seconds == [fit.REFERENCE_SECONDS] * SIZES["fit"].rounds
+    assert row.measurements[1].seconds == [fit.REFERENCE_SECONDS] * SIZES["fit"].rounds
 
 
 def test_growth_has_curves(rows, tmp_path):
@@ -240,28 +240,32 @@ def test_exponent_is_a_least_squares_fit():
 
 def test_ways_take_turns_and_warm_up_is_not_timed():
     calls = []
-    ways, given = measured(
+    measurements, given = measured(
         Candidate("ours", lambda: calls.append("a") or 1),
         Candidate("plain", lambda: calls.append("b") or Estimate(7.0), scale=2.0, note="half"),
         rounds=2,
     )
     assert calls == ["a", "b"] * 3 and given == [1, 7.0]
-    assert ways[1].seconds == [7.0, 7.0] and ways[1].whole == [14.0, 14.0] and ways[1].median == 14
-    assert len(ways[0].seconds) == 2
+    assert (
+        measurements[1].seconds == [7.0, 7.0]
+        and measurements[1].whole == [14.0, 14.0]
+        and measurements[1].median == 14
+    )
+    assert len(measurements[0].seconds) == 2
 
 
 def test_memory_is_that_of_one_call():
     large = 64 << 20
-    ways, _ = measured(
+    measurements, _ = measured(
         Candidate("large", lambda: torch.ones(large // 4).sum()),
         Candidate("small", lambda: torch.ones(4).sum()),
         rounds=1,
     )
-    assert ways[0].above_inputs > 0.9 * large > 0.5 * large > ways[1].above_inputs
+    assert measurements[0].above_inputs > 0.9 * large > 0.5 * large > measurements[1].above_inputs
 
 
 def test_ratios_are_of_each_round():
-    row = Row("work", [Way("ours", [1, 2, 4]), Way("plain", [3, 2, 2], scale=2)])
+    row = Row("work", [Measurement("ours", [1, 2, 4]), Measurement("plain", [3, 2, 2], scale=2)])
     assert row.ratios == {"plain": [6, 2, 1]}
     assert row.to_json()["ratio"] == {"plain": 2} and row.to_json()["median_s"] == {"ours": 2, "plain": 4}
 
@@ -284,7 +288,7 @@ def test_random_reference_has_the_sizes_of_the_real_one():
 
 def test_record_of_a_case_that_breaks_keeps_its_rows(capsys):
     def run(sizes):
-        yield Row("first", [Way("ours", [1.0], peak_bytes=1 << 50)])
+        yield Row("first", [Measurement("ours", [1.0], peak_bytes=1 << 50)])
         raise ValueError("no more\nlines")
 
     kept = []
@@ -309,7 +313,9 @@ def fake_cases(monkeypatch):
     def pretend(name, settings):
         ran.append(name)
         status = "failed" if name in failing else "done"
-        row = Row("work", [Way("ours", [1.0]), Way("plain", [2.0])], quality={"accuracy": 0.5})
+        row = Row(
+            "work", [Measurement("ours", [1.0]), Measurement("plain", [2.0])], quality={"accuracy": 0.5}
+        )
         why = "killed by signal 9" if status == "failed" else ""
         return {
             "status": status, "why": why, "seconds": 1.0, "load_average": [0.1, 0.2, 0.3],
@@ -359,12 +365,12 @@ def test_table(tmp_path, fake_cases):
 
 
 def test_table_has_a_line_for_each_plain_way():
-    ways = [
-        Way("ours", [0.01], note="x", loaded_bytes=0, peak_bytes=5 << 20),
-        Way("a", [2.0]),
-        Way("b", [150.0]),
+    measurements = [
+        Measurement("ours", [0.01], note="x", loaded_bytes=0, peak_bytes=5 << 20),
+        Measurement("a", [2.0]),
+        Measurement("b", [150.0]),
     ]
-    row = Row("work", ways, "8x", curve=Curve("p", "D", [1, 2], [1.0, 2.0], 1.0, 1.0))
+    row = Row("work", measurements, "8x", curve=Curve("p", "D", [1, 2], [1.0, 2.0], 1.0, 1.0))
     case = {
         "status": "done",
         "why": "",

@@ -74,12 +74,14 @@ class Plot:
 
 
 @pytest.mark.parametrize("void", [True, False])
-def test_a_gate_that_says_nothing_is_not_called_passed(void: bool, tmp_path):
+def test_a_check_that_says_nothing_is_not_called_passed(void: bool, tmp_path):
     found = results()
-    found["gate"]["void"] = void
+    found["reconstruction_check"]["void"] = void
     found["zoo"]["training"] = {"epochs": 8, "updates_per_epoch": 2, "updates": 16, "items": 245}
     page = template("report.html.j2").render(
         view(read(tmp_path, found)), plots=[Plot()] * 3, more={}, drawings={}
     )
-    assert ("Gate passed" in page) != void and ("The gate says nothing" in page) == void
+    assert ("Reconstruction check passed" in page) != void and (
+        "The reconstruction check says nothing" in page
+    ) == void
     assert "8 epochs of 2 updates, 16 in all" in page

@@ -1,4 +1,4 @@
-"""Ways to make a zoo: what is trained, what stays, and that a kill changes no bit."""
+"""Collectors: what is trained, what stays, and that a kill changes no bit."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -65,7 +65,7 @@ SUBSET = TrajectoryCollector(k=6, lr=1e-2, pretrain=TrainingConfig(epochs=2, lr=
 ALL = replace(SUBSET, select="all")
 LONGER = TrainingConfig(epochs=15, lr=1e-2)
 SEEDS = SeedCollector(k=3, train=TrainingConfig(epochs=2, lr=1e-2))
-WAYS_TO_TRAIN = {
+TRAINING_COLLECTORS = {
     "subset": SUBSET,
     "all": ALL,
     "momentum": replace(SUBSET, optimizer="sgd", every=2),
@@ -102,12 +102,12 @@ def doomed(lives: int) -> Doomed:
     return new
 
 
-def killed_until_done(way: Collector, folder: Path) -> tuple[Zoo, int]:
+def killed_until_done(collector: Collector, folder: Path) -> tuple[Zoo, int]:
     """The zoo that is there in the end, and how many kills that took."""
     kills = 0
     while True:
         try:
-            return way.collect(doomed(lives=3), folder), kills
+            return collector.collect(doomed(lives=3), folder), kills
         except Killed:
             kills += 1
 
@@ -122,21 +122,21 @@ def saves_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("saves_every_step")
-@pytest.mark.parametrize("way", WAYS_TO_TRAIN.values(), ids=WAYS_TO_TRAIN)
-def test_killed_again_and_again_ends_with_the_same_bits(way: Collector, tmp_path: Path):
-    whole = way.collect(task(), tmp_path / "whole")
-    broken, kills = killed_until_done(way, tmp_path / "broken")
+@pytest.mark.parametrize("collector", TRAINING_COLLECTORS.values(), ids=TRAINING_COLLECTORS)
+def test_killed_again_and_again_ends_with_the_same_bits(collector: Collector, tmp_path: Path):
+    whole = collector.collect(task(), tmp_path / "whole")
+    broken, kills = killed_until_done(collector, tmp_path / "broken")
     assert kills >= 4
     assert equal(broken, whole)
 
 
-@pytest.mark.parametrize("way", WAYS_TO_TRAIN.values(), ids=WAYS_TO_TRAIN)
-def test_a_kill_between_saves_ends_with_the_same_bits(way: Collector, tmp_path: Path):
-    whole = way.collect(task(), tmp_path / "whole")
+@pytest.mark.parametrize("collector", TRAINING_COLLECTORS.values(), ids=TRAINING_COLLECTORS)
+def test_a_kill_between_saves_ends_with_the_same_bits(collector: Collector, tmp_path: Path):
+    whole = collector.collect(task(), tmp_path / "whole")
     with pytest.raises(Killed):
-        way.collect(doomed(lives=11), tmp_path / "broken")
+        collector.collect(doomed(lives=11), tmp_path / "broken")
     torch.manual_seed(7)  # whatever the new process holds
-    assert equal(way.collect(task(), tmp_path / "broken"), whole)
+    assert equal(collector.collect(task(), tmp_path / "broken"), whole)
 
 
 def test_only_the_selected_tensors_move(tmp_path: Path):
@@ -188,9 +188,9 @@ def test_processes_are_for_what_one_thread_can_do_on_the_cpu():
     assert suitable_processes(ONE_THREAD, "cpu") == suitable_processes(10, "cuda") == 1
 
 
-@pytest.mark.parametrize("way", [SUBSET, SEEDS], ids=["subset", "seeds"])
-def test_members_have_classes_of_accuracy(way: Collector, tmp_path: Path):
-    zoo = way.collect(task(), tmp_path / "state")
+@pytest.mark.parametrize("collector", [SUBSET, SEEDS], ids=["subset", "seeds"])
+def test_members_have_classes_of_accuracy(collector: Collector, tmp_path: Path):
+    zoo = collector.collect(task(), tmp_path / "state")
     assert zoo.about["accuracy_classes"]["score"] == "train"
     bounds = zoo.about["accuracy_classes"]["bounds"]
     assert [r.accuracy_class for r in zoo.records] == [
@@ -201,21 +201,23 @@ def test_members_have_classes_of_accuracy(way: Collector, tmp_path: Path):
     assert sorted(r.accuracy_class for r in imported.records)[-1] == 3  # among the two that were kept
 
 
-@pytest.mark.parametrize("way", [SUBSET, SEEDS], ids=["subset", "seeds"])
-def test_barely_trained_members_are_told(way: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("collector", [SUBSET, SEEDS], ids=["subset", "seeds"])
+def test_barely_trained_members_are_told(
+    collector: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     said: list[str] = []
     monkeypatch.setattr("paramdiff.collectors.collector.say", said.append)
     short = TrainingConfig(epochs=1, lr=1e-9)
     idle = (
-        replace(way, lr=1e-9, pretrain=short)
-        if isinstance(way, TrajectoryCollector)
-        else replace(way, train=short)
+        replace(collector, lr=1e-9, pretrain=short)
+        if isinstance(collector, TrajectoryCollector)
+        else replace(collector, train=short)
     )
     zoo = idle.collect(task(batch_size=50), tmp_path / "state")
     assert zoo.about["training"] == {"epochs": 1, "updates_per_epoch": 2, "updates": 2, "items": 64}
     assert said[0] == "  2 updates a training: 1 epoch of 2 over 64 items"
     assert "near chance on the training data after 2 updates (mean accuracy" in said[1]
-    assert inspect(zoo).advice[0].startswith("The originals themselves are near chance")
+    assert inspect(zoo).recommendations[0].startswith("The originals themselves are near chance")
     zoo.save(tmp_path / "zoo")
     again = CheckpointCollector(str(tmp_path / "zoo")).collect(task(), tmp_path / "unused")
     assert again.about["near_chance"] == zoo.about["near_chance"] and len(said) == 3
@@ -232,8 +234,8 @@ def load_tensors_of(path: Path) -> dict[str, Tensor]:
 
 def test_the_frozen_part_is_not_trained_through_the_seams(tmp_path: Path):
     """The vectors equal those of a plain loop in eval mode over the whole network."""
-    way = replace(SUBSET, k=3, optimizer="sgd", momentum=0.0, lr=0.1)
-    zoo = way.collect(task(), tmp_path)
+    collector = replace(SUBSET, k=3, optimizer="sgd", momentum=0.0, lr=0.1)
+    zoo = collector.collect(task(), tmp_path)
     model = network().eval()
     model.load_state_dict(load_tensors_of(tmp_path / "pretrain.safetensors"))
     data = task().train_data()
@@ -278,12 +280,12 @@ def test_a_zoo_of_seeds_is_of_independent_trainings(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "way", [replace(SUBSET, pretrain=LONGER), replace(SEEDS, train=LONGER)], ids=["subset", "seeds"]
+    "collector", [replace(SUBSET, pretrain=LONGER), replace(SEEDS, train=LONGER)], ids=["subset", "seeds"]
 )
 def test_recorded_scores_are_those_of_the_plain_model(
-    way: TrajectoryCollector | SeedCollector, tmp_path: Path
+    collector: TrajectoryCollector | SeedCollector, tmp_path: Path
 ):
-    zoo = way.collect(task(), tmp_path)
+    zoo = collector.collect(task(), tmp_path)
     data = task().train_data()
     for v, record in zip(zoo.vectors, zoo.records):
         model = network().eval()
@@ -437,7 +439,7 @@ class OneParameter(nn.Module):
 def test_one_parameter_is_refused_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     single = task()
     monkeypatch.setattr(single, "model", OneParameter)
-    for way in (replace(SUBSET, select="scale"), SEEDS):
+    for collector in (replace(SUBSET, select="scale"), SEEDS):
         with pytest.raises(ZooError, match="holds D = 1 parameter; expected at least 2; select more tensors"):
-            way.collect(single, tmp_path)
+            collector.collect(single, tmp_path)
     assert not list(tmp_path.iterdir())

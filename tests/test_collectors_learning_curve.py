@@ -71,9 +71,9 @@ def test_a_killed_training_notes_every_step_once_and_its_time_goes_on(
     assert times == sorted(times)
 
 
-@pytest.mark.parametrize("way", [SUBSET, SEEDS], ids=["subset", "seeds"])
-def test_ways_that_train_leave_the_curve_of_one_network(way, tmp_path: Path):
-    way.collect(task(), tmp_path)
+@pytest.mark.parametrize("collector", [SUBSET, SEEDS], ids=["subset", "seeds"])
+def test_collectors_that_train_leave_the_curve_of_one_network(collector, tmp_path: Path):
+    collector.collect(task(), tmp_path)
     steps = [step for step, _, _ in read_json(tmp_path / CURVE)["points"]]
     assert steps == sorted(set(steps)) and steps[0] == 0 and steps[-1] == 8
 

@@ -240,8 +240,8 @@ def test_the_same_means_not_distinguishable_over_the_items(world, average, lead,
 @pytest.mark.parametrize(("gap", "told"), [(None, False), (1.3, False), (2.5, True), (float("nan"), False)])
 def test_the_denoising_gap_supports_and_never_decides(world, gap, told):
     copied, drawn = world.evidence(world.replay(), gap), world.evidence(world.draw(), gap)
-    assert ("the denoiser knows the originals by heart" in verdict(copied).why) == told
-    assert verdict(drawn).kind == "novel" and "by heart" not in verdict(drawn).why
+    assert ("the denoiser has memorised the originals" in verdict(copied).why) == told
+    assert verdict(drawn).kind == "novel" and "memorised" not in verdict(drawn).why
 
 
 def test_vectors_without_a_zoo():

@@ -65,9 +65,9 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make("p-diff", **SMALL).fit(zoo).save(folder / "generator")
     make("gaussian").fit(zoo).save(folder / "baselines" / "gaussian" / "generator")
     write_json(folder / "sweep.json", SWEEP)
-    write_json(folder / "study" / "training.json", TRAINING)
+    write_json(folder / "evaluation" / "training.json", TRAINING)
     save_tensors(
-        folder / "study" / "latents.safetensors", {"map.samples": torch.zeros(3, 2)}, {"items": "100"}
+        folder / "evaluation" / "latents.safetensors", {"map.samples": torch.zeros(3, 2)}, {"items": "100"}
     )
     with RunFolder(folder.with_name("other"), SETTINGS).opened() as run:
         for name, made in (("collect", ["a.json"]), ("fit", ["b.json"])):
@@ -133,8 +133,9 @@ READERS: dict[str, tuple[list[str], list[Callable[[Path], None]]]] = {
     "generator": (["generator/config.json", "generator/model.safetensors"], [load_generator]),
     "baseline": (["baselines/gaussian/generator/config.json",
                   "baselines/gaussian/generator/model.safetensors"], [load_baseline]),
-    "extras": (["stats.jsonl", "config.yaml", "sweep.json", "study/training.json", "study/latents.safetensors",
-                "scores/p-diff.safetensors", "scores/original.safetensors"], [read_page]),
+    "extras": (["stats.jsonl", "config.yaml", "sweep.json", "evaluation/training.json",
+                "evaluation/latents.safetensors", "scores/p-diff.safetensors",
+                "scores/original.safetensors"], [read_page]),
 }  # fmt: skip
 FIGURE = Plot("front", "A figure", "without a drawing")
 USUAL = {"results": 80, "manifest": 100, "zoo": 140, "generator": 60, "baseline": 50, "extras": 60}
@@ -191,8 +192,8 @@ def test_mutated_runs_on_the_command_line(
 def test_a_whole_page_of_a_damaged_run(run: Path, monkeypatch: pytest.MonkeyPatch):
     """Figures of what is damaged stay away; the rest of the page is there."""
     for name in (
-        "study/latents.safetensors",
-        "study/training.json",
+        "evaluation/latents.safetensors",
+        "evaluation/training.json",
         "sweep.json",
         "scores/p-diff.safetensors",
     ):
@@ -266,12 +267,12 @@ def test_a_damaged_curve_of_the_training_heals(tmp_path: Path, content: str):
 
     def work(scratch: Path) -> None:
         write_json(tmp_path / "run" / "a.json", 1)
-        write_json(tmp_path / "run" / "study" / "training.json", TRAINING)
+        write_json(tmp_path / "run" / "evaluation" / "training.json", TRAINING)
 
     collected()
-    write_text(tmp_path / "run" / "study" / "training.json", content)
+    write_text(tmp_path / "run" / "evaluation" / "training.json", content)
     collected()
-    assert read_json(tmp_path / "run" / "study" / "training.json") == TRAINING
+    assert read_json(tmp_path / "run" / "evaluation" / "training.json") == TRAINING
 
 
 def test_a_generator_may_not_ask_for_terabytes(run: Path):

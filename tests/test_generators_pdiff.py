@@ -147,7 +147,7 @@ def test_contraction_scales_the_deviation_of_latents_when_sampling():
 def test_the_denoising_gap_is_noted_where_held_out_latents_mean_something(
     vectors: torch.Tensor, fraction: float, measured: bool
 ):
-    """Not where the gate failed, nor where nothing was held out."""
+    """Not where the check failed, nor where nothing was held out."""
     generator = toy_zoos.quick("p-diff-linear", reconstruction_check={"held_out": fraction})
     noted = generator.fit(toy_zoo(vectors)).notes["denoising"]
     assert noted["members"] > 0
@@ -236,6 +236,11 @@ def test_a_generator_saved_with_flat_settings_draws_what_it_drew(tmp_path: Path)
                          ("reconstruction_check", ReconstructionCheck.FORMERLY)):  # fmt: skip
         settings |= {former.get(key, key): value for key, value in settings.pop(part).items()}
     assert settings["latent"] == 4 and settings["gate"] == "warn" and settings["autoencoder_lr"] == 3e-3
+    about["notes"]["gate"] = about["notes"].pop("reconstruction_check")
     write_json(tmp_path / "g" / "config.json", about)
     again = Generator.load(tmp_path / "g")
-    assert again == generator and torch.equal(again.sample(3), generator.sample(3))
+    assert (
+        again == generator
+        and again.notes == generator.notes
+        and torch.equal(again.sample(3), generator.sample(3))
+    )

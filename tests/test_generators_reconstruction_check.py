@@ -71,47 +71,53 @@ def test_passing_says_nothing_where_members_are_near_chance():
 
     feedback = Known()
     for feedback.score, void, word in ((0.51, True, "says nothing"), (0.9, False, "passed")):
-        gate = measure(lambda x: x, feedback)
-        assert gate.passed and (gate.void, gate.outcome, gate.to_json()["void"]) == (void, word, void)
-        assert ("which is near chance (0.5): nothing was learnt" in gate.why) == void
+        check = measure(lambda x: x, feedback)
+        assert check.passed and (check.void, check.outcome, check.to_json()["void"]) == (void, word, void)
+        assert ("which is near chance (0.5): nothing was learnt" in check.why) == void
     assert not measure(lambda x: x, lambda x: torch.full((len(x),), 0.5)).void, "nobody knows chance"
 
 
 def test_a_score_that_is_not_finite_fails_and_is_json():
-    gate = measure(lambda x: x * 0.5, lambda x: torch.full((len(x),), float("nan")))
-    assert not gate.passed
-    assert json.loads(json.dumps(gate.to_json(), allow_nan=False))["members"] is None
+    check = measure(lambda x: x * 0.5, lambda x: torch.full((len(x),), float("nan")))
+    assert not check.passed
+    assert json.loads(json.dumps(check.to_json(), allow_nan=False))["members"] is None
 
 
 def test_an_average_that_scores_well_passes_and_is_called_an_average():
-    gate = measure(lambda x: x * 0, lambda x: torch.ones(len(x)))
-    assert gate.passed and gate.explained == pytest.approx(0, abs=0.1)
-    assert "nearly the mean of the zoo, so samples will be averages" in gate.why
+    check = measure(lambda x: x * 0, lambda x: torch.ones(len(x)))
+    assert check.passed and check.explained == pytest.approx(0, abs=0.1)
+    assert "nearly the mean of the zoo, so samples will be averages" in check.why
 
 
 def test_members_in_directions_of_their_own_are_named():
-    gate = linear(autoencoder={"components": 64}).fit(toy_zoo(scattered(20, 200))).notes["gate"]
-    assert gate.keys() == KEYS and not gate["passed"] and gate["held_out"] == 2
-    assert gate["explained_variance"] < 0.3 and gate["explained_variance_train"] == pytest.approx(1, abs=1e-4)
-    assert "as independent seeds do" in gate["why"] and "K is too small" in gate["why"]
+    check = (
+        linear(autoencoder={"components": 64}).fit(toy_zoo(scattered(20, 200))).notes["reconstruction_check"]
+    )
+    assert check.keys() == KEYS and not check["passed"] and check["held_out"] == 2
+    assert check["explained_variance"] < 0.3 and check["explained_variance_train"] == pytest.approx(
+        1, abs=1e-4
+    )
+    assert "as independent seeds do" in check["why"] and "K is too small" in check["why"]
 
 
 def test_a_codec_that_is_too_small_is_named():
-    gate = measure(lambda x: x * 0.1).to_json()
-    assert not gate["passed"] and gate["explained_variance"] == pytest.approx(0.19, abs=0.03)
-    assert "even fitted members keep only" in gate["why"] and "too few steps; raise components" in gate["why"]
+    check = measure(lambda x: x * 0.1).to_json()
+    assert not check["passed"] and check["explained_variance"] == pytest.approx(0.19, abs=0.03)
+    assert (
+        "even fitted members keep only" in check["why"] and "too few steps; raise components" in check["why"]
+    )
 
 
 def test_a_trajectory_passes():
-    gate = linear().fit(toy_zoo(curve(40, 60))).notes["gate"]
-    assert gate["passed"] and gate["explained_variance"] > 0.99
-    assert gate["members"] is None and gate["loss"] is None and gate["tolerance"] == 0.02
+    check = linear().fit(toy_zoo(curve(40, 60))).notes["reconstruction_check"]
+    assert check["passed"] and check["explained_variance"] > 0.99
+    assert check["members"] is None and check["loss"] is None and check["tolerance"] == 0.02
 
 
 def test_small_zoos_are_judged_by_the_members_themselves():
-    gate = linear().fit(toy_zoo(curve(5, 60)), FitContext(lambda v: v.mean(1))).notes["gate"]
-    assert gate["held_out"] == 0 and gate["explained_variance"] is None and gate["passed"]
-    assert gate["members"] == pytest.approx(gate["reconstructed"], abs=1e-4)
+    check = linear().fit(toy_zoo(curve(5, 60)), FitContext(lambda v: v.mean(1))).notes["reconstruction_check"]
+    assert check["held_out"] == 0 and check["explained_variance"] is None and check["passed"]
+    assert check["members"] == pytest.approx(check["reconstructed"], abs=1e-4)
 
 
 def test_feedback_sees_raw_vectors():
@@ -155,7 +161,10 @@ def test_warn_says_it_and_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 
 def test_off_says_nothing():
-    assert "gate" not in linear(reconstruction_check={"action": "off"}).fit(toy_zoo(curve(20, 30))).notes
+    assert (
+        "reconstruction_check"
+        not in linear(reconstruction_check={"action": "off"}).fit(toy_zoo(curve(20, 30))).notes
+    )
     for wrong, text in [
         (
             {"action": "maybe"},

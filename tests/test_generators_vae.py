@@ -74,7 +74,7 @@ def test_latents_are_means_and_encoding_them_adds_no_noise():
     generator = quick().fit(toy_zoo(curve(14, 33)))
     z = generator.encode(curve(14, 33))
     assert z.shape == (14, 8) and torch.equal(z, generator.encode(curve(14, 33)))
-    assert generator.notes["gate"]["held_out"] == 2 and "denoising" not in generator.notes
+    assert generator.notes["reconstruction_check"]["held_out"] == 2 and "denoising" not in generator.notes
 
 
 def test_temperature_scales_the_drawn_latents():

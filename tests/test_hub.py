@@ -51,7 +51,7 @@ def zoo_with_scores() -> Zoo:
         Record(seed=i, source=f"{i}.pt", path=f"/home/me/{i}.pt", scores={"test": i / 10}) for i in range(6)
     ]
     zoo.about = {
-        "way": "import",
+        "collector": "import",
         "source": "/home/me/checkpoints",
         "task": {"kind": "Images", "data": "/home/me/images"},
     }

@@ -96,7 +96,7 @@ def test_a_part_of_a_network_is_inspected_as_far_as_it_is_held(tmp_path, capsys)
 
 def test_without_data_nothing_is_promised(tmp_path, capsys):
     facts = inspected(capsys, str(networks(tmp_path)))
-    said = " ".join(facts["advice"])
+    said = " ".join(facts["recommendations"])
     assert "Likely to work" not in said
     assert "Without data it cannot be told whether the checkpoints work" in said and "task=NAME" in said
 
@@ -111,7 +111,7 @@ def test_near_copies_are_counted_beside_copies():
     assert any(
         "5 of 27 checkpoints are nearly copies of others (members 20, 21, 22, 23, 24), as steps of one training are: "
         "the zoo is worth about K = 20" in sentence
-        for sentence in facts.advice
+        for sentence in facts.recommendations
     )
     assert inspect(make_zoo(v)).near_duplicates == []
 

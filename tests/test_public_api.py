@@ -25,7 +25,8 @@ print(report.table(), report.verdict["why"], report.results["models"], report.sa
 report.save("out")
 run = paramdiff.run("experiment=digits", "n=50")
 print(run.folder / "x", run.best["weight"], run.generator.sample(3, seed=1))
-print(paramdiff.score("digits", zoo).test.mean(), paramdiff.inspect(zoo).advice[0], paramdiff.report("out").name)
+print(paramdiff.score("digits", zoo).test.mean(), paramdiff.inspect(zoo).recommendations[0])
+print(paramdiff.report("out").name)
 members = paramdiff.collect("digits", paramdiff.TrajectoryCollector(k=5))
 
 Zoo.from_checkpoints(modle=3)  # "modle" for "from_checkpoints"

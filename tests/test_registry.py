@@ -75,13 +75,13 @@ def test_the_sources_say_what_importing_them_registers(package: str, known: Regi
 
 
 def test_a_class_gets_its_name_and_is_found_by_it():
-    kinds: Registry[type] = Registry("kind", "nowhere", attribute="called")
+    kinds: Registry[type] = Registry("kind", "nowhere")
 
     @kinds.register("mine", "my own")
     class Mine:
-        called = ""
+        name = ""
 
-    assert kinds["mine"] is Mine and Mine.called == "mine" and kinds.all() == {"mine": Mine}
+    assert kinds["mine"] is Mine and Mine.name == "mine" and kinds.all() == {"mine": Mine}
     with pytest.raises(
         ConfigError, match="^kind: 'mien' is not known; expected one of mine; did you mean mine$"
     ):

@@ -20,7 +20,7 @@ from paramdiff.reports import page, wording
 from paramdiff.reports.figures.losses import BLOCKS, blocks
 from paramdiff.reports.figures.score_histograms import bin_edges
 from paramdiff.reports.figures.similarity_scatter import row_looks, zoom
-from paramdiff.reports.finished_run import LossCurve, read_curves
+from paramdiff.reports.finished_run import FinishedRun, LossCurve, read_curves
 from paramdiff.reports.page import render
 from paramdiff.reports.plotting import Plot, canvas, inline, save, style
 from paramdiff.reports.wording import Metric
@@ -57,7 +57,10 @@ def test_page_says_what_came_out(html: str) -> None:
     text = text_of(html)
     assert "<h1>100 sampled networks score 97.9% on average, the 200 originals 97.6%.</h1>" in html
     assert "Interpolation The samples gather at the centre of the zoo." in text
-    assert "Gate passed. 20 checkpoints kept out of the fit: mean accuracy 97.6%, and 97.5% after" in text
+    assert (
+        "Reconstruction check passed. 20 checkpoints kept out of the fit: mean accuracy 97.6%, and 97.5% after"
+        in text
+    )
     assert "(0.1 points lost, 1.0 tolerated); 93% of their variance is explained." in text
     assert "95% interval 96.9% to 99.4%. Against the original chosen the same way: +0.3 points" in text
     assert "average of all, the best mean of the 2 generators compared: above p-diff, 97.9%." in text
@@ -276,12 +279,22 @@ def test_task_without_mistakes(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("without_figures")
-def test_failed_gate_comes_first_in_plain_words(tmp_path: Path) -> None:
+def test_results_of_the_version_before_are_read_with_the_present_keys(tmp_path: Path) -> None:
+    now = results()
+    former = now | {"gate": now["reconstruction_check"], "zoo": now["zoo"] | {"way": "subset"}}
+    del former["reconstruction_check"]
+    found = FinishedRun.read(write_run(tmp_path / "run", former, scores=False, curves=False))
+    assert found.results["reconstruction_check"] == now["reconstruction_check"]
+    assert found.part("zoo")["collector"] == "subset"
+    assert not {"gate", "way"} & (found.results.keys() | found.part("zoo").keys())
+
+
+def test_failed_check_comes_first_in_plain_words(tmp_path: Path) -> None:
     html = render(write_run(tmp_path / "run", failed())).read_text(encoding="utf-8")
     text = text_of(html)
     headline = "These 100 sampled networks do not work: accuracy 10.2%, where chance is 10.0% and"
     assert f"{headline} the 20 originals reach 97.6%." in text
-    alarm = text.index("The gate failed: this generator cannot rebuild networks it has not seen")
+    alarm = text.index("Reconstruction check failed: this generator cannot rebuild networks it has not seen")
     assert text.index(headline) < alarm < text.index("The chosen sample")
     assert "41.0% after being rebuilt from their latents (56.6 points lost, 1.0 tolerated)" in text
     assert "K = 20 is too small." in text
@@ -293,9 +306,9 @@ def test_failed_gate_comes_first_in_plain_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("gap", "trajectory", "said"),
     [
-        (2.53, True, "is 2.5 times that on those it was fitted to: it knows these by heart."),
+        (2.53, True, "is 2.5 times that on those it was fitted to: it has memorised these."),
         (1.2, True, "is 1.2 times that on those it was fitted to, which says little here: their neighbours"),
-        (1.2, False, "is 1.2 times that on those it was fitted to: it does not know single originals by"),
+        (1.2, False, "is 1.2 times that on those it was fitted to: it has not memorised single"),
     ],
 )
 def test_what_the_denoising_gap_says(tmp_path: Path, gap: float, trajectory: bool, said: str) -> None:
@@ -319,7 +332,16 @@ def test_everything_that_may_be_null_is_null(tmp_path: Path) -> None:
         for name in ("original", "p-diff")
     ]  # fmt: skip
     empty = {"denoising": None} | dict.fromkeys(
-        ("verdict", "gate", "notes", "machine", "n_items", "timings_s", "peak_rss_bytes", "command")
+        (
+            "verdict",
+            "reconstruction_check",
+            "notes",
+            "machine",
+            "n_items",
+            "timings_s",
+            "peak_rss_bytes",
+            "command",
+        )
     )
     run = tmp_path / "run"
     write_json(

@@ -34,11 +34,11 @@ def write_points(folder: Path, steps: int = 6, paths: bool = True) -> None:
         seen = Paths.of(networks, zoo, Normaliser.fit(zoo))
         found |= {f"paths.{field.name}": getattr(seen, field.name) for field in fields(seen)}
         found["paths.score"] = torch.linspace(0.1, 0.9, steps, dtype=torch.float64)[:, None].expand(steps, 5)
-    save_tensors(folder / "study" / "latents.safetensors", found, ABOUT)
+    save_tensors(folder / "evaluation" / "latents.safetensors", found, ABOUT)
 
 
 def write_training(folder: Path, *points: list[Any]) -> None:
-    write_json(folder / "study" / "training.json", {"items": 1000, "points": list(points)})
+    write_json(folder / "evaluation" / "training.json", {"items": 1000, "points": list(points)})
 
 
 TRAINING = ([0, 0.001, 0.1], [1, 0.2, 0.15], [8, 0.9, None], [30, 3.0, 0.8], [100, 11.0, 0.97])

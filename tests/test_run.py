@@ -57,7 +57,7 @@ def test_evaluate_gives_the_numbers_of_the_run(finished: Path, capsys: pytest.Ca
         "zoo",
         "n_items",
         "reference",
-        "gate",
+        "reconstruction_check",
         "denoising",
         "notes",
     ):
@@ -175,12 +175,12 @@ def test_run_folder_is_complete(finished: Path):
 
 
 def test_what_figures_are_drawn_from_is_kept(finished: Path):
-    points = load_tensors(finished / "study/latents.safetensors")
+    points = load_tensors(finished / "evaluation/latents.safetensors")
     sizes = {name: len(value) for name, value in points.items() if name.startswith("map.")}
     assert sizes == {"map.originals": 24, "map.samples": 12, "map.noised": 24}
     assert points["paths.plane"].shape == (11, 5, 2) and points["paths.score"].shape == (11, 5)
-    items = load_metadata(finished / "study/latents.safetensors")["items"]
-    training = read_json(finished / "study/training.json")
+    items = load_metadata(finished / "evaluation/latents.safetensors")["items"]
+    training = read_json(finished / "evaluation/training.json")
     assert float(items) == training["items"] == 1000
     scores = load_tensors(finished / "scores/p-diff.safetensors")["train"]
     away = points["paths.score"][-1] - scores[:5]  # the samples, but on other items

@@ -198,14 +198,14 @@ def test_networks_are_scored_as_members_vectors_or_state_dicts(zoo: Zoo):
 
 
 def test_a_zoo_is_collected_and_inspected(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    way = paramdiff.TrajectoryCollector(k=3, select="all", pretrain=paramdiff.TrainingConfig(epochs=1))
-    kept = paramdiff.collect(Sign(), way, tmp_path / "r")
-    assert kept.k == 3 and torch.equal(paramdiff.collect(Sign(), way).vectors, kept.vectors)
+    collector = paramdiff.TrajectoryCollector(k=3, select="all", pretrain=paramdiff.TrainingConfig(epochs=1))
+    kept = paramdiff.collect(Sign(), collector, tmp_path / "r")
+    assert kept.k == 3 and torch.equal(paramdiff.collect(Sign(), collector).vectors, kept.vectors)
     time = (tmp_path / "r/zoo/vectors.safetensors").stat().st_mtime_ns
-    paramdiff.collect(Sign(), way, tmp_path / "r")
+    paramdiff.collect(Sign(), collector, tmp_path / "r")
     assert (tmp_path / "r/zoo/vectors.safetensors").stat().st_mtime_ns == time
     facts = paramdiff.inspect(tmp_path / "r", Sign())
-    assert (facts.k, facts.network, facts.basin is None) == (3, "Linear", False) and facts.advice
+    assert (facts.k, facts.network, facts.basin is None) == (3, "Linear", False) and facts.recommendations
     assert paramdiff.inspect(kept).k == 3
     for index, vector in enumerate(kept.vectors):
         save_tensors(tmp_path / "files" / f"{index}.safetensors", kept.state_dict(vector))

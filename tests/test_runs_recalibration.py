@@ -135,7 +135,7 @@ def test_a_gain_that_comes_from_recalibration_is_none(finished: Path, tmp_path: 
 
 def test_recalibrated_originals_are_those_of_a_recalibration(finished: Path):
     zoo, task = Zoo.load(finished / "zoo"), own_task()
-    kept = load_tensors(finished / "study/recalibrated_originals.safetensors")["vectors"]
+    kept = load_tensors(finished / "evaluation/recalibrated_originals.safetensors")["vectors"]
     expected = Recalibration(Scorer(task, zoo), 300)(zoo.vectors)
     assert torch.equal(kept, expected) and not torch.equal(kept, zoo.vectors)
     run = FinishedRun.read(finished)
@@ -158,7 +158,7 @@ def test_a_sweep_draws_recalibrated_networks_too(finished: Path):
 
 def test_networks_on_the_way_to_a_sample_are_recalibrated_too(finished: Path):
     """The last of them is the sample."""
-    path = load_tensors(finished / "study/latents.safetensors")["paths.score"]
+    path = load_tensors(finished / "evaluation/latents.safetensors")["paths.score"]
     ours = load_tensors(finished / "scores/p-diff.safetensors")["train"]
     assert float((path[-1] - ours).abs().max()) < 0.05  # on other items
 
@@ -204,7 +204,7 @@ def test_without_it_stages_are_what_they_were(tmp_path: Path):
         "score:p-diff": (task, ["zoo", samples, scores.format("original")], [scores.format("p-diff")]),
         "compare:average:sample": ([5, 0, {}], ["baselines/average/generator"], [mean]),
         "compare:average": (task, ["zoo", mean, scores.format("original")], [scores.format("average")]),
-        "compare:latents:map": ([task, 0, now], ["zoo", "generator", samples], ["study/latents.safetensors"]),
+        "compare:latents:map": ([task, 0, now], ["zoo", "generator", samples], ["evaluation/latents.safetensors"]),
     }  # fmt: skip
 
 

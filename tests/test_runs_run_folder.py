@@ -2,6 +2,7 @@ import errno
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,31 @@ def test_what_a_sibling_has_done_is_copied(tmp_path: Path):
     assert stages[0] == stages[1], "with the time that it took"
     run(second.path, second.stage("a"), settings={"k": 2})
     assert second.done == ["b"], "and kept from then on"
+
+
+def test_the_subfolder_of_the_version_before_is_recognised_and_renamed(tmp_path: Path):
+    name, own, later = "evaluation/latents", Recorder(tmp_path / "1"), Recorder(tmp_path / "2")
+
+    def stages(r: Recorder) -> list[Stage]:
+        def work(scratch: Path) -> None:
+            (r.path / "evaluation").mkdir()
+            again.work(scratch)
+
+        again = r.stage(name)
+        return [replace(again, name="map", work=work), r.stage("a")]
+
+    run(own.path, *stages(own))
+    text = (own.path / "manifest.json").read_text()
+    (own.path / "manifest.json").write_text(text.replace("evaluation/", "study/"))
+    (own.path / "evaluation").rename(own.path / "study")
+    with RunFolder(later.path, {"k": 1}, siblings=[own.path]).opened() as folder:
+        folder.run(stages(later)[0])
+    assert later.done == [] and (later.path / name).is_file(), "copied from a sibling of the version before"
+    assert RunFolder(own.path, {"k": 1}).is_current(stages(own)[0]), "before anything is written there"
+    run(own.path, *stages(own))
+    assert own.done == [name, "a"], "once each"
+    assert (own.path / name).is_file() and not (own.path / "study").exists()
+    assert "study/" not in (own.path / "manifest.json").read_text()
 
 
 def test_a_damaged_sibling_is_not_copied(tmp_path: Path):

@@ -16,7 +16,7 @@ from paramdiff.tasks.classification import ImageClassification, Images, ImageTas
 from paramdiff.tasks.configuration import GROUP, OwnTask
 from paramdiff.tasks.image_sources import ImageSource
 from paramdiff.tasks.images import ImageData
-from paramdiff.tasks.named_datasets import READY
+from paramdiff.tasks.named_datasets import NAMED_DATASETS
 
 
 def tiny() -> tuple[ImageData, ImageData]:
@@ -109,7 +109,7 @@ def test_a_network_with_another_number_of_outputs_is_named():
             score(logits, batch)
 
 
-def test_ready_sets_are_tasks_before_they_are_read():
+def test_named_data_sets_are_tasks_before_they_are_read():
     task = make_task("cifar100")
     assert (task.name, task.chance, task.source.shape) == ("cifar100", 0.01, (3, 32, 32))
     assert task.settings == CONFIGS["cifar100"] == make_task("uoft-cs/cifar100").settings
@@ -224,8 +224,8 @@ def test_settings_are_structured_configurations():
     for name, kind in CONFIGS.items():
         node = OmegaConf.structured(kind)
         assert OmegaConf.get_type(node) in (ImageTask, Images, OwnTask)
-        if name in READY:
-            assert OmegaConf.to_object(node) == kind and kind.augment == READY[name].augment
+        if name in NAMED_DATASETS:
+            assert OmegaConf.to_object(node) == kind and kind.augment == NAMED_DATASETS[name].augment
     with pytest.raises(MissingMandatoryValue, match="data"):
         _ = OmegaConf.structured(CONFIGS["images"]).data
     node = OmegaConf.merge(OmegaConf.structured(ImageTask), {"model": "mlp", "augment": {"crop": 0}})

@@ -34,14 +34,14 @@ def test_a_name_is_looked_for_under_the_root_first(root: Path):
 
 @pytest.mark.parametrize("name", ["cifar100", "uoft-cs/cifar100"])
 @pytest.mark.parametrize("folder", ["cifar100", "uoft-cs/cifar100"])
-def test_a_ready_set_is_found_by_either_of_its_names(root: Path, name: str, folder: str):
+def test_a_named_data_set_is_found_by_either_of_its_names(root: Path, name: str, folder: str):
     assert locate(name) == DatasetLocation(name, "cifar100", "uoft-cs/cifar100", locate(name).tried)
     assert not locate(name).local and len(locate(name).tried) == 2
     (root / folder).mkdir(parents=True)
     assert locate(name) == DatasetLocation(name, "cifar100", str(root / folder))
 
 
-def test_a_folder_that_happens_to_be_called_like_a_ready_set_is_not_taken(root: Path):
+def test_a_folder_that_happens_to_be_called_like_a_named_data_set_is_not_taken(root: Path):
     (root.parent / "here/mnist").mkdir()
     assert locate("mnist").path == "ylecun/mnist"
     assert locate("./mnist").path == str(root.parent / "here/mnist")
@@ -87,7 +87,7 @@ def test_shards_and_image_folders_are_read(tmp_path: Path):
         assert rows["train"].features["label"].names == ["ash", "birch", "cedar"]
 
 
-def test_the_configuration_of_a_ready_set_is_taken_where_the_folder_has_it(tmp_path: Path):
+def test_the_configuration_of_a_named_data_set_is_taken_where_the_folder_has_it(tmp_path: Path):
     plain, card = write_shards(tmp_path / "plain"), write_shards(tmp_path / "card")
     config = "- config_name: {}\n  data_files:\n  - split: train\n    path: data/{}-*\n"
     text = config.format("full_numbers", "test") + config.format("cropped_digits", "train")

@@ -39,7 +39,7 @@ CODE: dict[str, dict[str, Any]] = {
     "device": DIGITS | {"data": "/dev/zero"},
     "hub": DIGITS | {"data": "somebody/something"},
     "secret as a hub id": DIGITS | {"data": "user/${oc.env:SECRET}"},
-    "ready set that is elsewhere": {"kind": "Images", "data": "imagenet1k"},
+    "named data set that is elsewhere": {"kind": "Images", "data": "imagenet1k"},
 }
 
 WRONG: dict[str, dict[str, Any]] = {

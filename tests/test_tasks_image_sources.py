@@ -47,7 +47,7 @@ def test_sources_are_sources(tmp_path: Path):
         assert isinstance(source, Source)
 
 
-def test_a_ready_set_is_known_before_it_is_read(unreadable):
+def test_a_named_data_set_is_known_before_it_is_read(unreadable):
     source = HubImages("cifar100")
     assert (source.name, source.classes, source.shape) == ("cifar100", 100, (3, 32, 32))
     source = HubImages("ylecun/mnist", size=32, channels=3)
@@ -70,7 +70,7 @@ def test_images_are_normalised_by_the_training_pixels(tmp_path: Path):
     assert (train.mean, train.std) == (test.mean, test.std)
 
 
-def test_a_ready_set_brings_its_statistics_unless_its_channels_change(
+def test_a_named_data_set_brings_its_statistics_unless_its_channels_change(
     tmp_path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("PARAMDIFF_DATA", str(tmp_path))

@@ -15,8 +15,8 @@ from tiny_images import CLASS, INTEGER, pictures, png, write_folder, write_parqu
 IMAGES = [png(image) for image in pictures(6, (4, 4))]
 
 
-def opened(folder: Path, ready: str | None = None, **reading) -> tuple[Split, Split, int]:
-    place, settings = DatasetLocation("trees", ready, str(folder)), Reading(**reading)
+def opened(folder: Path, short_name: str | None = None, **reading) -> tuple[Split, Split, int]:
+    place, settings = DatasetLocation("trees", short_name, str(folder)), Reading(**reading)
     return open_splits(read_rows(place, settings, folder.parent / "cache"), place, settings)
 
 
@@ -64,7 +64,7 @@ def test_several_label_columns_are_named_unless_one_is_chosen(tmp_path: Path):
         opened(folder, label="fine")
 
 
-def test_a_ready_set_knows_its_label_column(tmp_path: Path):
+def test_a_named_data_set_knows_its_label_column(tmp_path: Path):
     names = [str(i) for i in range(100)]
     kind = {"names": names, "_type": "ClassLabel"}
     folder = write_shards(
@@ -90,7 +90,7 @@ def test_a_set_without_images_is_explained(tmp_path: Path):
         opened(bare)
 
 
-def test_a_copy_of_a_ready_set_with_other_classes_is_refused(tmp_path: Path):
+def test_a_copy_of_a_named_data_set_with_other_classes_is_refused(tmp_path: Path):
     with pytest.raises(TaskError, match="has 3 classes; expected 10, as cifar10 has; give its full path"):
         opened(write_shards(tmp_path / "a"), "cifar10")
 
@@ -108,7 +108,7 @@ def test_a_split_can_be_chosen(tmp_path: Path):
         opened(folder, test="vali")
 
 
-def test_a_ready_sets_own_test_split_comes_first(tmp_path: Path):
+def test_a_named_data_sets_own_test_split_comes_first(tmp_path: Path):
     """ImageNet's test split has no labels."""
     kind = {"names": [str(i) for i in range(1000)], "_type": "ClassLabel"}
     folder = write_shards(tmp_path / "a", kind=kind)

@@ -15,6 +15,7 @@ from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.zoo.opening import open_zoo
 from paramdiff.zoo.records import Record
 from paramdiff.zoo.score_filter import ScoreFilter
+from paramdiff.zoo.storage import verify_zoo
 from paramdiff.zoo.zoo import Zoo
 
 
@@ -60,6 +61,14 @@ def test_save_and_load_give_the_same_zoo(tmp_path):
     assert torch.equal(back.vectors, zoo.vectors) and same(back.base, zoo.base)
     assert (back.spec, back.records, back.about) == (zoo.spec, zoo.records, zoo.about)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["zoo"]
+
+
+def test_a_zoo_of_the_version_before_has_a_collector_in_place_of_a_way(tmp_path):
+    zoo = make_zoo()
+    zoo.about = {"way": "subset", "task": "digits"}
+    zoo.save(tmp_path / "zoo")
+    assert list(Zoo.load(tmp_path / "zoo").about.items()) == [("collector", "subset"), ("task", "digits")]
+    verify_zoo(tmp_path / "zoo")
 
 
 def test_a_loaded_zoo_can_be_saved_over_itself_and_changed_without_touching_the_disk(tmp_path):

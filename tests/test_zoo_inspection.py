@@ -11,9 +11,9 @@ from torch import Tensor
 
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.zoo import inspection
-from paramdiff.zoo.diagnostics import Basin, Inspection, ScoreFacts, Spectrum, TensorFacts
+from paramdiff.zoo.diagnostics import Basin, Inspection, ScoreDiagnostics, Spectrum, TensorDiagnostics
 from paramdiff.zoo.inspection import inspect
-from paramdiff.zoo.recommendations import advise
+from paramdiff.zoo.recommendations import recommend
 from paramdiff.zoo.records import Record
 from paramdiff.zoo.zoo import Zoo
 
@@ -192,7 +192,7 @@ def test_broken_zoos_are_reported_and_never_raise(name, trajectory):
     zoo.about["trajectory"] = trajectory
     facts = inspect(zoo, lambda v: v.mean(1))
     json.dumps(asdict(facts), allow_nan=False)
-    assert facts.advice and not facts.advice[0].startswith("Likely")
+    assert facts.recommendations and not facts.recommendations[0].startswith("Likely")
     assert (facts.spectrum is None) == (name not in ("two", "some nan"))
 
 
@@ -209,25 +209,25 @@ def test_members_with_nan_are_left_out():
 # --- advice ----------------------------------------------------------------------------------------
 
 GOOD = Inspection(
-    k=200, dim=1000, select="all", trajectory=False, tensors=[TensorFacts("a", [1000], "float32", 0.01)],
+    k=200, dim=1000, select="all", trajectory=False, tensors=[TensorDiagnostics("a", [1000], "float32", 0.01)],
     duplicates=[], nonfinite=[], constant=0.0,
     spectrum=Spectrum([0.5, 0.5] + [0.0] * 197, 2.0, 2, 2, []), scores={},
     basin=Basin([[0, 1]], [0.9], [0.9], 0.9, 0.9, 0.0, 0.018, True), notes=[],
 )  # fmt: skip
-OUTLIER = ScoreFacts(3, 0.6, 0.3, 0.9, 0.1, 0.9, [0.855, 0.945], [2])
+OUTLIER = ScoreDiagnostics(3, 0.6, 0.3, 0.9, 0.1, 0.9, [0.855, 0.945], [2])
 
 
 def test_a_good_zoo_is_called_good():
-    assert advise(GOOD) == [
+    assert recommend(GOOD) == [
         "Likely to work: the K = 200 checkpoints vary in about 2.0 directions and lie in one basin."
     ]
-    untested = advise(replace(GOOD, basin=None))
+    untested = recommend(replace(GOOD, basin=None))
     assert untested == [
         "Nothing speaks against it in the numbers alone: the K = 200 checkpoints vary in about 2.0 directions.",
         "Without data it cannot be told whether the checkpoints work, nor whether they lie in one basin, so that "
         "what is mixed from them works: give the task they are for (task=NAME).",
     ]
-    steps = advise(replace(GOOD, basin=None, trajectory=True))
+    steps = recommend(replace(GOOD, basin=None, trajectory=True))
     assert steps[0] == untested[0] and "though steps of one training usually do: give the task" in steps[1]
 
 
@@ -241,10 +241,10 @@ OBSTACLES = [
     ({"spectrum": None},
      "All checkpoints are identical in the selected tensors: raise zoo.lr, or select tensors that were "
      "trained."),
-    ({"tensors": [TensorFacts("a", [1], "float32", 1e-8)]},
+    ({"tensors": [TensorDiagnostics("a", [1], "float32", 1e-8)]},
      "The checkpoints differ by little more than rounding errors, so every sample would be their average: "
      "raise zoo.lr."),
-    ({"tensors": [TensorFacts("a", [1], "float16", 1e-3), TensorFacts("b", [1], "float32", 1e-3)]},
+    ({"tensors": [TensorDiagnostics("a", [1], "float16", 1e-3), TensorDiagnostics("b", [1], "float32", 1e-3)]},
      "These hardly vary between checkpoints, leave them out of the selection: a."),
     ({"duplicates": [3, 4, 5, 6, 7, 8]},
      "6 of 200 checkpoints are exact copies of others (members 3, 4, 5, 6, 7 and 1 more): the zoo is worth "
@@ -278,23 +278,23 @@ OBSTACLES = [
 
 @pytest.mark.parametrize(("change", "sentence"), OBSTACLES)
 def test_each_obstacle_has_its_sentence(change, sentence):
-    assert advise(replace(GOOD, **change)) == [sentence]
+    assert recommend(replace(GOOD, **change)) == [sentence]
 
 
 def test_notes_of_the_zoo_are_part_of_the_advice():
-    assert advise(replace(GOOD, notes=["the rest differs"]))[1:] == ["The rest differs."]
+    assert recommend(replace(GOOD, notes=["the rest differs"]))[1:] == ["The rest differs."]
     facts = inspect(make_zoo(random(5, 10), notes=["the rest differs"]))
-    assert facts.notes == ["the rest differs"] and "The rest differs." in facts.advice
+    assert facts.notes == ["the rest differs"] and "The rest differs." in facts.recommendations
 
 
 def test_advice_that_is_followed_goes_away():
     zoo = make_zoo(random(30, 4), scores=[0.9 + i / 1000 for i in range(29)] + [0.2])
-    advice = next(sentence for sentence in inspect(zoo).advice if "zoo.keep" in sentence)
+    advice = next(sentence for sentence in inspect(zoo).recommendations if "zoo.keep" in sentence)
     kept = zoo.keep(advice.split("'")[1])
-    assert kept.k == 29 and not any("zoo.keep" in sentence for sentence in inspect(kept).advice)
+    assert kept.k == 29 and not any("zoo.keep" in sentence for sentence in inspect(kept).recommendations)
 
 
 def test_a_random_walk_is_no_obstacle_and_independent_members_are():
     walk = make_zoo(1 + 1e-3 * random(200, 500).cumsum(0), trajectory=True)
-    assert inspect(walk).advice[0].startswith("Nothing speaks against it")
-    assert "K is too small" in inspect(make_zoo(random(40, 500))).advice[0]
+    assert inspect(walk).recommendations[0].startswith("Nothing speaks against it")
+    assert "K is too small" in inspect(make_zoo(random(40, 500))).recommendations[0]

@@ -113,11 +113,11 @@ def test_importing_with_the_rest_from_another_file(tmp_path: Path):
     save_tensors(tmp_path / "net.safetensors", trained)
     held = {n: trained[n] + 0.1 * torch.randn(K, *trained[n].shape) for n in ("norm3.weight", "norm3.bias")}
     save_tensors(tmp_path / "all.safetensors", held)
-    way = CheckpointCollector(
+    collector = CheckpointCollector(
         str(tmp_path / "all.safetensors"), select="last_norms:1", weights=str(tmp_path / "net.safetensors"),
         trajectory=True, k=2,
     )  # fmt: skip
-    zoo = way.collect(task, tmp_path / "state")
+    zoo = collector.collect(task, tmp_path / "state")
     assert zoo.k == 2 and zoo.trajectory and all("train" in record.scores for record in zoo.records)
     assert [r.source for r in zoo.records] == ["all.safetensors[1]", "all.safetensors[4]"], "spread over it"
     assert torch.equal(zoo.base["conv1.weight"], load_tensors(tmp_path / "net.safetensors")["conv1.weight"])
@@ -125,4 +125,4 @@ def test_importing_with_the_rest_from_another_file(tmp_path: Path):
     with pytest.raises(
         CheckpointError, match=r"net.safetensors does not fit the task's network \(norm1.weight is"
     ):
-        way.collect(task, tmp_path / "state")
+        collector.collect(task, tmp_path / "state")

@@ -1,6 +1,6 @@
 """Collecting the last two norm layers of a network: what a run does against a plain loop.
 
-Two plain ways, both in eval mode with the same optimiser and batches, keeping the vector of every step: gradients
+Two plain variants, both in eval mode with the same optimiser and batches, keeping the vector of every step: gradients
 for all parameters, as in a training script that only hands the selected ones to the optimiser; and with the rest
 frozen by ``requires_grad_(False)``, where autograd itself leaves out the backward pass below the first trained
 tensor. Ours is :class:`paramdiff.collectors.trajectory.TrajectoryCollector` as a run uses it: with its saves.
@@ -51,7 +51,7 @@ def run(sizes: Sizes) -> Iterator[Row]:
     world = reference(sizes)
     with tempfile.TemporaryDirectory() as folder:
         made = Collecting(sizes, world, Path(folder))
-        ways, (ours, *plain) = measured(
+        measurements, (ours, *plain) = measured(
             Candidate("ours", lambda: made.beyond_least(made.ours)),
             Candidate("plain module, all gradients", lambda: made.beyond_least(made.full)),
             Candidate("plain module, rest frozen", lambda: made.beyond_least(made.frozen)),
@@ -60,8 +60,8 @@ def run(sizes: Sizes) -> Iterator[Row]:
     spread = ours.vectors.std()
     differs = max(float((ours.vectors[0] - theirs.vectors[0]).abs().max() / spread) for theirs in plain)
     what = f"collect {sizes.steps} steps of {sizes.select}, D = {ours.vectors.shape[1]:,}, batch 128"
-    rate = {"steps per second": sizes.steps / ways[0].median}
-    yield Row(what, ways, quality={"largest difference after a step": differs}, figures=rate)
+    rate = {"steps per second": sizes.steps / measurements[0].median}
+    yield Row(what, measurements, quality={"largest difference after a step": differs}, figures=rate)
 
 
 class Collected(Estimate):
@@ -71,7 +71,7 @@ class Collected(Estimate):
 
 
 class Collecting:
-    """The three ways on one world.
+    """The three variants on one world.
 
     Args:
         folder: for the weights that all start from.
@@ -90,10 +90,10 @@ class Collecting:
             optimizer="adamw", lr=0.03, weight_decay=5e-4, k=k, select=self.sizes.select, weights=str(self.weights)
         )  # fmt: skip
 
-    def beyond_least(self, way: Callable[[int], Tensor]) -> Collected:
-        """A way's seconds for the steps after the first :data:`LEAST`."""
-        fixed, _ = timed(lambda: way(LEAST), self.sizes.device)
-        whole, vectors = timed(lambda: way(LEAST + self.sizes.steps), self.sizes.device)
+    def beyond_least(self, variant: Callable[[int], Tensor]) -> Collected:
+        """Seconds of a variant for the steps after the first :data:`LEAST`."""
+        fixed, _ = timed(lambda: variant(LEAST), self.sizes.device)
+        whole, vectors = timed(lambda: variant(LEAST + self.sizes.steps), self.sizes.device)
         collected = Collected(max(whole - fixed, 1e-9))
         collected.vectors = vectors
         return collected

@@ -29,14 +29,14 @@ QUICK = {"rounds": 1}
 
 def run(sizes: Sizes) -> Iterator[Row]:
     command = ["run", "experiment=digits", f"device={sizes.device}", *sizes.words]
-    ways, (results,) = measured(
+    measurements, (results,) = measured(
         Candidate("ours", lambda: digits(command)), rounds=sizes.rounds, device="cpu", warm=False
     )
     stages = {f"{name}, s": took for name, took in results["timings_s"].items() if took and name != "total"}
     named = {row["name"]: row["test"]["mean"] for row in results["models"]}
     means = {f"mean {results['task']['metric']}, {name}": named[name] for name in ("original", "p-diff")}
     memory = {"peak memory, MiB": results["peak_rss_bytes"] / 2**20}
-    own = replace(ways[0], loaded_bytes=None, peak_bytes=None)  # of this process, which only waits
+    own = replace(measurements[0], loaded_bytes=None, peak_bytes=None)  # of this process, which only waits
     yield Row(f"paramdiff {' '.join(command)}", [own], quality=means, figures={**stages, **memory})
 
 

@@ -19,7 +19,7 @@ from benchmarks.cases.sample import one_at_a_time
 from benchmarks.inputs import World, plain_zoo, recipe_generator, reference
 from benchmarks.measure import Candidate, Estimate, measured, timed
 from benchmarks.quality import accuracy_and_similarity
-from benchmarks.rows import Row, Way
+from benchmarks.rows import Measurement, Row
 from benchmarks.sizes import Common, Reference
 from paramdiff.generators.generator import Generator
 from paramdiff.scoring.scorer import Scorer
@@ -60,22 +60,24 @@ def run(sizes: Sizes) -> Iterator[Row]:
     yield _row(sizes, world, "p-diff-linear", sizes.linear, "100x, aim 300x")
 
 
-def _row(sizes: Sizes, world: World, name: str, words: tuple[str, ...], asked: str, *plain: Candidate) -> Row:
+def _row(
+    sizes: Sizes, world: World, name: str, words: tuple[str, ...], target: str, *plain: Candidate
+) -> Row:
     generator = recipe_generator(words, sizes.device)
-    ways, results = measured(
+    measurements, results = measured(
         Candidate("ours", lambda: generator.fit(world.zoo).sample(sizes.n)),
         *plain,
         rounds=sizes.rounds,
         device=sizes.device,
         warm=False,
     )
-    given = Way(
+    given = Measurement(
         "reference implementation",
         [REFERENCE_SECONDS] * sizes.rounds,
         note="given for two cores, not measured",
     )
     what = f"fit + sample {sizes.n}, {name}, K = {world.zoo.k}, D = {world.zoo.dim:,}"
-    return Row(what, [ways[0], given, *ways[1:]], asked, _quality(sizes, world, results[0]))
+    return Row(what, [measurements[0], given, *measurements[1:]], target, _quality(sizes, world, results[0]))
 
 
 def warm_up(sizes: Common) -> None:

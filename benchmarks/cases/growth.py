@@ -79,14 +79,14 @@ def _series(
     work = "sampling" if over == "N" else "fit + sample"
     seconds = []
     for value in values:
-        ways, _ = measured(
+        measurements, _ = measured(
             Candidate("ours", make(value)), rounds=sizes.rounds, device=sizes.device, warm=over == "N"
         )
-        seconds.append(ways[0].median)
-        yield Row(f"{work}, {name}, {over} = {value:,}", ways)
+        seconds.append(measurements[0].median)
+        yield Row(f"{work}, {name}, {over} = {value:,}", measurements)
     curve = Curve(
         name, over, list(values), seconds, exponent(values, seconds), exponent(values[-2:], seconds[-2:])
     )
-    asked = "exponent at most 1.1" if over == "D" else ""
+    target = "exponent at most 1.1" if over == "D" else ""
     figures = {"exponent": curve.exponent, "of the last two": curve.last}
-    yield Row(f"{work}, {name}, against {over}", asked=asked, figures=figures, curve=curve)
+    yield Row(f"{work}, {name}, against {over}", target=target, figures=figures, curve=curve)

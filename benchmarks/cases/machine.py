@@ -63,7 +63,7 @@ def _rate(what: str, sizes: Sizes, once: Callable[[], Any], amount: int, unit: s
             once()
 
     note = f"{sizes.repeats} times"
-    ways, _ = measured(
+    measurements, _ = measured(
         Candidate("ours", work, 1 / sizes.repeats, note), rounds=sizes.rounds, device=sizes.device
     )
-    return Row(what, ways, figures={unit: amount / ways[0].median / 1e9})
+    return Row(what, measurements, figures={unit: amount / measurements[0].median / 1e9})

@@ -43,10 +43,10 @@ def run(sizes: Sizes) -> Iterator[Row]:
     ]
     for name, words in {"p-diff": codec, "p-diff-linear": ["generator=pdiff_linear"]}.items():
         generator = recipe_generator([*words, *both], sizes.device)
-        ways, _ = measured(
+        measurements, _ = measured(
             Candidate("ours", lambda made=generator: made.fit(zoo), note="few steps"),
             rounds=1, device=sizes.device, warm=False,
         )  # fmt: skip
-        asked = "under 1 GiB above the zoo" if name == "p-diff" else ""
+        target = "under 1 GiB above the zoo" if name == "p-diff" else ""
         what = f"memory of fit, {name}, D = {sizes.dim:,}, K = {sizes.k}, batch {sizes.batch}"
-        yield Row(what, ways, asked, figures={"zoo, MiB": zoo.vectors.nbytes / 2**20})
+        yield Row(what, measurements, target, figures={"zoo, MiB": zoo.vectors.nbytes / 2**20})

@@ -61,7 +61,7 @@ def write(folder: Path, suffix: str, files: int, tensors: int) -> None:
 
 def _row(folder: Path, suffix: str, read: Read, rounds: int) -> Row:
     files = sorted(folder.iterdir(), key=lambda file: int(file.stem))
-    ways, (ours, plain) = measured(
+    measurements, (ours, plain) = measured(
         Candidate("ours", lambda: Zoo.from_checkpoints(folder).vectors),
         Candidate(
             "plain loop", lambda: torch.stack([torch.cat(list(read(file).values())) for file in files])
@@ -69,4 +69,4 @@ def _row(folder: Path, suffix: str, read: Read, rounds: int) -> Row:
         rounds=rounds,
     )
     what = f"{len(files):,} {suffix} files of {len(ours[0]) // SHAPE[0]:,} tensors"
-    return Row(what, ways, quality={"same numbers": float(torch.equal(ours, plain))})
+    return Row(what, measurements, quality={"same numbers": float(torch.equal(ours, plain))})

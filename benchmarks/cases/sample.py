@@ -41,7 +41,7 @@ def run(sizes: Sizes) -> Iterator[Row]:
     plain = one_at_a_time(
         fitted, {"diffusion.scheduler": "ddpm", "diffusion.sample_steps": sizes.plain_steps}
     )
-    ways, _ = measured(
+    measurements, _ = measured(
         Candidate("ours", lambda: fitted.sample(sizes.n)),
         Candidate(
             f"one at a time, ddpm, {sizes.plain_steps:,} steps", lambda: plain.sample(sizes.plain_n),
@@ -49,7 +49,7 @@ def run(sizes: Sizes) -> Iterator[Row]:
         ),
         rounds=sizes.rounds, device=sizes.device,
     )  # fmt: skip
-    yield Row(f"sample {sizes.n} vectors, D = {zoo.dim:,}", ways, asked="100x")
+    yield Row(f"sample {sizes.n} vectors, D = {zoo.dim:,}", measurements, target="100x")
 
 
 def one_at_a_time(fitted: Generator, settings: Mapping[str, Any]) -> Generator:

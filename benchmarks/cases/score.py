@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.inputs import World, imagined, random_task, reference
 from benchmarks.measure import Candidate, measured
-from benchmarks.rows import Row, Way
+from benchmarks.rows import Measurement, Row
 from benchmarks.sizes import Reference
 from paramdiff.devices import choose_device, size
 from paramdiff.networks.precision import is_fast, products
@@ -113,7 +113,7 @@ QUICK = {
 def run(sizes: Sizes) -> Iterator[Row]:
     world = reference(sizes)
     yield _row(
-        sizes, world, "ResNet-18, last two norm layers", sizes.networks, sizes.plain_networks, asked="8x"
+        sizes, world, "ResNet-18, last two norm layers", sizes.networks, sizes.plain_networks, target="8x"
     )
     for subject in sizes.subjects:
         task = random_task(
@@ -125,7 +125,7 @@ def run(sizes: Sizes) -> Iterator[Row]:
         yield _row(sizes, world, name, subject.networks, subject.plain_networks)
 
 
-def _row(sizes: Sizes, world: World, name: str, networks: int, plain: int, asked: str = "") -> Row:
+def _row(sizes: Sizes, world: World, name: str, networks: int, plain: int, target: str = "") -> Row:
     device = choose_device(sizes.device)
     vectors = world.zoo.subsample(networks).vectors
     task, few = world.task, vectors[:plain]
@@ -140,13 +140,13 @@ def _row(sizes: Sizes, world: World, name: str, networks: int, plain: int, asked
         Candidate(f"full forward, {how}", lambda c=context: full_forwards(model, world, few, batches, c), scale, note)
         for how, context in _contexts(sizes.precision, model, device).items()
     ]  # fmt: skip
-    ways, (outcomes, *forwards) = measured(
+    measurements, (outcomes, *forwards) = measured(
         Candidate("ours", ours), *candidates, rounds=sizes.rounds, device=sizes.device, warm=False
     )
     items = len(task.test_data())
     return Row(
-        f"score {networks} x {items:,} images: {name}", ways, asked,
-        _quality(world, outcomes, forwards), _work(world, batches[0][:1], networks, ways),
+        f"score {networks} x {items:,} images: {name}", measurements, target,
+        _quality(world, outcomes, forwards), _work(world, batches[0][:1], networks, measurements),
     )  # fmt: skip
 
 
@@ -195,11 +195,11 @@ def _quality(
     return found
 
 
-def _work(world: World, x: Tensor, networks: int, ways: Sequence[Way]) -> dict[str, float]:
+def _work(world: World, x: Tensor, networks: int, measurements: Sequence[Measurement]) -> dict[str, float]:
     """Multiply-adds, and how much of what they allow was reached."""
     whole, suffix = multiply_adds(world, x)
     allowed = networks * whole / (whole - suffix + networks * suffix)
-    ratio = ways[1].median / ways[0].median
+    ratio = measurements[1].median / measurements[0].median
     millions = {"multiply-adds whole, M": whole / 1e6, "suffix, M": suffix / 1e6}
     return {**millions, "whole / suffix": whole / suffix, "allowed": allowed, "achieved": ratio / allowed}
 

@@ -1,6 +1,6 @@
 """Ways to train many seeds of a small network: what ``zoo=seeds`` does against one after another, and others.
 
-Every way does the same work: each of S seeds takes one pass over the first training images. Times are those of the
+Every variant does the same work: each of S seeds takes one pass over the first training images. Times are those of the
 whole work; per seed and 1,000 steps they are among the figures, with seconds of CPU, which other work on the
 machine hardly changes. Ours is, on the CPU, as many processes of one thread as torch has threads.
 """
@@ -86,22 +86,22 @@ def run(sizes: Sizes) -> Iterator[Row]:
     threads = torch.get_num_threads()
     for subject in sizes.subjects:
         trainings = Trainings(subject, sizes)
-        named = trainings.ways(threads)
+        named = trainings.variants(threads)
         first = "processes" if "processes" in named else "one after another, 1 thread"
         others = [
             Candidate(name, trainings.watched(name, work)) for name, work in named.items() if name != first
         ]
         mine = Candidate(f"ours: {first}", trainings.watched(first, named[first]))
-        ways, _ = measured(mine, *others, rounds=sizes.rounds, device=sizes.device)
+        measurements, _ = measured(mine, *others, rounds=sizes.rounds, device=sizes.device)
         torch.set_num_threads(threads)
         yield Row(
             f"train {subject.seeds} seeds of {subject.model} on {subject.data}, {trainings.data.steps} steps each",
-            ways, figures=trainings.figures(first, ways[0].median, sizes.rounds),
+            measurements, figures=trainings.figures(first, measurements[0].median, sizes.rounds),
         )  # fmt: skip
 
 
 class Trainings:
-    """S seeds of one network on one data set, in every way."""
+    """S seeds of one network on one data set, in every variant."""
 
     def __init__(self, subject: Subject, sizes: Sizes) -> None:
         self.task, self.seeds = subject.task(sizes.data is not None), subject.seeds
@@ -150,7 +150,7 @@ class Trainings:
                 leaf.grad = gradients[name]
             optimiser.step()
 
-    def ways(self, threads: int) -> dict[str, Work]:
+    def variants(self, threads: int) -> dict[str, Work]:
         found: dict[str, Work] = {"one after another, 1 thread": self.in_turn}
         if self.device.type == "cpu" and threads > 1:
             found[f"one after another, {threads} threads"] = lambda: self.in_turn(threads)

@@ -44,7 +44,7 @@ def run(sizes: Sizes) -> Iterator[Row]:
     a, b = ours.numpy(), theirs.numpy()
     part = a[: sizes.plain_rows]
     scale, note = len(a) / len(part), f"{len(part)} of {len(a):,} rows, scaled"
-    ways, (full, usual, fast) = measured(
+    measurements, (full, usual, fast) = measured(
         Candidate("ours", lambda: error_iou(ours, theirs)),
         Candidate("double loop, .sum()", lambda: double_loop(part, b, lambda x: x.sum()), scale, note),
         Candidate("double loop, count_nonzero", lambda: double_loop(part, b, np.count_nonzero), scale, note),
@@ -52,9 +52,13 @@ def run(sizes: Sizes) -> Iterator[Row]:
     )
     differs = max(float(np.abs(full[: len(part)].numpy() - plain).max()) for plain in (usual, fast))
     what = f"error-IoU of {sizes.models:,} x {sizes.models:,} networks, {sizes.items:,} items"
-    operations = 2 * sizes.models**2 * sizes.items / ways[0].median / 1e9
+    operations = 2 * sizes.models**2 * sizes.items / measurements[0].median / 1e9
     yield Row(
-        what, ways, asked="200x", quality={"largest difference": differs}, figures={"GFLOP/s": operations}
+        what,
+        measurements,
+        target="200x",
+        quality={"largest difference": differs},
+        figures={"GFLOP/s": operations},
     )
 
 

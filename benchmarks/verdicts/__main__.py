@@ -44,20 +44,20 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    asked = parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     made, drawn = zoos.TUNED | zoos.HELD_OUT, sets.TUNED | sets.HELD_OUT
-    names = asked.zoos.split(";") if asked.zoos else list(made)
-    found = json.loads(asked.out.read_text()) if asked.out.exists() else {}
+    names = options.zoos.split(";") if options.zoos else list(made)
+    found = json.loads(options.out.read_text()) if options.out.exists() else {}
     for name in names:
         start = time.process_time()
         table: dict[str, Counter[str]] = {}
-        for seed in range(asked.seeds):
+        for seed in range(options.seeds):
             case = made[name](torch.Generator().manual_seed(seed))
-            for what, given in verdicts(case, drawn, asked.n):
+            for what, given in verdicts(case, drawn, options.n):
                 table.setdefault(what, Counter())[given.kind] += 1
         found[name] = table
-        asked.out.write_text(json.dumps(found, indent=1))
-        asked.out.with_suffix(".md").write_text(markdown(found))
+        options.out.write_text(json.dumps(found, indent=1))
+        options.out.with_suffix(".md").write_text(markdown(found))
         say(f"{name}: {time.process_time() - start:.0f} s")
         for line in wrong(table):
             say(f"  {line}")

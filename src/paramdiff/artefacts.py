@@ -19,7 +19,7 @@ LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 
 @dataclass(frozen=True)
 class ArtefactFolder:
-    """A kind of folder that is written as a whole, and how it is told from anybody else's.
+    """A kind of folder that is written as a whole, and how it is recognised.
 
     Attributes:
         what: e.g. ``saved zoo``; its tensor files say so in their headers.
@@ -78,7 +78,7 @@ class ArtefactFolder:
         )
 
     def marks(self, folder: Path) -> bool:
-        """Whether a folder is of this kind, be it damaged: its marker says so, or a tensor file does."""
+        """Whether a folder is of this kind, even if damaged: its marker says so, or a tensor file does."""
         markers = {self.marker: self.keys, **self.older}
         marked = any(_has_keys(folder / name, keys) for name, keys in markers.items())
         return marked or any(self._says(folder / name) for name in self.parts)
@@ -90,7 +90,7 @@ class ArtefactFolder:
             return False
 
     def says(self, part: str) -> str:
-        """What one of its tensor files says that it is."""
+        """The description in the header of one of its tensor files."""
         return f"{self.what}: {part}"
 
 
@@ -103,7 +103,7 @@ def _has_keys(file: Path, keys: Collection[str]) -> bool:
 
 
 def copy(source: Path, path: Path, kinds: Collection[ArtefactFolder] = ()) -> None:
-    """A file or folder under another name, in no more room where the file system has links.
+    """Copy a file or folder; it takes no more space where the file system has links.
 
     Files here are only ever replaced, never changed, so links are safe.
 
@@ -134,7 +134,7 @@ def sha256(path: Path) -> str:
     """Hash of a file, or of the names and hashes of all files in a folder.
 
     Raises:
-        CheckpointError: it is neither: a pipe would be waited for, a device read without end.
+        CheckpointError: it is neither; reading a pipe would block, and reading a device would never end.
     """
     path = Path(path)
     digest = hashlib.sha256()

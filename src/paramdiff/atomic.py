@@ -1,4 +1,4 @@
-"""A file or folder takes its name when all of it is on the disk, and never before.
+"""Atomic writes: a file or folder gets its name once all of it is on the disk, and never before.
 
 What is written lies in a temporary folder beside its place, ``.NAME.RANDOM.partial``, whose lock file is held as long
 as the writer lives: the system drops the lock however the process ends, so a process id that is given out a second
@@ -35,20 +35,20 @@ LEFT_BEFORE = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.(?P<kind>partial|old)")
 """Names of temporary folders, now and before there were locks."""
 
 MARKERS = ("manifest.json", "generator.json")
-"""One of which every folder had that a version without locks replaced."""
+"""Files one of which was in every folder that a version without locks replaced."""
 
 UNKNOWN_FOR_S = 24 * 3600
-"""Age at which a leftover goes whose writer cannot be asked, as the file system has no locks."""
+"""Age at which a leftover is removed where the file system has no locks to tell whether its writer is alive."""
 
 LONGEST_NAME = 80
-"""Characters of a name in those of its temporary folders, which the file system limits."""
+"""Characters of a name that are repeated in the names of its temporary folders; file systems limit those."""
 
 _settled: dict[Path, int] = {}
 """Folders without leftovers, and when they had last changed."""
 
 
 def nothing_there(path: Path) -> None:
-    """What a folder may replace, unless its writer knows better: nothing, or an empty folder.
+    """Raise unless there is nothing at the path, or an empty folder: what a folder may replace by default.
 
     Raises:
         ParamdiffError: there is a file or a folder with something in it.
@@ -61,12 +61,12 @@ def nothing_there(path: Path) -> None:
 
 @contextmanager
 def writing(path: Path, replaces: Callable[[Path], None] = nothing_there) -> Iterator[Path]:
-    """A temporary path (file or folder) that becomes ``path`` when all went well.
+    """A temporary path (file or folder) that becomes ``path`` if the block succeeds.
 
     Args:
         path: its place.
-        replaces: raises unless a *folder* may be written to its argument, and what is there be removed. A file
-            replaces a file without being asked.
+        replaces: called with the path; raises unless what is there may be replaced by a *folder*. A file always
+            replaces a file.
 
     Raises:
         DiskError: the disk is full or not writable; ``path`` is as it was.
@@ -224,7 +224,7 @@ def _sync(path: Path) -> None:
 
 
 def settle(folder: Path) -> None:
-    """Finish or undo in ``folder`` what processes left that are dead; nothing happens where we may not write."""
+    """Finish or undo what dead processes left in ``folder``; nothing happens where we may not write."""
     with suppress(OSError):
         if _settled.get(folder) == os.stat(folder).st_mtime_ns:  # noqa: PTH116
             return

@@ -2,8 +2,8 @@ r"""What a network that knows nothing scores, and whether a score is any better.
 
 For a classification that is the share of the most frequent class. Over ``n`` items such a score scatters with a
 standard error of :math:`\sqrt{c(1-c)/n}`, so what is no more than two of them above chance cannot be told from it;
-nor does a network know much that avoids less than a tenth of the mistakes, and answers less than half as often
-again as chance would.
+and a network that avoids less than a tenth of chance's mistakes, and is right less than 1.5 times as often, has not
+learnt much either.
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class Chance:
 
 
 def near_chance(score: float, chance: Chance | None, where: str, metric: str, training: str = "") -> str:
-    """Says that originals are near chance, if they are; empty if not, or if there is no such thing as chance.
+    """A sentence saying that originals are near chance; empty if they are not, or if chance is not defined.
 
     Args:
         score: their mean.

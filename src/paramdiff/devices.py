@@ -1,4 +1,4 @@
-"""Where tensors live and whether they fit there: devices, threads and memory, asked before any work is done.
+"""Where tensors live and whether they fit there: devices, threads and memory, checked before any work is done.
 
 What does not fit at once is read block by block, or a few of many rows are looked at, evenly spread, so that a
 trajectory is seen from end to end. How large a block may be is a budget in numbers. Sums over blocks depend on it in
@@ -22,7 +22,7 @@ from paramdiff.progress import room, say
 Module = TypeVar("Module", bound=nn.Module)
 
 WORTH_SAYING = 1e9
-"""Bytes from which on a person is told."""
+"""Bytes from which on the user is told."""
 
 TO_TRAIN = 4
 """Copies of a network's parameters that its training holds: themselves, gradients and Adam's two moments."""
@@ -145,7 +145,7 @@ def require_memory(
     Args:
         what: in words, a plural.
         wanted: bytes.
-        error: what is raised, e.g. ``ZooError``; called as they are.
+        error: the class of error that is raised, e.g. ``ZooError``.
         remedy: what to do about it.
         share: of the free memory that it may take.
 

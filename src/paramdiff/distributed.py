@@ -1,4 +1,4 @@
-"""One process or many: the same code runs in each, and here they meet.
+"""One process or many: the same code runs in each, and here they are synchronised.
 
 ``accelerate launch`` or ``torchrun`` starts several processes, *ranks*. Each goes through the same stages. Where a
 stage has independent pieces (seeds to train, batches to score) a rank does those that are :func:`local_items` and all
@@ -9,8 +9,8 @@ Sharing is a scope: it begins with :func:`all_processes` and pauses in :func:`th
 with one process as with many, the world is one rank, and nothing waits for anybody: a library call inside somebody's
 own distributed script does not hang.
 
-All meetings are one operation, :func:`_exchange`: each rank hands in a value *or what went wrong with it*. So a
-rank that fails anywhere is heard at the next meeting of the others, wherever that is, and nobody waits for ever.
+All synchronisation is one operation, :func:`_exchange`: each rank contributes a value *or what went wrong with it*.
+So a rank that fails anywhere is noticed when the others synchronise next, wherever that is, and none waits for ever.
 """
 
 import os
@@ -45,7 +45,7 @@ _place: ContextVar[ProcessRank] = ContextVar("place", default=SINGLE_PROCESS)
 
 
 class ElsewhereError(ParamdiffError):
-    """Another rank failed; says what it said."""
+    """Another rank failed; carries its message."""
 
     def __init__(self, text: str, exit_code: int) -> None:
         super().__init__(text)
@@ -63,13 +63,13 @@ def launched_rank() -> ProcessRank:
 def launched_in_vain() -> bool:
     """Whether ``accelerate launch --num_processes N`` started one process, as it does where it sees no accelerators.
 
-    It then names a meeting point, but no ranks to meet.
+    It then sets the address of a main process, but no other ranks.
     """
     return {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= set(os.environ) and "RANK" not in os.environ
 
 
 def is_printing_process() -> bool:
-    """Whether this process is the one that talks to the person."""
+    """Whether this process is the one that prints."""
     return launched_rank().rank == 0
 
 
@@ -111,7 +111,7 @@ def broadcast(value: T) -> T:
 
 
 def barrier() -> None:
-    """Nobody goes on before all have come."""
+    """Wait until all ranks are here."""
     if world_size() > 1:
         _exchange("barrier")
 
@@ -178,7 +178,7 @@ def all_processes() -> Iterator[None]:
 
 @contextmanager
 def this_process_only() -> Iterator[None]:
-    """Inside, this rank works for itself and meets nobody."""
+    """Inside, this rank works alone and waits for no other."""
     before = _place.set(SINGLE_PROCESS)
     try:
         yield
@@ -187,7 +187,7 @@ def this_process_only() -> Iterator[None]:
 
 
 def wait_for_everyone() -> None:
-    """The last meeting: whoever ends first is the end of the others, so all wait until each has said its last word."""
+    """Wait until every rank has printed its last message, because the first to exit would take the others down."""
     distributed = sys.modules.get("torch.distributed")
     if launched_rank().world > 1 and distributed is not None and distributed.is_initialized():
         with suppress(RuntimeError):  # a rank that has ended without a word is not waited for
@@ -210,7 +210,7 @@ def exit_process(code: int) -> NoReturn:
 
 
 def _join(place: ProcessRank) -> None:
-    """Meet the other processes. What is exchanged lies on the CPU, so gloo serves accelerators as well."""
+    """Join the process group. What is exchanged lies on the CPU, so gloo serves accelerators as well."""
     try:
         from accelerate import PartialState
     except ImportError:
@@ -222,7 +222,7 @@ def _join(place: ProcessRank) -> None:
 
 
 def _told(error: Exception) -> tuple[str, int]:
-    """What the others are told of an error, and with which code they are to exit."""
+    """The message of an error for the other ranks, and the code they are to exit with."""
     if isinstance(error, ParamdiffError):
         return str(error), error.exit_code
     return f"process {launched_rank().rank} failed ({type(error).__name__}: {error})", 1
@@ -233,7 +233,7 @@ def _exchange(kind: str, value: Any = None, failure: tuple[str, int] | None = No
 
     Raises:
         ElsewhereError: a rank handed in a failure, or has ended.
-        RuntimeError: the ranks came to different meetings; a mistake in this program.
+        RuntimeError: the ranks are at different points of the program, which is a bug here.
     """
     import torch.distributed as dist
     from torch.utils._pytree import tree_map

@@ -30,7 +30,7 @@ CONTROLS = {
 
 
 def plain(text: str) -> str:
-    """Text without anything that a terminal obeys; line breaks and tabs stay."""
+    """Text without the control sequences of terminals; line breaks and tabs stay."""
     return text if text.isascii() and text.isprintable() else ESCAPES.sub("", text).translate(CONTROLS)
 
 
@@ -98,7 +98,7 @@ class RunFolderError(ParamdiffError):
 
 
 class HubError(ParamdiffError):
-    """The Hugging Face Hub refuses what is asked of it: a wrong id, no token, no right to write."""
+    """The Hugging Face Hub refuses a request: a wrong id, no token, no right to write."""
 
 
 class HubMissingError(HubError):
@@ -148,7 +148,7 @@ def few(names: Sequence[str], most: int = 3) -> str:
 
 
 GENEROUS = 1000
-"""Bounds from here on only catch values that nobody can have meant; a message about -1 does not mention them."""
+"""Bounds from here on only catch values that nobody can have meant, so a message about -1 leaves them out."""
 
 
 def check_range(

@@ -1,8 +1,8 @@
-"""Reading and writing of single files, each with its errors in words.
+"""Reading and writing of single files, with clear errors.
 
-Only ordinary files are opened: a FIFO would be waited for, a device read without end. JSON that is read has a limited
-size and depth; :mod:`paramdiff.validation` checks its types. What is written appears under its name only when all of
-it is on the disk (:mod:`paramdiff.atomic`).
+Only ordinary files are opened: reading a FIFO would block, and reading a device would never end. JSON that is read
+has a limited size and depth; :mod:`paramdiff.validation` checks its types. What is written appears under its name
+only when all of it is on the disk (:mod:`paramdiff.atomic`).
 
 Tensors are stored as safetensors only. A nested training state (modules, optimiser, counters) is
 one safetensors file whose tensors carry slash-separated paths and whose header carries the rest

@@ -18,13 +18,13 @@ from paramdiff.errors import plain
 Item = TypeVar("Item")
 
 LONG = 30.0
-"""Seconds of work from which on it is worth a line how long it will take."""
+"""Seconds of work from which on a line says how long it will take."""
 
 MEASURED = 2.0
 """Seconds of work that a forecast is made from, if they hold three pieces."""
 
 PATIENCE = 10.0
-"""Seconds after which one or two pieces have to do, and before a log file gets its first line about some work."""
+"""Seconds after which one or two pieces are enough, and before a log file gets its first line about some work."""
 
 LINES = 10
 """Lines a bar writes at most into a log file, :data:`PATIENCE` apart at least."""
@@ -57,7 +57,7 @@ class Forecast:
         self.took: list[float] | None = [] if total else None
 
     def done(self, pieces: float = 1) -> None:
-        """So many more are done."""
+        """Count this many more as done."""
         self.count += pieces
         if self.took is None:
             return
@@ -89,7 +89,7 @@ class Forecast:
 
 @contextmanager
 def outlook(text: Callable[[], str]) -> Iterator[None]:
-    """Inside, the first forecast is followed by what ``text()`` says of all that is to come."""
+    """Inside, the first forecast is followed by ``text()``, which describes all that is to come."""
     before = _outlook.set(text)
     try:
         yield
@@ -132,7 +132,7 @@ def bar(
     at all if it takes less than ten seconds. Without items, :meth:`tqdm.tqdm.update` counts.
 
     Args:
-        foretold: something else says how long it takes.
+        foretold: the forecast comes from elsewhere.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
@@ -196,7 +196,7 @@ class _Log:
 
 
 def say(text: str) -> None:
-    """One line for a person, now."""
+    """Print one line, now."""
     if not quiet():
         tqdm.write(plain(text), file=sys.stderr)
         sys.stderr.flush()
@@ -204,7 +204,7 @@ def say(text: str) -> None:
 
 @contextmanager
 def silenced(wanted: bool = True) -> Iterator[None]:
-    """Inside, nothing is said about progress, e.g. ``with paramdiff.silenced(): generator.fit(zoo)``.
+    """Inside, no progress is reported, e.g. ``with paramdiff.silenced(): generator.fit(zoo)``.
 
     Args:
         wanted: False changes nothing, so that a setting can be passed on.

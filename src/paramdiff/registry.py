@@ -65,7 +65,6 @@ class Registry(Generic[Kind]):
     Args:
         what: what they are, for messages: ``generator``.
         package: inside paramdiff, where the built-in ones are: ``generators``.
-        attribute: of a class, that is set to its name.
         finish: called with each class when it is registered.
     """
 
@@ -73,10 +72,9 @@ class Registry(Generic[Kind]):
         self,
         what: str,
         package: str,
-        attribute: str = "name",
         finish: Callable[[Kind], None] = lambda kind: None,
     ) -> None:
-        self.what, self.package, self.attribute, self.finish = what, package, attribute, finish
+        self.what, self.package, self.finish = what, package, finish
         self.known: dict[str, Kind] = {}
 
     @property
@@ -85,14 +83,14 @@ class Registry(Generic[Kind]):
         return f"paramdiff.{self.package}"
 
     def register(self, name: str, summary: str = "") -> Callable[[T], T]:
-        """Decorator of a class, which gets this name; another class of the same name gives way.
+        """Decorator of a class, which gets this name; it replaces another class of that name.
 
         Args:
             summary: what it is, for lists.
         """
 
         def decorate(kind: T) -> T:
-            setattr(kind, self.attribute, name)
+            kind.name = name  # type: ignore[attr-defined]
             self.finish(kind)  # type: ignore[arg-type]
             self.known[name] = kind  # type: ignore[assignment]
             return kind

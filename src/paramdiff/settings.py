@@ -196,7 +196,7 @@ def moved(kind: type) -> dict[str, list[str]]:
 
 
 def has_moved(kind: type, key: str) -> ConfigError:
-    """What to say to somebody who uses the key of the flat list."""
+    """The remedy for a key of the flat list."""
     return ConfigError(
         key, f"{_name(kind)} has this setting in a part of its own", remedy=f"write {where(kind, key)}"
     )

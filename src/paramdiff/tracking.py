@@ -1,4 +1,4 @@
-"""Losses and scores of a run on their way to experiment trackers: TensorBoard, Weights & Biases, any of accelerate's.
+"""Losses and scores of a run for experiment trackers: TensorBoard, Weights & Biases, any of accelerate's.
 
 A tracker is one of accelerate's :class:`~accelerate.tracking.GeneralTracker` classes. Inside :meth:`Tracking.active`
 the training loop (:mod:`paramdiff.training`) hands over its losses as they are read back; outside, this module is not
@@ -142,7 +142,7 @@ class Tracking:
             self._ask(name, lambda tracker: tracker.log(dict(values), step=step))
 
     def _ask(self, name: str, work: Callable[[Any], object]) -> None:
-        """A tracker that fails is left out from then on: a run of hours does not end with somebody's server."""
+        """A tracker that fails is left out from then on: a run of hours does not end because a server is down."""
         assert self._trackers is not None
         try:
             work(self._trackers[name])

@@ -1,4 +1,4 @@
-"""Values that come from a file, as the types that code expects: the one check between strangers' JSON and us.
+"""Values that come from a file, as the types that code expects: the one check of JSON that anybody may have written.
 
 Types are written as Python writes them: a ``TypedDict`` for a dictionary (keys it does not name are left alone, so
 that a newer version may add some), a dataclass for an object that is made, ``list[...]``, ``dict[str, ...]``,
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 class MisfitError(ValueError):
-    """What came and what was expected, with the way to it."""
+    """A value that does not fit: what came, what was expected, and where."""
 
     def __init__(self, came: Any, expected: str, where: str = "") -> None:
         super().__init__(f"{where.strip('.')} is {_short(came)}" if where else _short(came))
@@ -46,7 +46,7 @@ class MisfitError(ValueError):
 
 
 def plain_name(text: str) -> bool:
-    """Whether a text may be a file's name: it leads nowhere else."""
+    """Whether a text may be a file's name: it cannot lead to another folder."""
     return (
         0 < len(text) <= 200 and text not in (".", "..") and text.isprintable() and not set(text) & set("/\\")
     )

@@ -1,4 +1,4 @@
-"""Ways to make a zoo from a task: one training, many trainings, somebody else's checkpoints."""
+"""Collectors make a zoo from a task: by one training, by many trainings, or from checkpoints that are there."""
 
 from paramdiff.collectors.checkpoints import CheckpointCollector
 from paramdiff.collectors.collector import COLLECTORS, Collector

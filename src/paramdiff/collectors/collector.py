@@ -1,4 +1,4 @@
-"""The one protocol of every way to make a zoo from a task, and what the ways share."""
+"""The protocol of collectors, which make a zoo from a task, and what they share."""
 
 from abc import ABC, abstractmethod
 from functools import partial
@@ -25,16 +25,16 @@ from paramdiff.zoo.zoo import Zoo, too_small
 
 
 class Collector(ABC):
-    """A way to make a zoo. Subclasses are dataclasses of settings.
+    """Makes a zoo from a task. Subclasses are dataclasses of settings.
 
     Class attributes:
-        way: its name in ``Zoo.about`` and in the configuration, set by ``@register``.
+        name: in ``Zoo.about["collector"]``, ``results.json`` and the configuration, set by ``@register``.
         one_thread: parameters below which a network is run by one thread.
         align: whether members' hidden units are put in a common order afterwards
-            (:mod:`paramdiff.zoo.alignment`); a setting of the ways whose members may differ in it.
+            (:mod:`paramdiff.zoo.alignment`); a setting of collectors whose members may differ in it.
     """
 
-    way: ClassVar[str]
+    name: ClassVar[str]
     one_thread: ClassVar[int] = SMALL
     align: str = "false"
 
@@ -51,7 +51,7 @@ class Collector(ABC):
             device: where the network runs; the zoo is on the CPU.
 
         Raises:
-            SelectionError: the selection matches nothing or cannot be collected in this way.
+            SelectionError: the selection matches nothing or cannot be collected like this.
             NumericalError: NaN or Inf appeared.
         """
         zoo = self.members(task, folder, device)
@@ -64,7 +64,7 @@ class Collector(ABC):
         """The members without scores; arguments and errors are those of :meth:`collect`."""
 
     def wanted(self, zoo: Zoo) -> Zoo:
-        """Those to keep of the members, whose scores are known now; all of them by default."""
+        """The members to keep, now that their scores are known; by default all of them."""
         return zoo
 
     def state_bytes(self, vectors: int, network: int) -> int | None:
@@ -72,7 +72,7 @@ class Collector(ABC):
         return None
 
 
-COLLECTORS: Registry[type[Collector]] = Registry("way to make a zoo", "collectors", attribute="way")
+COLLECTORS: Registry[type[Collector]] = Registry("collector", "collectors")
 """Options of the configuration group ``zoo``."""
 
 register = COLLECTORS.register
@@ -101,7 +101,8 @@ def fresh_network(task: Task, device: torch.device | str, *key: int | str) -> nn
 
 
 def training_data(task: Task, device: torch.device | str) -> Data:
-    """The task's training data on the device. Of several ranks the first reads it, and may leave it in a cache."""
+    """The task's training data on the device. Of several ranks the first reads it first and may leave it in a
+    cache."""
     with main_process_first():
         return on_device(task.train_data(), device)
 
@@ -129,9 +130,9 @@ def learnable_spec(model: nn.Module, select: str, k: int) -> ParameterSpec:
 
 
 def training_length(training: TrainingConfig, data: Data) -> dict[str, int]:
-    """How long a network is trained, for ``about["training"]``; said before it begins.
+    """How long a network is trained, for ``about["training"]``; printed before it begins.
 
-    ``updates`` of the optimiser count more than epochs do: of few items an epoch is next to nothing.
+    ``updates`` of the optimiser say more than epochs do: an epoch over few items is next to nothing.
     """
     steps, items = data.steps, len(data)
     updates = training.epochs * steps
@@ -143,7 +144,7 @@ def training_length(training: TrainingConfig, data: Data) -> dict[str, int]:
 def add_train_scores(zoo: Zoo, task: Task, device: torch.device | str) -> None:
     """Record each member's score on the training data, as ``scores["train"]``.
 
-    Where their mean is near chance, this is said, and kept as ``about["near_chance"]``.
+    Where their mean is near chance, a warning says so, and is kept as ``about["near_chance"]``.
     """
     scorer = Scorer(task, zoo, device)
     scores = scorer.score(zoo.vectors, "train").metric

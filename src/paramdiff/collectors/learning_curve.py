@@ -1,7 +1,7 @@
-"""How good a network becomes while it is trained, and when: the curve p-diff's time is compared with.
+"""The learning curve of one training: score against time, with which the time p-diff takes is compared.
 
 The network is scored on up to 1,000 training items at some twenty steps, evenly spread on a log scale. The test
-set stays unread (rule 9); nothing of the training changes by being watched, and the time it takes is not counted.
+set stays unread (rule 9); the training is unaffected by being watched, and the time that scoring takes is not counted.
 """
 
 import math
@@ -27,7 +27,7 @@ CURVE = "curve.json"
 
 
 def watched_items(task: Task) -> int:
-    """Of how many items a network is scored while it is trained, if there are as many."""
+    """On how many items a network is scored while it is trained, if there are as many."""
     return min(WATCHED, task.selection_items)
 
 

@@ -1,9 +1,9 @@
-"""Independent pieces of work in several processes, with nothing to send to them.
+"""Independent pieces of work in several forked processes, to which nothing has to be sent.
 
 Processes are forked: they have the task and its data already, at no cost and without pickling, and start in
 milliseconds. A piece of work leaves a file behind, so all that comes back is which pieces are done.
-They keep the memory that they free: with glibc's defaults a small convolutional network spends half of its
-time on getting the pages of its activations back from the system, step by step.
+They keep freed memory instead of returning it to the system: with glibc's defaults a small convolutional network
+spends half of its time on getting the pages of its activations back from the system, step by step.
 
 Where something goes wrong in a process, this one does that piece of work itself: the error appears here, as it
 would have without processes, and what only the process could not do (it was killed for want of memory) is
@@ -58,7 +58,7 @@ def spread(work: Work, items: Sequence[int], processes: int) -> Iterator[int]:
 
 @contextmanager
 def _forked(work: Work, items: Sequence[int], processes: int) -> Iterator[Iterator[tuple[int, bool]]]:
-    """Messages ``(item, done)`` of running processes, which are ended when the caller has heard enough."""
+    """Messages ``(item, done)`` of running processes, which are ended when the caller stops iterating."""
     context = multiprocessing.get_context("fork")
     taken = context.Value("q", 0)
     running: list[BaseProcess] = []
@@ -129,7 +129,7 @@ def _keep_freed_memory() -> None:
 
 
 def _end_with_parent() -> None:
-    """A parent that was killed cannot end its children."""
+    """End this process with its parent, which cannot end its children if it is killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

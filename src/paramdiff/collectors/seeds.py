@@ -96,7 +96,7 @@ class SeedCollector(Collector):
             vectors = _gathered(files, spec)
             base = {name: tensor.clone() for name, tensor in load_tensors(files[0]).items()}
             records = [Record(seed=seed, step=self.train.epochs * data.steps) for seed in seeds]
-            about = {"collector": self.way, "trajectory": False, "task": task.name, "settings": asdict(self)}
+            about = {"collector": self.name, "trajectory": False, "task": task.name, "settings": asdict(self)}
             about["training"] = training
         return Zoo(vectors, spec, base, records, about)
 

@@ -73,7 +73,7 @@ class TrajectoryCollector(Optimisation, Collector):
                 self._go_on(model, members, task, data, folder)
             base = {name: tensor.cpu().clone() for name, tensor in model.state_dict().items()}
             records = [Record(seed=self.seed, step=(i + 1) * self.every) for i in range(self.k)]
-            about = {"collector": self.way, "trajectory": True, "task": task.name, "settings": asdict(self)}
+            about = {"collector": self.name, "trajectory": True, "task": task.name, "settings": asdict(self)}
             about |= {"training": training} if training else {}
         return Zoo(members.vectors, spec, base, records, about)
 

@@ -4,7 +4,7 @@ and networks that behave more alike than originals do are mixtures of them.
 
 from torch import Tensor
 
-from paramdiff.evaluation.criterion import Criterion, set_sign, sign
+from paramdiff.evaluation.criterion import Criterion, sample_criterion, set_criterion
 from paramdiff.evaluation.evidence import Evidence
 from paramdiff.evaluation.thresholds import clearly_less, limit
 
@@ -23,10 +23,10 @@ ALIKE_TO_ONE = 0.8
 """Disagreement with the closest member, below which samples repeat the mistakes of single members."""
 
 DIFFERING = 5
-"""Items on which a member and the closest other one differ, from which behaviour says anything."""
+"""Items on which a member and the closest other one differ, below which behaviour says nothing."""
 
 CLEARLY = 2.0
-"""By how many a mean disagreement must be less."""
+"""Standard errors by which a mean disagreement must be less."""
 
 
 def behaviour_criteria(e: Evidence, alive: Tensor) -> list[Criterion]:
@@ -46,14 +46,14 @@ def behaviour_criteria(e: Evidence, alive: Tensor) -> list[Criterion]:
     most, held_out, to_zoo = float(mine.max.mean()), float(theirs.max.mean()), float(mine.mean[alive].mean())
     said = f"(error similarity {most:.2f} to the closest, {held_out:.2f} for an original left out)"
     several, one = f"give the answers of single originals {said}", f"gives the answers of one original {said}"
-    found = [sign("replica", alive & (far < limit(usual, SAME)), several, one)]
+    found = [sample_criterion("replica", alive & (far < limit(usual, SAME)), several, one)]
     if mine.within is not None and bool(alive.all()) and 1 - mine.within < ALIKE * (1 - within):
         numbers = f"(error similarity {mine.within:.2f} among samples, {within:.2f} among originals)"
-        found.append(set_sign(e, f"behave more alike than the originals do {numbers}", every))
+        found.append(set_criterion(e, f"behave more alike than the originals do {numbers}", every))
     if clearly_less(1 - mine.mean[alive], 1 - mean, ALIKE_TO_ZOO, CLEARLY):
         numbers = f"(error similarity {to_zoo:.2f} to the originals, {within:.2f} among them)"
         text = f"behave more like the originals than these like each other {numbers}"
-        found.append(set_sign(e, text, every))
+        found.append(set_criterion(e, text, every))
     if clearly_less(far[alive], usual, ALIKE_TO_ONE, CLEARLY):
-        found.append(set_sign(e, f"repeat the mistakes of single originals {said}", every))
+        found.append(set_criterion(e, f"repeat the mistakes of single originals {said}", every))
     return found

@@ -1,4 +1,4 @@
-"""One set of networks seen from the zoo: what it scored, how it behaves, how far away it lies.
+"""One set of networks compared with the zoo: its scores, its behaviour, its distances.
 
 :class:`Originals` holds what is the same for every comparison; its :meth:`Originals.compare` gives the
 :class:`Comparison` from which rows (:mod:`paramdiff.evaluation.summary`) and the verdict are made.
@@ -21,7 +21,7 @@ from paramdiff.scoring.scores import Scores
 from paramdiff.zoo.zoo import Zoo
 
 NO_SCORES = ("answer", "confidence")
-"""Outcomes that say what a network did, not how well: their mean is no metric, even where it equals one."""
+"""Outcomes that say what a network answered, not how well: their mean is no metric, even where it equals one."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-r"""What some of the samples do that puts them into a lesser class than *novel*.
+r"""Criteria that put some of the samples into a lesser class than *novel*.
 
 Each criterion compares samples with distinct members that are left out of the zoo
 (:mod:`paramdiff.evaluation.thresholds`, :mod:`paramdiff.evaluation.distinct_members`), so 1 is what draws of the
@@ -19,7 +19,15 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from paramdiff.evaluation.behaviour_criteria import behaviour_criteria
-from paramdiff.evaluation.criterion import Criterion, by_heart, median, nearest_words, set_sign, sign, typical
+from paramdiff.evaluation.criterion import (
+    Criterion,
+    median,
+    memorised,
+    nearest_words,
+    sample_criterion,
+    set_criterion,
+    typical,
+)
 from paramdiff.evaluation.distances import Distances
 from paramdiff.evaluation.evidence import Evidence, working
 from paramdiff.evaluation.thresholds import EXCESS, clearly_less, excess, limit, upper_limit
@@ -60,7 +68,7 @@ ROUNDED = 100.0
 """Residual of members to the span of the others, in units of rounding, from which the span says anything."""
 
 COMPUTED = 1e-6
-"""The least such residual that is more than an error of computing it."""
+"""Least such residual that cannot be numerical error."""
 
 SPREAD = 0.75
 """Mean distance from the other samples, over that of members, below which a set has collapsed."""
@@ -84,7 +92,7 @@ APART = 4.0
 
 
 def criteria_of(e: Evidence) -> list[Criterion]:
-    """All signs, those of lesser classes first."""
+    """All criteria, those of lesser classes first."""
     works = working(e)
     alive = torch.ones(len(e.samples.nearest), dtype=torch.bool) if works is None else works
     return [
@@ -99,8 +107,8 @@ def _broken(e: Evidence, works: Tensor | None) -> list[Criterion]:
     proof = ", and no score shows that it works" if works is None else ""
     beyond = f"from the originals than any working network could be ({nearest_words(e)}){proof}"
     return [
-        sign("broken", lost, f"do not work ({_scores(e)})", f"does not work ({_scores(e)})"),
-        sign(
+        sample_criterion("broken", lost, f"do not work ({_scores(e)})", f"does not work ({_scores(e)})"),
+        sample_criterion(
             "broken", far, f"lie farther {beyond}".replace("it works", "they work"), f"lies farther {beyond}"
         ),
         *([_outward(e)] if works is None else []),
@@ -113,7 +121,7 @@ def _outward(e: Evidence) -> Criterion:
     share = excess(-x, -m, 1 + OUTWARD + UNSURE / (e.members.distinct or len(m)))
     proof = "and no score shows that they work"
     text = f"lie farther from the originals than these from one another, {proof} ({nearest_words(e)})"
-    return set_sign(e, text, share, "broken")
+    return set_criterion(e, text, share, "broken")
 
 
 def _scores(e: Evidence) -> str:
@@ -143,9 +151,9 @@ def _shared(samples: Distances, members: Distances) -> Bool[Tensor, "N"]:
 
 def _copies(e: Evidence) -> list[Criterion]:
     rows = torch.stack([copies(*view) for view in _views(e)]).any(0)
-    text = f"single originals ({nearest_words(e)}){by_heart(e)}"
+    text = f"single originals ({nearest_words(e)}){memorised(e)}"
     return [
-        sign(
+        sample_criterion(
             "replica",
             rows,
             f"are copies of {text}",
@@ -162,11 +170,11 @@ def _repeats(e: Evidence) -> list[Criterion]:
         for x, m in _views(e):
             if x.pairs is not None and len(x.pairs):
                 same[tuple(torch.triu_indices(n, n, 1))] |= x.pairs < limit(m.nearest, REPLICA)
-    return [sign("interpolation", same.any(0), "repeat other samples", "repeats another sample")]
+    return [sample_criterion("interpolation", same.any(0), "repeat other samples", "repeats another sample")]
 
 
 def _mixtures(e: Evidence) -> list[Criterion]:
-    """Samples made of members, sign by sign."""
+    """Samples made of members, criterion by criterion."""
     found: list[Criterion] = []
     x, m = e.samples, e.members
     near = _any(e, "nearest", REPLICA) & ~_shared(x, m)
@@ -175,7 +183,7 @@ def _mixtures(e: Evidence) -> list[Criterion]:
     for name, factor, words in WEIGHTS:
         several, one = words
         said = f" ({typical(e, name)})"
-        found.append(sign("interpolation", _any(e, name, factor), several + said, one + said))
+        found.append(sample_criterion("interpolation", _any(e, name, factor), several + said, one + said))
     return found
 
 
@@ -190,7 +198,8 @@ WEIGHTS: tuple[tuple[str, float, tuple[str, str]], ...] = (
     ("nearest", NEAREST, ("stay close to single originals", "stays close to a single original")),
     ("ratio", SINGLE, ("come from one original each", "comes from one original")),
 )
-"""Numbers of :class:`Distances` that are small for mixtures, their factors, and what samples do that have them."""
+"""Numbers of :class:`Distances` that are small for mixtures, their factors, and in words what samples with small ones
+do."""
 
 
 def _any(e: Evidence, name: str, factor: float) -> Bool[Tensor, "N"]:
@@ -198,7 +207,7 @@ def _any(e: Evidence, name: str, factor: float) -> Bool[Tensor, "N"]:
     rows = torch.zeros(len(e.samples.nearest), dtype=torch.bool)
     for x, m in _views(e):
         values, theirs = getattr(x, name), getattr(m, name)
-        if values is not None and theirs is not None and _tells(name, m):
+        if values is not None and theirs is not None and _informative(name, m):
             rows |= values < limit(theirs, factor)
     return rows
 
@@ -212,42 +221,44 @@ def _views(e: Evidence) -> list[tuple[Distances, Distances]]:
 
 
 def _path(e: Evidence, near: Tensor) -> Criterion:
-    text = f"the path of the training without repeating its saved steps ({nearest_words(e)}){by_heart(e)}"
+    text = f"the path of the training without repeating its saved steps ({nearest_words(e)}){memorised(e)}"
     off = near if bool(near.any()) and median(e.samples.offset[near]) > AT_STEP else torch.zeros_like(near)
-    return sign("interpolation", off, f"follow {text}", f"follows {text}")
+    return sample_criterion("interpolation", off, f"follow {text}", f"follows {text}")
 
 
 def _pulled(e: Evidence, rows: Tensor) -> Criterion:
     kept = median(e.samples.kept[rows]) if bool(rows.any()) else 1.0
     text = f"pulled towards the average of all, keeping {kept:.0%} of what sets each apart from it ({nearest_words(e)})"
-    text += by_heart(e)
-    return sign("interpolation", rows, f"are single originals {text}", f"is a single original {text}")
+    text += memorised(e)
+    return sample_criterion(
+        "interpolation", rows, f"are single originals {text}", f"is a single original {text}"
+    )
 
 
 def _in_the_set(e: Evidence) -> list[Criterion]:
-    """What only the set shows in its weights."""
+    """What only the set of samples as a whole shows in its weights."""
     found = []
     for name, _, (several, _one) in WEIGHTS:
         share = max(_excess(name, *view) for view in _views(e))
-        found.append(set_sign(e, f"as a set {several} ({typical(e, name)})", share))
+        found.append(set_criterion(e, f"as a set {several} ({typical(e, name)})", share))
     if len(e.samples.nearest) <= (e.members.distinct or 0):  # more samples lie nearer to one another
         close = max(_excess("among", *view) for view in _views(e))
-        found.append(set_sign(e, "as a set lie closer to one another than originals do", close))
+        found.append(set_criterion(e, "as a set lie closer to one another than originals do", close))
     x, m = e.samples.spread, e.members.spread
     if x is not None and m is not None and len(x) > 1 and clearly_less(x, m, SPREAD, APART):
         apart = f"typically {median(x):.2f} apart, originals {median(m):.2f}"
         text = f"are far closer to one another than originals are ({apart})"
-        found.append(set_sign(e, text, 1 - median(x) / median(m)))
+        found.append(set_criterion(e, text, 1 - median(x) / median(m)))
     return found
 
 
-def _tells(name: str, members: Distances) -> bool:
-    """Whether members that lie in the span of the others themselves make it say nothing."""
+def _informative(name: str, members: Distances) -> bool:
+    """Whether a number says anything; residuals do not where members lie in the span of the others themselves."""
     return name != "outside" or median(members.outside) > max(COMPUTED, ROUNDED * members.rounding)
 
 
 def _excess(name: str, x: Distances, m: Distances) -> float:
     values, theirs = getattr(x, name), getattr(m, name)
-    if values is None or theirs is None or not _tells(name, m):
+    if values is None or theirs is None or not _informative(name, m):
         return 0.0
     return excess(values, theirs, SPAN if name == "outside" else EXCESS)

@@ -13,7 +13,7 @@ from paramdiff.evaluation.evidence import Evidence
 Class = Literal["replica", "interpolation", "novel", "broken"]
 
 GAP = 2.0
-"""Denoising loss on held-out members over that on members, from which the denoiser knows its members by heart."""
+"""Denoising loss on held-out members over that on members, from which the denoiser has memorised its members."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Criterion:
 
     Attributes:
         kind: the class it puts them into.
-        rows: [N], which; all False for a sign that only the set shows.
+        rows: [N], which; all False for a criterion that only the set as a whole meets.
         says: (of several, of one), what they do.
-        share: of the samples; for a sign of the set the excess over what members show.
+        share: of the samples; for a criterion of the set the excess over what members show.
     """
 
     kind: Class
@@ -33,11 +33,11 @@ class Criterion:
     share: float
 
 
-def sign(kind: Class, rows: Tensor, several: str, one: str) -> Criterion:
+def sample_criterion(kind: Class, rows: Tensor, several: str, one: str) -> Criterion:
     return Criterion(kind, rows, (several, one), float(rows.double().mean()))
 
 
-def set_sign(e: Evidence, text: str, share: float, kind: Class = "interpolation") -> Criterion:
+def set_criterion(e: Evidence, text: str, share: float, kind: Class = "interpolation") -> Criterion:
     return Criterion(kind, torch.zeros(len(e.samples.nearest), dtype=torch.bool), (text, text), share)
 
 
@@ -55,15 +55,16 @@ def typical(e: Evidence, name: str) -> str:
     return f"typically {mine:.2f} {what}, {theirs:.2f} for an original left out of the zoo"
 
 
-def by_heart(e: Evidence) -> str:
+def memorised(e: Evidence) -> str:
     """What the denoising loss adds where samples are near single members.
 
-    It never decides: a denoiser can know its members by heart and still be sampled far from them (at a low
-    temperature, through a codec that blurs), and held-out members of a dense trajectory are as good as known.
+    It never decides: a denoiser can have memorised its members and still be sampled far from them (at a low
+    temperature, through a codec that blurs), and held-out members of a dense trajectory are nearly the same as fitted
+    ones.
     """
     if e.gap is None or not e.gap >= GAP:
         return ""
-    return f", and the denoiser knows the originals by heart: on unseen ones its loss is {e.gap:.2g} times as high"
+    return f", and the denoiser has memorised the originals: on unseen ones its loss is {e.gap:.2g} times as high"
 
 
 def medians(e: Evidence, name: str) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-r"""What networks are worth together: do M of them, their predictions combined, know more than one?
+r"""Ensembles: are M networks, their predictions combined, better than one?
 
 How outputs are combined is the task's business (:meth:`paramdiff.tasks.task.Task.ensemble`); for classes it is the
 mean of the probabilities. An ensemble gains where its members are right on average and wrong on different items,

@@ -1,4 +1,4 @@
-"""What a verdict is made from, and what can be said of the scores: do the samples work, do averages match them?"""
+"""What a verdict is based on, and what the scores show: do the samples work, do averages match them?"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -46,7 +46,7 @@ class Evidence:
         metric, higher_is_better, chance: what the scores are.
         gap: denoising loss on held-out members over that on members, if the generator has a denoiser.
         scores: test score of each sample, if known.
-        matched: what was done about the network's symmetries, in words; empty if nothing had to be said.
+        matched: a sentence on the network's symmetries; empty if there is nothing to report.
     """
 
     samples: Distances
@@ -80,7 +80,7 @@ class Evidence:
 
 
 def barely_trained(originals: Originals, chance: Chance | None, metric: str) -> str:
-    """Says that the originals are near chance on the test data, if they are."""
+    """A sentence saying that the originals are near chance on the test data; empty if they are not."""
     return near_chance(float(originals.scored.test.mean()), chance, "the test data", metric)
 
 
@@ -107,7 +107,7 @@ def working(e: Evidence) -> Bool[Tensor, "N"] | None:
 
 
 def matched(e: Evidence) -> str:
-    """Says which plain average reaches the selected sample's score, if one does."""
+    """A sentence on which plain average reaches the selected sample's score; empty if none does."""
     reaching = [average for average in e.averages if _reaches(average, e)]
     if not reaching:
         return ""

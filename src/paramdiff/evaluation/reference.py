@@ -30,12 +30,12 @@ class Reference:
 
     @cached_property
     def matching(self) -> Matching | str | None:
-        """How networks are matched; why they are not; None where no symmetry changes the selected tensors."""
+        """How networks are matched, or why they are not; None where no symmetry changes the selected tensors."""
         return matching(self.raw, self.spec, self.model)
 
     @property
     def note(self) -> str:
-        """What was done about symmetries, where that has to be said."""
+        """A sentence on symmetries, where there is something to report."""
         return self.matching if isinstance(self.matching, str) else ""
 
     @cached_property

@@ -1,12 +1,16 @@
-"""``results.json``: the one type that writers fill and readers check.
+"""The schema of ``results.json``: one type that writers fill and readers check.
 
 As it is written, every key is there unless it is ``NotRequired``, and what does not exist (an interval of a metric that
-is no mean over items, the similarity within one network) is None. Readers also take files of other versions and of
-strangers: :func:`paramdiff.validation.lenient` lets any key be missing or null that is not ``Required``.
+is no mean over items, the similarity within one network) is None. Readers also take files of other versions and other
+programs: :func:`paramdiff.validation.lenient` lets any key be missing or null that is not ``Required``.
+
+The version before wrote ``gate`` for ``reconstruction_check`` and ``zoo.way`` for ``zoo.collector``;
+:func:`with_present_names` takes such a file, too. No key that DESIGN.md promises was renamed, so the schema is still 1.
 
 Scores are fractions or values of the task's first metric; distances are in normalised parameters; times in seconds.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired, Required, TypedDict
 
 from paramdiff.validation import Name
@@ -100,26 +104,26 @@ class Model(TypedDict):
     recalibration: NotRequired[Recalibration]
 
 
-class TaskFacts(TypedDict):
+class TaskInfo(TypedDict):
     name: str
     metric: str
     higher_is_better: bool
     chance: Number
 
 
-class ZooFacts(TypedDict):
+class ZooInfo(TypedDict):
     k: Count
     dim: Count
     select: str | list[str]
     seed: int | None
-    way: str | None
+    collector: str | None
     trajectory: bool
     tensors: list[str]
     training: Any
 
 
 class Finding(TypedDict, total=False):
-    """What a generator found out while fitting: of reconstructions, or of the loss on held-out members."""
+    """What a generator noted while fitting: about reconstructions, or about the loss on held-out members."""
 
     passed: bool | None
     why: str | None
@@ -133,7 +137,7 @@ class Finding(TypedDict, total=False):
     explained_variance_train: Number
 
 
-VerdictFacts = TypedDict("VerdictFacts", {"class": str, "why": str, "shares": Any})
+VerdictInfo = TypedDict("VerdictInfo", {"class": str, "why": str, "shares": Any})
 """The verdict on the main generator: a class, a sentence, and the share of samples in each class."""
 
 
@@ -153,15 +157,24 @@ class Results(TypedDict):
     generator: str
     command: str
     seed: int
-    task: TaskFacts
-    zoo: ZooFacts
+    task: TaskInfo
+    zoo: ZooInfo
     n_items: dict[str, Count | None]
     reference: str
     models: Required[list[Model]]
-    verdict: VerdictFacts
-    gate: Finding | None
+    verdict: VerdictInfo
+    reconstruction_check: Finding | None
     denoising: Finding | None
     notes: list[str]
     timings_s: dict[str, Number]
     peak_rss_bytes: Number
     machine: Machine
+
+
+def with_present_names(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Parsed ``results.json`` of this version or the one before, with the keys of this one."""
+    zoo = found.get("zoo")
+    renamed = {"reconstruction_check" if key == "gate" else key: value for key, value in found.items()}
+    if isinstance(zoo, dict):
+        renamed["zoo"] = {"collector" if key == "way" else key: value for key, value in zoo.items()}
+    return renamed

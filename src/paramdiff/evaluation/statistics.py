@@ -1,4 +1,4 @@
-"""What a network's score is worth: intervals over items, and selection that never sees the test data.
+"""Confidence intervals over items, and selection that never sees the test data.
 
 The test items are the sample, so an interval says what another test set of this size might have
 given. Two networks are compared over the same items: the interval of their difference is that of the mean
@@ -9,7 +9,7 @@ was measured (``docs/decisions.md``):
   difference), and a few have another. What is uncertain is how many those are, and resampling cannot invent what was
   not seen: with 2 mistakes in 500 items its interval covers the truth in 86 of 100 cases, without any in none.
 * **What is measured**: items have values of their own (losses). A studentised bootstrap (Efron & Tibshirani 1993, 12.5)
-  follows skewness, behind which percentiles of resampled means lag.
+  allows for skewness, which percentiles of resampled means do not.
 """
 
 import math
@@ -73,7 +73,7 @@ def studentised_ci(values: Float64[Tensor, "items"], seed: int = 0) -> tuple[flo
 
 
 MOST = 20.0
-"""Errors of a mean, at most, that an end is away from it: few and unlike items say no more."""
+"""An end is at most this many standard errors away from the mean: few, very different items say no more."""
 
 
 def resampled(

@@ -63,7 +63,7 @@ def summarise(name: str, comparison: Comparison, originals: Originals, label: st
 
 
 def arrays(comparison: Comparison) -> dict[str, Tensor]:
-    """What figures need, to be stored with the scores.
+    """Arrays for the figures, to be stored with the scores.
 
     float64 [N] each: ``train``, ``test``, ``nearest``; where mistakes are known ``to_zoo_max``, and float16
     error-IoU pair by pair: ``iou_within`` [n, n] and, unless the networks are the zoo itself, ``iou_between``

@@ -1,4 +1,4 @@
-r"""When a number is too small to be a member's: limits from members that were left out of their zoo.
+r"""Thresholds: below what value a number cannot be a member's, from members left out of their zoo.
 
 The limit of a number that is small where something is wrong, such as the distance to the nearest member, is
 
@@ -9,7 +9,7 @@ many dimensions, where such distances hardly scatter. The second factor is for z
 to the nearest of many has a tail :math:`P(d < t) \propto t^\nu` with the zoo's dimension :math:`\nu`, the quartile
 tells :math:`\nu`, and its eighth power is what one true draw in 500 falls below.
 
-What no single sample shows a set may: then the share of samples below a quantile of the members is compared with
+A set may show what no single sample does: then the share of samples below a quantile of the members is compared with
 that quantile (:func:`excess`).
 """
 
@@ -28,7 +28,7 @@ OUTER = 0.98
 """Quantile of members that lie farthest out."""
 
 EXCESS = 0.9
-"""Factor on a quantile of members below which the samples are counted, so that trifles do not decide."""
+"""Factor on a quantile of members below which the samples are counted, so that small differences do not decide."""
 
 LEAST = 0.1
 """Share of samples from which an excess counts."""
@@ -40,7 +40,7 @@ STANDARD_ERRORS = 5.0
 
 
 def limit(members: Float64[Tensor, "K"], factor: float) -> float:
-    """Below which a number is too small, see the module; 0 if members set no yardstick."""
+    """The value below which a number is too small, see the module; 0 where members give none."""
     known = members[members.isfinite()]
     if len(known) == 0:
         return 0.0
@@ -49,7 +49,7 @@ def limit(members: Float64[Tensor, "K"], factor: float) -> float:
 
 
 def upper_limit(members: Float64[Tensor, "K"], factor: float) -> float:
-    """Above which a number is too large."""
+    """The value above which a number is too large."""
     known = members[members.isfinite()]
     if len(known) == 0:
         return math.inf

@@ -1,4 +1,4 @@
-"""What networks drawn at one value of a knob reach: a point of the accuracy-diversity trade.
+"""One point of the trade-off between accuracy and diversity: networks drawn at one value of a knob.
 
 Score and similarity are those of the rows of ``results.json`` (:mod:`paramdiff.evaluation.summary`), on the test
 data alone: nothing is selected here.

@@ -9,7 +9,7 @@ Each sample is judged by itself (:mod:`paramdiff.evaluation.criteria`). The clas
 share, but from a tenth of lesser classes on it is not novel. Whatever is neither copy nor novel is called
 interpolation.
 
-:func:`judge` takes samples and a zoo; ``docs/verdict.md`` shows what it said of known ones.
+:func:`judge` takes samples and a zoo; ``docs/verdict.md`` shows its verdicts on samples of known origin.
 """
 
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ from paramdiff.evaluation.criteria import criteria_of
 from paramdiff.evaluation.criterion import GAP, Class, Criterion, medians, nearest_words
 from paramdiff.evaluation.evidence import Evidence, matched
 from paramdiff.evaluation.reference import Reference
-from paramdiff.evaluation.results_schema import VerdictFacts
+from paramdiff.evaluation.results_schema import VerdictInfo
 from paramdiff.evaluation.similarity import Behaviour
 from paramdiff.parameters.spec import ParameterSpec
 from paramdiff.zoo.zoo import Zoo
@@ -35,7 +35,7 @@ __all__ = ["CLASSES", "GAP", "Class", "Verdict", "judge", "verdict"]
 CLASSES: tuple[Class, ...] = ("replica", "interpolation", "novel", "broken")
 
 TENTH = 0.1
-"""Share of lesser samples from which a set is not novel."""
+"""Share of samples in lesser classes from which a set is not novel."""
 
 SHOWN = 0.005
 """Share from which a class is named in the sentence: 1% when rounded."""
@@ -44,7 +44,7 @@ FARTHER = 1.25
 """Nearest member, above which novel samples are said to lie farther out than the zoo's own distribution."""
 
 TOLD = 3
-"""Distinct members from which novelty can be told."""
+"""Fewest distinct members with which novelty can be judged."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Verdict:
     why: str
     shares: dict[str, float] = field(default_factory=dict)
 
-    def to_json(self) -> VerdictFacts:
+    def to_json(self) -> VerdictInfo:
         return {"class": self.kind, "why": self.why, "shares": self.shares}
 
 
@@ -101,7 +101,7 @@ def judge(
 def verdict(evidence: Evidence) -> Verdict:
     """Judge samples by the thresholds of this module."""
     n = len(evidence.samples.nearest)
-    found = [sign for sign in criteria_of(evidence) if sign.share > 0]
+    found = [criterion for criterion in criteria_of(evidence) if criterion.share > 0]
     shares = _shares(found, n)
     lesser: list[Class] = ["replica", "interpolation", "broken"]
     told = (evidence.members.distinct or TOLD) >= TOLD
@@ -113,31 +113,35 @@ def verdict(evidence: Evidence) -> Verdict:
     )
 
 
-def _shares(signs: Iterable[Criterion], n: int) -> dict[Class, float]:
-    """Share of each class; a sample is of the first class that claims it, a set's sign takes what is left."""
+def _shares(criteria: Iterable[Criterion], n: int) -> dict[Class, float]:
+    """Share of each class; a sample is of the first class whose criterion it meets, a criterion of the set takes what
+    is left."""
     free, shares = torch.ones(n, dtype=torch.bool), dict.fromkeys(CLASSES, 0.0)
-    signs = list(signs)
-    for sign in signs:
-        shares[sign.kind] += float((sign.rows & free).sum()) / n
-        free &= ~sign.rows
+    criteria = list(criteria)
+    for criterion in criteria:
+        shares[criterion.kind] += float((criterion.rows & free).sum()) / n
+        free &= ~criterion.rows
     left = float(free.sum()) / n
-    for sign in signs:
-        if not sign.rows.any():
-            more = min(left, max(0.0, sign.share - shares[sign.kind]))
-            shares[sign.kind] += more
+    for criterion in criteria:
+        if not criterion.rows.any():
+            more = min(left, max(0.0, criterion.share - shares[criterion.kind]))
+            shares[criterion.kind] += more
             left -= more
     shares["novel"] = left
     return shares
 
 
-def _why(e: Evidence, kind: Class, signs: list[Criterion], shares: dict[Class, float], told: bool) -> str:
+def _why(e: Evidence, kind: Class, criteria: list[Criterion], shares: dict[Class, float], told: bool) -> str:
     n = len(e.samples.nearest)
     if kind == "novel" or (not told and shares["novel"] > 1 - TENTH):
         first = _as_far(e, round(shares["novel"] * n), n)
         if not told:
             first = f"the zoo holds {e.members.distinct} distinct networks, too few to tell whether samples are new"
     else:
-        best = max((sign for sign in signs if sign.kind == kind), key=lambda sign: sign.share)
+        best = max(
+            (criterion for criterion in criteria if criterion.kind == kind),
+            key=lambda criterion: criterion.share,
+        )
         first = _counted(best, n)
     shown = {name: share for name, share in shares.items() if share >= SHOWN}
     rest = ", ".join(f"{share:.0%} {name}" for name, share in shown.items()) if len(shown) > 1 else ""
@@ -151,11 +155,11 @@ def _why(e: Evidence, kind: Class, signs: list[Criterion], shares: dict[Class, f
     return f"{why[0].upper()}{why[1:]}."
 
 
-def _counted(sign: Criterion, n: int) -> str:
-    several, one = sign.says
-    if not bool(sign.rows.any()):
+def _counted(criterion: Criterion, n: int) -> str:
+    several, one = criterion.says
+    if not bool(criterion.rows.any()):
         return f"the samples {several}"
-    count = int(sign.rows.sum())
+    count = int(criterion.rows.sum())
     if count == n:
         return f"the sample {one}" if n == 1 else f"all {n} samples {several}"
     return f"one of {n} samples {one}" if count == 1 else f"{count} of {n} samples {several}"

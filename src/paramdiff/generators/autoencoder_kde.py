@@ -31,7 +31,7 @@ class Kernels(Prior):
     """A Gaussian kernel around each member's latent.
 
     Args:
-        bandwidth: h in deviations of the members, of K; asked for when sampling, so that it may change after the fit.
+        bandwidth: h in deviations of the members, of K; called when sampling, so that it may change after the fit.
         joint: whether all dimensions of a draw come from one member, or each from a member of its own.
     """
 

@@ -25,7 +25,7 @@ USUAL = 16
 
 
 def usual(k: int) -> int:
-    """Members in a mean where nobody says how many: 16; of a zoo of at most 16, half.
+    """Members in a mean by default: 16; of a zoo of at most 16, half.
 
     The mean of all members, or of all but one, would be the baseline ``average`` once more.
     """

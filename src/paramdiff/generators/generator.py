@@ -1,4 +1,4 @@
-"""The one protocol of everything that fits a zoo and samples new parameter vectors.
+"""The protocol of generators, which fit a zoo and sample new parameter vectors.
 
 A generator is a dataclass of hyper-parameters. It works in the zoo's normalised coordinates
 (:mod:`paramdiff.parameters.normaliser`): the base class normalises before ``_fit`` and goes back
@@ -59,7 +59,7 @@ class Generator(PretrainedGenerator):
     :class:`~paramdiff.generators.context.NormalisedView`.
     """
     asks: ClassVar[bool] = False
-    """Whether :meth:`sample` asks a task, as guided and fine-tuned samples do."""
+    """Whether :meth:`sample` needs feedback from a task, as fine-tuned samples do."""
 
     # Learnt by fit. This class is not a dataclass, so these are no hyper-parameters of subclasses.
     normaliser: Normaliser | None = None
@@ -97,11 +97,12 @@ class Generator(PretrainedGenerator):
         return self._network
 
     def adapted(self, k: int) -> Self:
-        """This generator for a zoo of K members: what its settings leave open is decided, what is said stays."""
+        """This generator for a zoo of K members: settings that are left open are filled in, those that are given
+        stay."""
         return self
 
     def require(self, k: int, dim: int | None = None) -> None:
-        """Say what the fit needs, before anything is collected for it; by default nothing.
+        """Raise if the fit would need more, before anything is collected for it; by default nothing is needed.
 
         Args:
             k: K, at least 2.
@@ -162,7 +163,7 @@ class Generator(PretrainedGenerator):
     ) -> Iterator[dict[str, Tensor]]:  # fmt: skip
         """``n`` new networks as complete state dicts: :meth:`sample`, joined with the frozen rest.
 
-        They are drawn while they are asked for, a chunk at a time, so that memory does not grow with ``n``. Names,
+        They are drawn lazily, a chunk at a time, so that memory does not grow with ``n``. Names,
         order and dtypes are those of the network's own state dict. They share the frozen tensors, which
         ``load_state_dict`` copies; changing one in place changes it in all of them.
 

@@ -92,7 +92,7 @@ class Prior(ABC):
         """Latents with these indices; each depends only on its index and the seed."""
 
     def findings(self, z: Float[Tensor, "K L"], held: Float[Tensor, "H L"]) -> dict[str, Any]:
-        """What the fit tells about itself, as JSON values by name; for ``notes``."""
+        """Findings of the fit, as JSON values by name; for ``notes``."""
         return {}
 
     def path(self, indices: Sequence[int], seed: int) -> list[Float[Tensor, "n L"]]:
@@ -223,7 +223,7 @@ class LatentGenerator(Generator):
         result = ReconstructionResult.measure(
             reconstruct, fitted, held, feedback, check.tolerance, self.codec.remedy
         )
-        self.notes["gate"] = result.to_json()
+        self.notes["reconstruction_check"] = result.to_json()
         if not result.passed and check.action == "stop":
             raise ZooError(f"the reconstruction check failed: {result.why}",
                            remedy="or set reconstruction_check.action=warn to go on regardless")  # fmt: skip

@@ -51,7 +51,7 @@ class PrincipalComponents:
     def fit(cls, x: Matrix, rank: int | None = None) -> Self:
         """At most ``rank`` components; fewer where the members span fewer (none if they are all equal)."""
         mean = torch.cat([x[:, block].double().mean(0) for block in blocks(x.shape[1], COLUMNS_AT_ONCE)])
-        values, basis = _way(x, rank)(x, mean, rank)
+        values, basis = _method(x, rank)(x, mean, rank)
         kept = values > NEGLIGIBLE * values[:1]
         return cls(mean.float(), basis[kept], (values[kept] / len(x)).sqrt().float())
 
@@ -77,7 +77,7 @@ Found = tuple[Float64[Tensor, "r"], Float[Tensor, "r D"]]
 """``lambda``, falling, and ``b``; those of a negligible lambda mean nothing."""
 
 
-def _way(x: Matrix, rank: int | None) -> Callable[[Matrix, Tensor, int | None], Found]:
+def _method(x: Matrix, rank: int | None) -> Callable[[Matrix, Tensor, int | None], Found]:
     """How the components are found."""
     size = min(x.shape)
     if rank is not None and size > LARGE and 8 * rank < size:

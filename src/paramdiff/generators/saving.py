@@ -1,11 +1,12 @@
-"""How a fitted generator lies on disk, with or without the network it was fitted for.
+"""A fitted generator on disk, with or without the network it was fitted for.
 
 A folder holds ``config.json`` (which generator it is, by its registered name, its settings and what it noted while
 fitting) and ``model.safetensors`` (the normaliser, what was learnt, the losses and, where it is to be used without the
 zoo, the network: the spec and the frozen rest). A model card, ``README.md``, may lie beside them. Run folders hold
 generators without their network, as it is in ``zoo/`` already.
 
-The version before wrote ``generator.json`` and ``state.safetensors``; they are still read.
+The version before wrote ``generator.json`` and ``state.safetensors``, and called the note ``reconstruction_check``
+``gate``; both are still read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ from paramdiff.artefacts import ArtefactFolder
 from paramdiff.atomic import settle
 from paramdiff.errors import CheckpointError, ConfigError, GeneratorError, near
 from paramdiff.files import load_metadata, load_state, read_json, save_state, write_json, write_text
-from paramdiff.hub.cards import CardOptions, GeneratorFacts, generator_card
+from paramdiff.hub.cards import CardOptions, GeneratorInfo, generator_card
 from paramdiff.parameters.network import Network
 from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.registry import Registry
@@ -32,6 +33,8 @@ FORMAT = 2
 
 CONFIG, MODEL, CARD = "config.json", "model.safetensors", "README.md"
 CONFIG_BEFORE, STATE_BEFORE = "generator.json", "state.safetensors"
+NOTES_BEFORE = {"gate": "reconstruction_check"}
+"""Names of notes that were renamed, and their present ones."""
 
 NEEDED, OPTIONAL = (CONFIG, MODEL), (CARD,)
 """Files of a generator on the Hub."""
@@ -64,7 +67,7 @@ class State(TypedDict):
 
 
 DAMAGE = (CheckpointError, KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError)
-"""What a state raises that is not the one these settings have: tensors missing, or of other shapes or types."""
+"""Errors of a state that does not belong to the settings: tensors missing, or of other shapes or types."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def write_with_card(
     """
     whole = saved(generator)
     network = require_network(whole.name, whole.network)
-    facts = GeneratorFacts(
+    facts = GeneratorInfo(
         whole.name, generator.label, network.spec.dim, network.spec.names, network.size, generator.asks, row
     )
     write(folder, whole, card if card is not None else generator_card(facts, options, results))
@@ -230,5 +233,6 @@ def _saved(config: Config, state: State) -> Saved:
     if whole and any(len(part) != whole.spec.dim for part in normaliser.state_dict().values()):
         raise CheckpointError(f"{MODEL} has statistics of {len(normaliser.mean)} parameters",
                               expected=f"D = {whole.spec.dim}")  # fmt: skip
-    return Saved(config["generator"], config["settings"], config["notes"], normaliser, state["learnt"],
-                 state["losses"], whole)  # fmt: skip
+    notes = {NOTES_BEFORE.get(name, name): note for name, note in config["notes"].items()}
+    return Saved(config["generator"], config["settings"], notes, normaliser, state["learnt"], state["losses"],
+                 whole)  # fmt: skip

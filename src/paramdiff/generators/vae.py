@@ -106,7 +106,7 @@ class ScaledNormal(Prior):
 
     Args:
         latent: L.
-        temperature: T; asked for when sampling, so that it may change after the fit.
+        temperature: T; called when sampling, so that it may change after the fit.
     """
 
     def __init__(self, latent: int, temperature: Callable[[], float]) -> None:

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub as this library uses it: ids, one client, and what went wrong in words.
+"""The Hugging Face Hub as this library uses it: ids, one client, and clear errors.
 
 No message holds a token, whatever the libraries below write into theirs.
 """
@@ -24,7 +24,7 @@ HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 """What an id looks like; the Hub's own rules are a little stricter."""
 
 DATASETS = "datasets/"
-"""Before an id, as in addresses of the Hub: it is a data set's."""
+"""Prefix of the id of a data set, as in addresses of the Hub."""
 
 SECRET = re.compile(r"hf_\w+|(?:[Bb]earer|[Bb]asic)\s+\S+")
 
@@ -106,7 +106,7 @@ def asking(repository: Repository, *, to_write: bool = False) -> Iterator[None]:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """No log lines and warnings, as errors are reported here, and bars only where somebody looks at them."""
+    """No log lines or warnings, as errors are reported here, and progress bars only on a terminal."""
     from huggingface_hub.utils import (
         are_progress_bars_disabled,
         disable_progress_bars,

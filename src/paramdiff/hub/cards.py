@@ -43,7 +43,7 @@ Results = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class CardOptions:
-    """What only the author knows.
+    """What only the author can say.
 
     Attributes:
         place: a folder or an id, for the example.
@@ -57,7 +57,7 @@ class CardOptions:
 
 
 @dataclass(frozen=True)
-class GeneratorFacts:
+class GeneratorInfo:
     """What a card says of a generator without results.
 
     Attributes:
@@ -80,13 +80,13 @@ class GeneratorFacts:
 
 
 @dataclass(frozen=True)
-class ZooFacts:
+class ZooInfo:
     """What a card says of a zoo.
 
     Attributes:
         k, dim: K members of D parameters.
         tensors: names of the tensors that are generated.
-        select: the selection, as it was asked for.
+        select: the selection, as the user wrote it.
         size: parameters of the whole network, buffers included.
         origin: where it came from, as (what, in words).
         scores: recorded scores of the members, by name.
@@ -101,7 +101,7 @@ class ZooFacts:
     scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
-def generator_card(facts: GeneratorFacts, options: CardOptions, results: Results | None = None) -> str:
+def generator_card(facts: GeneratorInfo, options: CardOptions, results: Results | None = None) -> str:
     """The model card of a generator.
 
     Args:
@@ -131,7 +131,7 @@ def generator_card(facts: GeneratorFacts, options: CardOptions, results: Results
     return _card(data, parts)
 
 
-def zoo_card(facts: ZooFacts, options: CardOptions) -> str:
+def zoo_card(facts: ZooInfo, options: CardOptions) -> str:
     """The card of a zoo, as a data set."""
     from huggingface_hub import DatasetCardData
 
@@ -167,7 +167,7 @@ def _card(data: Any, parts: Sequence[str]) -> str:
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
 
-def _results(facts: GeneratorFacts, results: Results) -> Iterator[str]:
+def _results(facts: GeneratorInfo, results: Results) -> Iterator[str]:
     """Paragraphs: verdict, setting, table."""
     own, main, zoo, task = (
         _row_name(facts, results),
@@ -211,7 +211,7 @@ def _line(model: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _evaluation(facts: GeneratorFacts, results: Results) -> list[Any]:
+def _evaluation(facts: GeneratorInfo, results: Results) -> list[Any]:
     """The generator's row, its verdict and the members' mean as evaluation results of the Hub."""
     from huggingface_hub import EvalResult
 
@@ -251,7 +251,7 @@ def _main(results: Results) -> Any:
     return results.get("generator") or "p-diff"
 
 
-def _row_name(facts: GeneratorFacts, results: Results) -> str:
+def _row_name(facts: GeneratorInfo, results: Results) -> str:
     """The row of this generator: the one its author names, that of its label or name, or the main one."""
     names = {model.get("name") for model in _models(results)}
     own = [name for name in (facts.label, facts.name) if name in names]

@@ -1,6 +1,7 @@
 """Files of a saved artefact to the Hub and back: only those with the names that our folders have.
 
-Names, sizes and the commit are asked for first, and nothing is fetched that could not be read. Nothing that comes from
+Names, sizes and the commit are requested first, and files that could not be read are not fetched. Nothing that comes
+from
 the Hub is executed or unpickled: JSON, text and safetensors are all there is.
 """
 
@@ -16,7 +17,7 @@ from paramdiff.hub.access import HUB_ID, Kind, Repository, asking, client, requi
 from paramdiff.progress import free_disk, room
 
 LARGEST: Mapping[str, int] = {".json": JSON_BYTES, ".md": 1 << 20}
-"""Bytes of a file that is fetched, by its suffix; others have to fit on the disk."""
+"""Most bytes of a file, by its suffix; files with other suffixes only have to fit on the disk."""
 
 
 def push(

@@ -42,12 +42,12 @@ class Units:
 
     @property
     def scalable(self) -> bool:
-        """All they go through gives a multiple of its result for a positive multiple of its input."""
+        """Every operation they go through gives a multiple of its result for a positive multiple of its input."""
         return self.root._scalable
 
     @property
     def odd(self) -> bool:
-        """All they go through gives the negative result for the negative input."""
+        """Every operation they go through gives the negative result for the negative input."""
         return self.root._odd
 
     def limit(self, scalable: bool, odd: bool) -> None:
@@ -155,7 +155,7 @@ class Places:
         self._roles.setdefault((key, axis), set()).add(role)
 
     def role_of(self, slot: Slot) -> str | None:
-        """If it has one, and one only."""
+        """The role of a tensor, if it has exactly one."""
         roles = self._roles.get(slot, set())
         return next(iter(roles)) if len(roles) == 1 else None
 

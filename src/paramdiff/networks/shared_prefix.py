@@ -1,4 +1,4 @@
-"""Running one network with many values of some of its tensors, sharing all that does not depend on them.
+"""Run one network with many values of some of its tensors, sharing all that does not depend on them.
 
 Let ``f(x; w, v)`` be a network with frozen tensors ``w`` and generated tensors ``v``. Its traced graph
 is cut (:mod:`paramdiff.networks.graph_split`) into ``f(x; w, v) = s(p(x; w); w, v)``: the prefix ``p`` runs once
@@ -181,7 +181,7 @@ class SharedPrefix:
 
 
 class _Run(nn.Module):
-    """A network called in some way.
+    """A network and the function that calls it.
 
     The network is a child of this module, so ``functional_call`` finds its tensors under ``model.``.
     """

@@ -86,7 +86,7 @@ class Symmetries:
 
 
 def find_symmetries(model: nn.Module) -> Symmetries | str:
-    """The groups of a network, or in one line why there is none.
+    """The groups of a network, or one line that says why there are none.
 
     Linear and convolutional layers, normalisation, elementwise functions, pooling, flattening, reordered
     axes, means and sums, and residual connections are followed. The units that meet anything else stay

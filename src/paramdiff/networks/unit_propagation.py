@@ -55,7 +55,7 @@ def _function_name(node: fx.Node) -> str:
 def limit(node: fx.Node, graph: fx.GraphModule, inputs: Sequence[Value], output: Value) -> None:
     """Whether multiples of units stay multiples through a node, positive or negative ones.
 
-    Only what is known to let them is let; layers that read units and start new ones do.
+    Only operations that are known to keep them count; layers that read units and start new ones do.
     """
     runs = [value.run for value in inputs if isinstance(value, Layout) and value.run]
     if not runs or node.op == "output":

@@ -64,7 +64,7 @@ class Normaliser:
     def denormalise(
         self, x: Float[Tensor, "n D"], dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "n D"]:
-        """``x -> v``, the inverse; constant coordinates come back as their constant whatever ``x`` says."""
+        """``x -> v``, the inverse; constant coordinates come back as their constant whatever ``x`` is."""
         v = torch.empty(x.shape, dtype=dtype)
         for block in _blocks(*x.shape):
             part = self.columns(block)

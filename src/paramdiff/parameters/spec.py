@@ -257,7 +257,7 @@ def _same_bits(a: Tensor, b: Tensor) -> bool:
 
 
 def _cast(part: Tensor, dtype: torch.dtype) -> Tensor:
-    """In a tensor's own dtype; what is finite stays finite. Without a question to the values: it is traced."""
+    """In a tensor's own dtype; what is finite stays finite. No branch depends on values, so that it can be traced."""
     if part.dtype == dtype or torch.finfo(dtype).max >= torch.finfo(part.dtype).max:
         return part.to(dtype)
     range_ = torch.finfo(dtype)

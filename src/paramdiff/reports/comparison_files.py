@@ -1,4 +1,4 @@
-"""A comparison of runs as files: for people, for programs, for a document.
+"""A comparison of runs as files: a page, a table, and data for programs.
 
 ``comparison.html`` (one self-contained page), ``comparison.md`` (a table to put into a text), ``comparison.csv`` and
 ``comparison.json``, and every figure as SVG and PNG.

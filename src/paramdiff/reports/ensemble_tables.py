@@ -1,4 +1,4 @@
-"""What networks are worth together: a table for each size of ensemble, and the result in a sentence."""
+"""Ensembles on the page: a table for each size of ensemble, and the result in a sentence."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,8 +1,8 @@
 """A finished run folder as plain values, with every gap filled by ``None``.
 
-Reads ``results.json`` (required), ``config.yaml``, ``scores/<row>.safetensors``, ``stats.jsonl``, and, once
-somebody asks for them, ``zoo/`` and the samples of every row (each optional: what needs it is left out
-of the page, with one line saying why).
+Reads ``results.json`` (required), ``config.yaml``, ``scores/<row>.safetensors``, ``stats.jsonl``, and, when they are
+first used, ``zoo/`` and the samples of every row (each optional: what needs it is left out of the page, with one line
+saying why).
 """
 
 import json
@@ -22,7 +22,7 @@ from paramdiff.evaluation.results_schema import Results
 from paramdiff.evaluation.summary import ORIGINAL, ORIGINALS
 from paramdiff.files import load_metadata, load_tensors
 from paramdiff.progress import say
-from paramdiff.reports.schema import read_file, read_typed_results
+from paramdiff.reports.schema import place, read_file, read_typed_results
 from paramdiff.zoo.zoo import Zoo
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ CONFIG_BYTES, LINES_BYTES = 1 << 20, 1 << 26
 """Of ``config.yaml`` and of ``stats.jsonl`` that are read."""
 MOST_STEPS = 10**9
 PDIFF = "p-diff"
-MEMBERS = "study/recalibrated_originals.safetensors"
+MEMBERS = "evaluation/recalibrated_originals.safetensors"
 SPREAD = ("best", "mean", "median", "worst")
 MATRICES = ("iou_within", "iou_between", "wrong_test")
 """Scores that are matrices; all others are one number a network."""
@@ -175,7 +175,7 @@ class FinishedRun:
         """The originals' parameters, as samples are compared with them; they stay on disk until they are used."""
         if not (self.folder / "zoo" / "manifest.json").is_file():
             return None
-        zoo, members = Zoo.load(self.folder / "zoo"), self.folder / MEMBERS
+        zoo, members = Zoo.load(self.folder / "zoo"), place(self.folder, MEMBERS)
         if self.originals.name == ORIGINAL or not members.is_file():
             return zoo
         return Zoo(load_tensors(members)["vectors"], zoo.spec, zoo.base, zoo.records, zoo.about)
@@ -189,14 +189,13 @@ class FinishedRun:
         return load_tensors(path)["samples"] if path.is_file() else None
 
     def json(self, name: str) -> Any:
-        """A JSON file of the folder; None if there is none, or it is damaged, which is said."""
-        return (
-            _if_sound(lambda: read_file(self.folder, name), None) if (self.folder / name).is_file() else None
-        )
+        """A JSON file of the folder; None if there is none, or if it is damaged, which is reported."""
+        known = place(self.folder, name).is_file()
+        return _if_sound(lambda: read_file(self.folder, name), None) if known else None
 
     def tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         """A safetensors file of the folder and its header; both empty if there is none, or it is damaged."""
-        path = self.folder / name
+        path = place(self.folder, name)
         nothing: tuple[dict[str, Tensor], dict[str, str]] = {}, {}
         if not path.is_file():
             return nothing
@@ -240,7 +239,7 @@ def read_results(folder: Path, printed: bool = False) -> Results:
 
 
 def _if_sound(read: Callable[[], T], otherwise: T) -> T:
-    """What is read, or, where it is damaged, something else after one line about it: a page can do without."""
+    """What is read; where it is damaged, ``otherwise``, after one line about it: the page can do without."""
     try:
         return read()
     except ParamdiffError as error:

@@ -1,4 +1,4 @@
-"""The ground every figure is drawn on: sizes, colours, and the way from matplotlib to a file and a page.
+"""What all figures have in common: sizes, colours, and saving them from matplotlib to files and pages.
 
 A figure is drawn once, 440 units wide with 12-unit text, so that the same drawing is legible on a phone
 (10 px text at a width of 375 px) and in print. Colours are Okabe and Ito's. Drawing touches no global
@@ -54,8 +54,8 @@ class Plot:
         name: file name, and what keeps its ids apart from those of other figures.
         title: heading.
         caption: what is seen, with K, N, D and the seed; or why there is nothing to see.
-        figure: a matplotlib figure, None where the run has not what it shows.
-        paper: the figure of the paper it answers to, e.g. ``"3b"``; empty if there is none.
+        figure: a matplotlib figure, None where the run lacks what it shows.
+        paper: the figure of the paper it corresponds to, e.g. ``"3b"``; empty if there is none.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Plot:
 
 
 def plain_numbers() -> Any:
-    """Ticks with as many decimals as they need, without an offset to be added in one's head."""
+    """Ticks with as many decimals as they need, without a common offset."""
     from matplotlib.ticker import ScalarFormatter
 
     return ScalarFormatter(useOffset=False)

@@ -1,7 +1,7 @@
 """Several finished runs beside each other: the settings in which they differ, and what each came to.
 
-Settings are those in ``manifest.json``, by dotted key. Seeds are none of them: runs that differ in nothing but
-seeds are one line, with mean and deviation over them. Where the experiment, the task, the way to a zoo or the
+Settings are those in ``manifest.json``, by dotted key. Seeds do not count as settings: runs that differ in nothing
+but seeds are one line, with mean and deviation over them. Where the experiment, the task, the collector or the
 generator differs, its name is enough, and settings that follow from it are left out.
 """
 
@@ -85,7 +85,7 @@ def _named(flat: dict[str, Value], run: FinishedRun) -> dict[str, Value]:
     generator = (run.json(there) or {}).get("generator") if there else flat.get("generator.kind")
     names = {
         "experiment": run.results.get("experiment"), "task": run.part("task").get("name"),
-        "zoo": run.part("zoo").get("way"), "generator": generator,
+        "zoo": run.part("zoo").get("collector"), "generator": generator,
     }  # fmt: skip
     return names | {key: value for key, value in flat.items() if key != "name" and not key.endswith("kind")}
 
@@ -117,7 +117,7 @@ class Line:
 
     @property
     def verdicts(self) -> dict[str, int]:
-        """How often each verdict was given; it is about a run's main generator."""
+        """How often each verdict occurs; it is about a run's main generator."""
         pairs = zip(self.sources, self.rows, strict=True)
         given = (s.run.part("verdict").get("class") for s, row in pairs if row.name == s.run.main.name)
         return dict(Counter(verdict for verdict in given if verdict))
@@ -145,7 +145,7 @@ class Gathered:
     Attributes:
         keys: the settings in which the runs differ, with their short names.
         lines: sorted by those settings.
-        row: what was asked for: ``main``, ``all`` or a row's name.
+        row: which rows are compared: ``main``, ``all`` or a row's name.
         metric: how scores are written.
     """
 
@@ -219,7 +219,7 @@ def _groups(sources: Sequence[Source], keys: Sequence[str]) -> list[tuple[dict[s
 
 
 def distinct(sources: Sequence[Source]) -> list[Source]:
-    """Without runs that repeat an earlier one to the seed: they would pass for more seeds."""
+    """Without runs that repeat an earlier one, seed included: they would count as further seeds."""
     first: dict[str, Source] = {}
     for source in sources:
         first.setdefault(str((sorted(source.settings.items()), source.seed)), source)

@@ -1,4 +1,4 @@
-"""Everything that reads the JSON files of a finished run folder goes through here; what types they have.
+"""The types of the JSON files of a finished run folder; everything that reads them goes through here.
 
 Keys without which there is no page are required; any other may be missing or null. Keys that are not named are left as
 they are. ``results.json`` is described where it is written: :mod:`paramdiff.evaluation.results_schema`.
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
 from paramdiff.errors import CheckpointError, RunFolderError
-from paramdiff.evaluation.results_schema import SCHEMA, Count, Number, Pair, Results
+from paramdiff.evaluation.results_schema import SCHEMA, Count, Number, Pair, Results, with_present_names
 from paramdiff.files import read_json
 from paramdiff.validation import lenient, typed
 
@@ -50,7 +50,7 @@ class Sweep(TypedDict):
 
 
 class Training(TypedDict):
-    """``study/training.json``: the step, seconds and score of every point."""
+    """``evaluation/training.json``: the step, seconds and score of every point."""
 
     items: Count
     points: list[tuple[int, float, Number]]
@@ -80,10 +80,29 @@ class Manifest(TypedDict):
 
 
 KINDS: dict[str, Any] = {
-    "sweep.json": Sweep, "study/training.json": Training,
+    "sweep.json": Sweep, "evaluation/training.json": Training,
     "generator/config.json": Generated, "generator/generator.json": Generated,
 }  # fmt: skip
 """Types of the other JSON files of a run folder."""
+
+
+SUBFOLDER, FORMERLY = "evaluation/", "study/"
+"""Where a run folder has what only figures and comparisons need, and what the version before called it."""
+
+
+def place(folder: Path, name: str) -> Path:
+    """Where a file of a run folder lies, in this version's or in the one before."""
+    path = folder / name
+    if path.exists() or not name.startswith(SUBFOLDER):
+        return path
+    former = folder / name.replace(SUBFOLDER, FORMERLY, 1)
+    return former if former.exists() else path
+
+
+def adopt(folder: Path) -> None:
+    """Give the subfolder of the version before its present name."""
+    if (folder / FORMERLY).is_dir() and not (folder / SUBFOLDER).exists():
+        (folder / FORMERLY).rename(folder / SUBFOLDER)
 
 
 def read_file(folder: Path, name: str) -> Any:
@@ -93,17 +112,30 @@ def read_file(folder: Path, name: str) -> Any:
         CheckpointError: it is missing or damaged.
     """
     return typed(
-        read_json(folder / name), KINDS[name], str(folder / name), remedy="remove it, or run its stage again"
+        read_json(place(folder, name)),
+        KINDS[name],
+        str(folder / name),
+        remedy="remove it, or run its stage again",
     )
 
 
 def read_manifest(path: Path) -> Manifest:
-    """``manifest.json`` of a run.
+    """``manifest.json`` of a run, with this version's names of files.
 
     Raises:
         CheckpointError: it is missing or damaged.
     """
-    return typed(read_json(path), Manifest, str(path))
+    manifest = typed(read_json(path), Manifest, str(path))
+    for stage in manifest["stages"].values():
+        for files in (stage.get("makes"), stage.get("keeps")):
+            _rename(files or {})
+    return manifest
+
+
+def _rename(files: dict[str, Any]) -> None:
+    """Former names of files become the present ones."""
+    for name in [name for name in files if name.startswith(FORMERLY)]:
+        files[name.replace(FORMERLY, SUBFOLDER, 1)] = files.pop(name)
 
 
 def read_typed_results(path: Path, redo: str, printed: bool = False) -> Results:
@@ -122,7 +154,7 @@ def read_typed_results(path: Path, redo: str, printed: bool = False) -> Results:
         schema = found.get("schema") if isinstance(found, dict) else None
         if schema != SCHEMA:
             raise CheckpointError(f"{path} has schema {str(schema)[:20]}", expected=f"schema {SCHEMA}")
-        results: Results = typed(found, LENIENT, str(path))
+        results: Results = typed(with_present_names(found), LENIENT, str(path))
         for key in PRINTED if printed else ():
             _require(results, key, str(path))
         return results

@@ -1,4 +1,4 @@
-"""Numbers as a person reads them, and the sentences of the page: what came out, in plain words.
+"""Numbers as people read them, and the sentences of the page: the results in plain words.
 
 A score is written in per cent only where it is a fraction such as an accuracy; every other metric
 keeps its own unit. Differences carry a sign and, in per cent, count *points*.
@@ -270,35 +270,41 @@ def _alike(run: FinishedRun) -> Card | None:
     return Card("Variety", fraction(new), f"{text}: the samples are {'more' if new > old else 'less'} alike.")
 
 
-def gate_sentence(run: FinishedRun) -> str:
-    """The gate in plain words: can the generator rebuild checkpoints it has not seen?"""
-    metric, gate = Metric.of(run), run.part("gate")
-    before, after, loss = gate.get("members"), gate.get("reconstructed"), gate.get("loss")
-    held = gate.get("held_out")
+def reconstruction_check(run: FinishedRun) -> dict[str, Any] | None:
+    """What the check found; None if the run had none."""
+    known = run.results.get("reconstruction_check")
+    return run.part("reconstruction_check", "passed", "void", "why") if known else None
+
+
+def reconstruction_sentence(run: FinishedRun) -> str:
+    """The reconstruction check in plain words: can the generator rebuild checkpoints it has not seen?"""
+    metric, check = Metric.of(run), run.part("reconstruction_check")
+    before, after, loss = check.get("members"), check.get("reconstructed"), check.get("loss")
+    held = check.get("held_out")
     text = f"{networks(held, 'checkpoint') if held else 'Checkpoints'} kept out of the fit"
     if before is not None and after is not None:
         text += f": mean {metric.name} {metric(before)}"
         text += f", and {metric(after)} after being rebuilt from their latents"
-    if loss is not None and gate.get("tolerance") is not None:
+    if loss is not None and check.get("tolerance") is not None:
         lost = f"{metric.plain(loss)}{metric.points} lost" if loss > 0 else "nothing lost"
-        text += f" ({lost}, {metric.plain(gate['tolerance'])} tolerated)"
-    if gate.get("explained_variance") is not None:
-        text += f"; {100 * gate['explained_variance']:.0f}% of their variance is explained"
+        text += f" ({lost}, {metric.plain(check['tolerance'])} tolerated)"
+    if check.get("explained_variance") is not None:
+        text += f"; {100 * check['explained_variance']:.0f}% of their variance is explained"
     return f"{text}."
 
 
 def denoising_sentence(run: FinishedRun) -> str:
-    """Whether the denoiser knows its members by heart; empty if there is none, or nothing was kept out of its fit."""
+    """Whether the denoiser has memorised its members; empty if there is none, or nothing was kept out of its fit."""
     gap = run.part("denoising", "gap")["gap"]
     if gap is None:
         return ""
     times = f"{gap:.2g} times that on those it was fitted to"
     text = f"On originals kept out of the fit, the loss of the denoiser is {times}"
     if gap >= GAP:
-        return f"{text}: it knows these by heart."
+        return f"{text}: it has memorised these."
     if run.part("zoo").get("trajectory"):
         return f"{text}, which says little here: their neighbours in time, nearly the same networks, were in the fit."
-    return f"{text}: it does not know single originals by heart."
+    return f"{text}: it has not memorised single originals."
 
 
 def training(about: Any) -> str | None:

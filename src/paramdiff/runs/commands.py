@@ -12,7 +12,7 @@ from functools import partial
 
 from paramdiff import __version__, distributed
 from paramdiff.runs.arguments import WORDS, Parser
-from paramdiff.runs.command_words import add_hydra_flags, meant
+from paramdiff.runs.hydra_flags import add_hydra_flags, meant
 
 SETTINGS = """settings:
   experiment=NAME      what to run

@@ -43,7 +43,7 @@ def found_runs(words: Sequence[str]) -> list[Path]:
     """The run folders that paths and globs mean, each once.
 
     Raises:
-        RunFolderError: a glob without a match, or no word at all.
+        RunFolderError: a glob without a match, or no path at all.
     """
     folders = list(dict.fromkeys(folder for word in words for folder in find_runs(word)))
     if not folders:

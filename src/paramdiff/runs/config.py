@@ -147,7 +147,7 @@ def built(node: DictConfig) -> RunConfig:
 
 
 def _require_finite(node: Any) -> None:
-    """Options of somebody's own class may be any number, but those that JSON has not cannot be kept."""
+    """Options of a user's own class may be any number, but JSON cannot hold infinite ones or NaN."""
     if isinstance(node, (DictConfig, ListConfig)) and not (node._is_missing() or node._is_none()):
         keys: Iterable[Any] = node if isinstance(node, DictConfig) else range(len(node))
         for key in keys:
@@ -159,7 +159,7 @@ def _require_finite(node: Any) -> None:
 
 
 def _require_kind(key: str, node: Any, protocol: str) -> None:
-    """A group holds settings of one of its options, not a number or somebody's dictionary."""
+    """A group holds settings of one of its options, not a number or any other dictionary."""
     kind = OmegaConf.get_type(node) if node is not None else None
     if not hasattr(kind, protocol) and not (isinstance(node, DictConfig) and node._is_missing()):
         group = key.partition(".")[0]
@@ -195,7 +195,7 @@ SAID = [
     ),
     (r"Could not append to config. An item is already at '([^']+)'", "this key exists", "leave out the +"),
 ]
-"""What Hydra says about a key (the first group) in other words: a pattern, what came, a remedy."""
+"""Hydra's messages about a key (the first group) reworded: a pattern, what came, a remedy."""
 
 
 def explain(error: Exception) -> ConfigError:
@@ -260,7 +260,7 @@ def _unknown_option(option: str, text: str) -> ConfigError:
 
 
 def _meant(kind: Any, key: str, known: Iterable[str]) -> str:
-    """What to write in place of a key that a class of settings has not, or has in a part of its own by now."""
+    """What to write in place of a key that a class of settings lacks, or that has moved into one of its parts."""
     path, dot, name = key.rpartition(".")
     if isinstance(kind, type) and name in moved(kind):
         return f"write {where(kind, name, f'{path}{dot}')}"

@@ -12,7 +12,7 @@ RECORDED = ("name", "seed", "n", "task", "zoo", "generator", "compare")
 
 
 def plan_of(config: RunConfig, yaml: str = "") -> Plan:
-    """What a configuration asks for.
+    """The plan of a configuration.
 
     Args:
         config: validated; its ``name`` and ``run_dir`` are known.

@@ -13,7 +13,7 @@ WIDE = 120
 
 
 class SafeConsole(Console):
-    """A console that prints strings as they are: no markup, no emoji, nothing that a terminal obeys.
+    """A console that prints strings as they are: no markup, no emoji, no control sequences.
 
     Where it is no terminal it is ``COLUMNS`` wide, or :data:`WIDE`. For bold text use :func:`bold` or a ``style``.
     """

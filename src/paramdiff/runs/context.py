@@ -27,7 +27,7 @@ from paramdiff.tasks import make_task
 from paramdiff.tasks.task import Task
 from paramdiff.zoo.zoo import Zoo
 
-RECALIBRATED_MEMBERS = "study/recalibrated_originals.safetensors"
+RECALIBRATED_MEMBERS = "evaluation/recalibrated_originals.safetensors"
 """The members with running statistics measured like those of samples: ``vectors`` [K, D]."""
 
 
@@ -68,7 +68,7 @@ class RunContext:
 
     @property
     def k(self) -> int | None:
-        """K as the settings have it, else of the zoo that is there; None as long as nobody knows."""
+        """K as the settings have it, else of the zoo that is there; None as long as it is unknown."""
         asked = getattr(self.plan.zoo, "k", None)
         if asked is not None:
             return int(asked)
@@ -104,7 +104,7 @@ class RunContext:
         return self.recalibration(vectors) if self.recalibrating else vectors
 
     def forget_zoo(self) -> None:
-        """Drop what was known of a zoo that has been there before."""
+        """Drop what was kept of a zoo that was there before."""
         for name in ("zoo", "rows", "scorer", "recalibration", "originals"):
             vars(self).pop(name, None)
 

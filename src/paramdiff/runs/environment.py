@@ -1,4 +1,4 @@
-"""What a run ran on and how much of it: versions, revision, hardware, memory."""
+"""The environment of a run: versions, revision, hardware, memory."""
 
 import os
 import platform

@@ -18,8 +18,8 @@ from paramdiff.atomic import settle, writing
 from paramdiff.errors import ConfigError, GeneratorError, short
 from paramdiff.generators.generator import GENERATORS, Generator
 from paramdiff.progress import say
+from paramdiff.runs.caller_objects import GivenZoo, fitted_digest, task_settings, zoo_settings
 from paramdiff.runs.finished import Run
-from paramdiff.runs.given import GivenZoo, fitted_digest, task_settings, zoo_settings
 from paramdiff.runs.pipeline import NUMBERS, Pipeline
 from paramdiff.runs.plan import Plan, PlannedGenerator, plain, require_main
 from paramdiff.runs.replaceable import require_replaceable
@@ -29,7 +29,7 @@ from paramdiff.validation import plain_name
 from paramdiff.zoo.zoo import Zoo
 
 RESERVED = ("best", "latents")
-"""Names that files and stages of a run have already; so have all that begin with ``original``."""
+"""Names that files and stages of a run use already, as they do all that begin with ``original``."""
 
 
 class Evaluation(Run):

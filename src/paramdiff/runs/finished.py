@@ -8,7 +8,7 @@ from typing import Any, Self
 from torch import Tensor
 
 from paramdiff.errors import RunFolderError, near
-from paramdiff.evaluation.results_schema import Model, Results, VerdictFacts
+from paramdiff.evaluation.results_schema import Model, Results, VerdictInfo
 from paramdiff.files import load_tensors
 from paramdiff.generators.generator import Generator
 from paramdiff.reports.finished_run import read_results
@@ -52,7 +52,7 @@ class Run:
         return read_results(self.folder, printed=True)
 
     @property
-    def verdict(self) -> VerdictFacts:
+    def verdict(self) -> VerdictInfo:
         """``class`` (``replica``, ``interpolation``, ``novel`` or ``broken``), ``why`` and ``shares``."""
         return self.results["verdict"]
 
@@ -160,7 +160,7 @@ class Table(str):
         return str(self)
 
 
-def as_html(sheet: TextTable, verdict: VerdictFacts) -> str:
+def as_html(sheet: TextTable, verdict: VerdictInfo) -> str:
     """A table and the verdict for a notebook; every text is escaped."""
     head = "".join(f"<th>{escape(heading)}</th>" for heading in sheet.headings)
     body = "".join(_html_row(row, bold=number in sheet.bold) for number, row in enumerate(sheet.rows))

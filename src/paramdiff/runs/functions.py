@@ -1,7 +1,7 @@
 """What the commands do, as functions of Python objects: ``run``, ``collect``, ``score``, ``inspect``, ``report``.
 
 They raise :class:`paramdiff.ParamdiffError` where a command prints a line, and print nothing to standard output.
-Progress is said on standard error; ``PARAMDIFF_QUIET=1`` in the environment turns bars off.
+Progress is reported on standard error; ``PARAMDIFF_QUIET=1`` in the environment turns bars off.
 """
 
 import tempfile
@@ -14,8 +14,8 @@ from paramdiff.collectors.collector import Collector
 from paramdiff.devices import choose_device
 from paramdiff.errors import ConfigError, TaskError
 from paramdiff.evaluation.comparison import Scored
+from paramdiff.runs.caller_objects import task_settings
 from paramdiff.runs.finished import Run
-from paramdiff.runs.given import task_settings
 from paramdiff.runs.inspecting import inspected, network_name, opened, own_task
 from paramdiff.runs.pipeline import Pipeline
 from paramdiff.runs.plan import Plan, plain
@@ -77,7 +77,7 @@ def collect(
 
     Args:
         task: the caller's own, or a name such as ``"digits"``.
-        collector: the way to make it: :class:`paramdiff.TrajectoryCollector`, :class:`paramdiff.SeedCollector`,
+        collector: how it is made: :class:`paramdiff.TrajectoryCollector`, :class:`paramdiff.SeedCollector`,
             :class:`paramdiff.CheckpointCollector`.
         folder: where the state is kept and, in ``folder/zoo``, the zoo. The same call goes on there after a kill, and
             only reads the zoo once it is done. By default nothing is kept on disk.
@@ -152,7 +152,7 @@ def inspect(
     select: str | Sequence[str] | None = None,
     group: int | None = None,
 ) -> Inspection:
-    """Say what a zoo holds and whether it is likely to work, as ``paramdiff inspect`` does it.
+    """Describe what a zoo holds and whether it is likely to work, as ``paramdiff inspect`` does it.
 
     Args:
         zoo: a zoo, or the path of one, of a run folder, or of checkpoints.
@@ -161,7 +161,7 @@ def inspect(
         group: which of several kinds of checkpoints in a folder, from 1 for the largest.
 
     Returns:
-        The numbers and, in ``advice``, what to expect and to change.
+        The numbers and, in ``recommendations``, what to expect and to change.
 
     Raises:
         CheckpointError: nothing at the path can be read.

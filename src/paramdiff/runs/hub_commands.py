@@ -27,7 +27,7 @@ class Options:
     """Of ``paramdiff push``.
 
     Attributes:
-        private: whether a new repository is; None for what the user's settings on the Hub say.
+        private: whether a new repository is; None leaves it to the user's settings on the Hub.
         license: for the card, as the Hub writes it.
         revision: branch to write to.
     """

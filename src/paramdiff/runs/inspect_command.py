@@ -104,7 +104,7 @@ def _named_task(overrides: list[str]) -> Task | None:
 
 
 def show(facts: Inspection, path: str, metric: str) -> None:
-    """Print an inspection for a person: tables, then advice."""
+    """Print an inspection for a person: tables, then recommendations."""
     console = SafeConsole()
     size = f"K = {facts.k} checkpoints, D = {facts.dim} parameters, select = {facts.select!r}"
     console.print(bold(path, f": {size}"), soft_wrap=True)
@@ -112,7 +112,7 @@ def show(facts: Inspection, path: str, metric: str) -> None:
     for line in _lines(facts, metric):
         console.print(line, soft_wrap=True)
     console.print("What to expect", style="bold")
-    for sentence in facts.advice:
+    for sentence in facts.recommendations:
         console.print(f"  - {sentence}", soft_wrap=True)
 
 

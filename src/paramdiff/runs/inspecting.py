@@ -21,7 +21,7 @@ from paramdiff.zoo.zoo import Zoo
 def opened(
     path: str | Path, task: Task | None, select: str | Sequence[str] | None = None, group: int | None = None
 ) -> tuple[Zoo, list[str]]:
-    """The zoo, and the kinds of files that there are if they are of several: then the first is taken."""
+    """The zoo; and where files are of several kinds, these kinds, of which the first is taken."""
     model = task.model() if task else None
     try:
         return open_zoo(path, model, select, group, otherwise=HELD), []
@@ -45,7 +45,7 @@ def inspected(zoo: Zoo, task: Task | None) -> Inspection:
 
 
 def _with_midpoints(zoo: Zoo, task: Task) -> Inspection:
-    score, higher = Scorer(task, zoo).gauge(), task.higher_is_better
+    score, higher = Scorer(task, zoo).training_metric(), task.higher_is_better
     facts = inspect(zoo, score, higher_is_better=higher)
     several = facts.basin is not None and facts.basin.one_basin is False
     if several and not zoo.trajectory and not _alignment_of(zoo):
@@ -63,7 +63,7 @@ def _alignment_of(zoo: Zoo) -> dict[str, Any] | None:
 def own_task(zoo: Zoo) -> Task | None:
     """The task that a collected zoo was made from; None if it cannot be made here, with the reason.
 
-    A zoo's word is data: code, folders and the Hub are only asked for what is typed here.
+    What a zoo's manifest names is data: code, folders and Hub ids count only where the user typed them.
     """
     settings = zoo.about.get("task")
     if not isinstance(settings, Mapping):

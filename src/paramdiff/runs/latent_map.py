@@ -1,4 +1,4 @@
-"""``study/latents.safetensors``: the points behind the figures of latents and of the reverse process.
+"""``evaluation/latents.safetensors``: the points behind the figures of latents and of the reverse process.
 
 Holds, of the main generator, ``map.originals``, ``map.samples`` and ``map.noised`` [., 2]; ``paths.*``, the fields
 of :class:`paramdiff.evaluation.latent_projection.Paths`, and ``paths.score`` [S, P] where its prior draws in steps.
@@ -18,7 +18,7 @@ from paramdiff.generators.latent import LatentGenerator
 from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.zoo.zoo import Zoo
 
-FILE = "study/latents.safetensors"
+FILE = "evaluation/latents.safetensors"
 STARTS = 5
 """Paths from noise to a sample, as many as the paper draws."""
 

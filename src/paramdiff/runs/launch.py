@@ -1,4 +1,4 @@
-"""From words on the command line to runs: Hydra composes and sweeps, a :class:`Pipeline` does the work."""
+"""From the command line to runs: Hydra composes and sweeps, a :class:`Pipeline` does the work."""
 
 import hashlib
 import os

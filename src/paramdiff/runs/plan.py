@@ -117,7 +117,7 @@ class Plan:
 
 
 def check_run(device: str, precision: str, recalibrate: int) -> None:
-    """Refuse what no run can be told.
+    """Refuse settings that are wrong for every run.
 
     Raises:
         ConfigError: names the setting.

@@ -1,6 +1,6 @@
 """Recipes in a folder that a user names (``--config-dir``), looked at before Hydra reads them.
 
-A small YAML file can stand for more than any memory holds: an anchor that contains itself, or ten lists that each
+A small YAML file can expand to more than any memory holds: an anchor that contains itself, or ten lists that each
 repeat the one before ten times. Hydra would expand them. Here the nodes are counted without being expanded.
 """
 
@@ -74,7 +74,7 @@ def require_recipe(path: Path) -> None:
 
 
 def _size(node: yaml.Node, path: Path, depth: int, known: dict[int, int]) -> int:
-    """Values that a node stands for, each use of an anchor counted."""
+    """Values that a node expands to, each use of an anchor counted."""
     if depth > DEPTH:
         raise _too_deep(path)
     if id(node) not in known:

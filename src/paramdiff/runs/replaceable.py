@@ -1,4 +1,4 @@
-"""Which folders a run folder may take the place of: nothing of anybody else's is ever removed."""
+"""Which folders a run folder may replace: nothing that is not ours is ever removed."""
 
 from pathlib import Path
 
@@ -8,17 +8,17 @@ from paramdiff.errors import RunFolderError
 from paramdiff.reports.schema import read_manifest
 
 HOLDS = {
-    "manifest.json", "config.yaml", "zoo", "generator", "samples", "baselines", "scores", "study", "stats.jsonl",
-    "results.json", "report.html", "figures", "sweep", "sweep.json", ".lock", ".state", *LITTER,
+    "manifest.json", "config.yaml", "zoo", "generator", "samples", "baselines", "scores", "evaluation", "study",
+    "stats.jsonl", "results.json", "report.html", "figures", "sweep", "sweep.json", ".lock", ".state", *LITTER,
 }  # fmt: skip
-"""All that a run folder may hold."""
+"""All that a run folder may hold; ``study`` is what the version before called ``evaluation``."""
 
 
 def require_replaceable(folder: Path) -> None:
     """Raise unless ``folder`` is new, empty, or a run folder with nothing else in it.
 
     Raises:
-        RunFolderError: it is a file, or holds something of somebody else's.
+        RunFolderError: it is a file, or holds something that is not ours.
         CheckpointError: it is a run folder whose manifest is damaged.
     """
     if not folder.exists():

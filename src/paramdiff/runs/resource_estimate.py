@@ -1,4 +1,4 @@
-"""What a run will need, from the sizes of its network and of what is asked for: disk before it begins, then time.
+"""What a run will need, from the sizes of its network and settings: disk before it begins, then time.
 
 Only what is certain counts: the members, the state of collecting them, the samples of each generator, the best one.
 What a generator keeps of its own, and the scores, come on top. A run that cannot fit is refused before it begins.
@@ -38,20 +38,20 @@ class ResourceEstimate:
     samples: int
 
     @classmethod
-    def of(cls, way: Collector, task: Task, n: int, rows: int) -> "ResourceEstimate | None":
+    def of(cls, collector: Collector, task: Task, n: int, rows: int) -> "ResourceEstimate | None":
         """Before anything is collected; None where that is not known, as of checkpoints that are not read yet.
 
         Args:
             n: N, samples a generator.
             rows: number of generators.
         """
-        k, select = getattr(way, "k", None), getattr(way, "select", None)
-        if k is None or select is None or way.state_bytes(0, 0) is None:
+        k, select = getattr(collector, "k", None), getattr(collector, "select", None)
+        if k is None or select is None or collector.state_bytes(0, 0) is None:
             return None
         model = fresh_network(task, "cpu", "sizes")
         spec = ParameterSpec.from_model(model, select)
         network = sum(tensor.nbytes for tensor in model.state_dict().values())
-        return cls._from(k, spec, network, way.state_bytes(k * _row(spec), network) or 0, n, rows)
+        return cls._from(k, spec, network, collector.state_bytes(k * _row(spec), network) or 0, n, rows)
 
     @classmethod
     def of_zoo(cls, zoo: Zoo, n: int, rows: int) -> "ResourceEstimate":
@@ -67,12 +67,12 @@ class ResourceEstimate:
 
     @property
     def disk(self) -> int:
-        """At the worst moment."""
+        """Most disk at any moment."""
         return self.zoo + max(self.state, self.samples)
 
     @property
     def kept(self) -> int:
-        """In the end."""
+        """Disk that the finished run takes."""
         return self.zoo + self.samples
 
     def require_room(self, folder: Path) -> None:
@@ -92,7 +92,7 @@ class ResourceEstimate:
             )
 
     def outlook(self, scorer: Scorer) -> str:
-        """What is to come after the members, in one line: measured now, on this machine."""
+        """How long what follows the members will take, in one line: measured now, on this machine."""
         items = scorer.items("train")
         scoring = lasting(self.networks * items * scorer.seconds_an_item())
         return (

@@ -1,4 +1,4 @@
-"""``results.json``: the stable record of a run that other programs read, from the scores on disk."""
+"""``results.json``, the record of a run that other programs read, from the scores on disk."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from paramdiff.chance import Chance
 from paramdiff.evaluation.comparison import Comparison, Originals
 from paramdiff.evaluation.evidence import Evidence, barely_trained
 from paramdiff.evaluation.results_schema import Finding as FindingFacts
-from paramdiff.evaluation.results_schema import Model, Recalibration, TaskFacts, ZooFacts
+from paramdiff.evaluation.results_schema import Model, Recalibration, TaskInfo, ZooInfo
 from paramdiff.evaluation.summary import summarise
 from paramdiff.evaluation.verdict import Verdict, verdict
 from paramdiff.generators.generator import Generator
@@ -71,9 +71,9 @@ def _in_words(average: Generator) -> str:
 
 
 def note_of(generator: Generator, name: str) -> FindingFacts | None:
-    """What a generator found out while fitting, with None for what JSON cannot hold.
+    """A note that a generator made while fitting, with None for what JSON cannot hold.
 
-    ``gate``: the reconstruction gate's result. ``denoising``: the loss on ``members`` and on ``held_out`` ones, and
+    ``reconstruction_check``: what the check found. ``denoising``: the loss on ``members`` and on ``held_out`` ones, and
     their ``gap``.
     """
     note = generator.notes.get(name)
@@ -81,21 +81,21 @@ def note_of(generator: Generator, name: str) -> FindingFacts | None:
     return cast(FindingFacts | None, strict)
 
 
-def zoo_facts(zoo: Zoo, settings: Mapping[str, Any]) -> ZooFacts:
+def zoo_info(zoo: Zoo, settings: Mapping[str, Any]) -> ZooInfo:
     return {
         "k": zoo.k, "dim": zoo.dim, "select": zoo.spec.select, "seed": settings.get("seed", 0),
-        "way": zoo.about.get("collector"), "trajectory": zoo.trajectory, "tensors": zoo.spec.names,
+        "collector": zoo.about.get("collector"), "trajectory": zoo.trajectory, "tensors": zoo.spec.names,
         "training": zoo.about.get("training"),
     }  # fmt: skip
 
 
 def notes(zoo: Zoo, originals: Originals, chance: Chance | None, metric: str) -> list[str]:
-    """What was noted when the zoo was made, and that its members are near chance, if they are."""
+    """Notes from when the zoo was made; and one if its members are near chance."""
     found = zoo.about.get("near_chance") or barely_trained(originals, chance, metric)
     return [*zoo.about.get("notes", []), *([str(found)] if found else [])]
 
 
-def task_facts(task: Task, chance: Chance | None = None) -> TaskFacts:
+def task_info(task: Task, chance: Chance | None = None) -> TaskInfo:
     return {
         "name": task.name,
         "metric": task.metric,

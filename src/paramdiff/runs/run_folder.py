@@ -38,13 +38,13 @@ from paramdiff.errors import CheckpointError, RunFolderError
 from paramdiff.files import read_json, write_json, write_text
 from paramdiff.generators.saving import FOLDER as GENERATOR
 from paramdiff.progress import say
-from paramdiff.reports.schema import read_file, read_manifest
+from paramdiff.reports.schema import adopt, place, read_file, read_manifest
 from paramdiff.runs.environment import environment, peak_rss_bytes
 from paramdiff.zoo.storage import FOLDER as ZOO
 
 ASIDE = "manifest-"
 
-KEPT = {"collect": ("study/training.json",)}
+KEPT = {"collect": ("evaluation/training.json",)}
 """Small JSON files by the stage that may write them: the manifest keeps them, too, so that they can be restored."""
 
 
@@ -114,7 +114,7 @@ class RunFolder:
     def changed(self) -> list[str]:
         """Dotted keys in which the settings differ from those the folder was made with.
 
-        A run that failed before it kept anything, say at a misspelt selection, binds nobody.
+        A run that failed before it kept anything, say at a misspelt selection, leaves the settings free.
         """
         begun = self.manifest["stages"] or (self.path / ".state").exists()
         return differing_keys(self.manifest.get("settings", {}), self.settings) if begun else []
@@ -143,6 +143,7 @@ class RunFolder:
         except OSError as error:
             raise disk_error(error, self.path) from error
         held.enter_context(_lock(self.path / ".lock"))
+        adopt(self.path)
         self.manifest |= {"settings": self.settings, **environment()}
         for file in self._asides():  # of ranks that were killed
             with suppress(CheckpointError):  # damaged: what it tells of is done again
@@ -254,10 +255,10 @@ class RunFolder:
             done = _whole(read_manifest(sibling / "manifest.json")["stages"]).get(stage.name)
             if done is None or done["fingerprint"] != fingerprint or done["makes"].keys() != set(stage.makes):
                 continue
-            if any(sha256(sibling / name) != digest for name, digest in done["makes"].items()):
+            if any(sha256(place(sibling, name)) != digest for name, digest in done["makes"].items()):
                 continue
             for name in stage.makes:
-                copy(sibling / name, self.path / name, (ZOO, GENERATOR))
+                copy(place(sibling, name), self.path / name, (ZOO, GENERATOR))
                 self._hashes[name] = done["makes"][name]
             self.manifest["stages"][stage.name] = done
             self._write_manifest()
@@ -272,13 +273,13 @@ class RunFolder:
 
     def _is_current(self, stage: Stage) -> bool:
         done = self.manifest["stages"].get(stage.name)
-        if done is None or not all((self.path / name).exists() for name in stage.needs):
+        if done is None or not all(place(self.path, name).exists() for name in stage.needs):
             return False
         same = done["fingerprint"] == self._fingerprint(stage) and done["makes"].keys() == set(stage.makes)
         return same and self._intact(done["makes"])
 
     def _fingerprint(self, stage: Stage) -> str:
-        missing = [name for name in stage.needs if not (self.path / name).exists()]
+        missing = [name for name in stage.needs if not place(self.path, name).exists()]
         if missing:
             raise RunFolderError(
                 f"{stage.name} needs {self.path / missing[0]}, which is not there",
@@ -290,12 +291,12 @@ class RunFolder:
     def _hash(self, name: str) -> str:
         """Hash of a file of this folder, computed once per process: only stages write here."""
         if name not in self._hashes:
-            self._hashes[name] = sha256(self.path / name)
+            self._hashes[name] = sha256(place(self.path, name))
         return self._hashes[name]
 
     def _intact(self, made: Mapping[str, str]) -> bool:
         return all(
-            (self.path / name).exists() and self._hash(name) == digest for name, digest in made.items()
+            place(self.path, name).exists() and self._hash(name) == digest for name, digest in made.items()
         )
 
     def seconds(self, names: Collection[str]) -> float:
@@ -310,7 +311,7 @@ class RunFolder:
 
 
 def _whole(stages: Any) -> dict[str, Any]:
-    """The stages of which all is known that resuming needs."""
+    """The stages for which everything that resuming needs is known."""
     return {
         name: done
         for name, done in stages.items()

@@ -1,4 +1,4 @@
-"""Other settings in a folder that holds a run: what they touch is redone, the rest is kept, and both are said.
+"""Other settings in a folder that holds a run: what they affect is redone, the rest is kept, and a message lists both.
 
 Stages depend on each other through files (:mod:`paramdiff.runs.run_folder`), so what has to be redone follows from
 them: a stage whose settings or files are not what they were, and every stage that needs a file of such a stage.
@@ -17,7 +17,7 @@ MAIN = ""
 """Owner of the stages that belong to no baseline."""
 
 ALWAYS = ("results", "report")
-"""Stages of a moment, which no message lists."""
+"""Stages that take a moment, which no message lists."""
 
 NAMED = 4
 """Keys and baselines that a message names."""
@@ -25,7 +25,7 @@ NAMED = 4
 
 @dataclass(frozen=True)
 class ChangedStages:
-    """What other settings make of the stages that a folder has.
+    """What other settings do to the stages that a folder has.
 
     Attributes:
         redone, kept: names of the stages that were done and are part of the run.
@@ -66,7 +66,7 @@ class ChangedStages:
 
 
 def refusal(folder: Path, keys: Sequence[str], outlook: ChangedStages) -> RunFolderError:
-    """What to say about settings that make it another run."""
+    """The error for settings that make it another run."""
     what = f"redoes {_listed(outlook.redone) or 'nothing'} and keeps {_listed(outlook.kept) or 'nothing'}"
     return RunFolderError(
         f"{folder} was made by another configuration (it differs in {few(keys, NAMED)})",
@@ -75,7 +75,7 @@ def refusal(folder: Path, keys: Sequence[str], outlook: ChangedStages) -> RunFol
 
 
 def announcement(keys: Sequence[str], outlook: ChangedStages) -> str:
-    """What to say about settings that may change."""
+    """The message for settings that may change."""
     return f"  other settings than before ({few(keys, NAMED)}); {outlook}"
 
 

@@ -1,4 +1,4 @@
-"""What a run ends with on the terminal: one row a generator, the verdict, where things lie; or a sweep's curves."""
+"""The summary of a run on the terminal: one row a generator, the verdict, paths of files; or a sweep's curves."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ def _print_results(console: Console, results: Results) -> None:
     _print_text(console, str(results["verdict"]["class"]), str(results["verdict"]["why"]), "bold")
     for line in together(results):
         console.print(line)
-    check = results.get("gate")
+    check = results.get("reconstruction_check")
     if check and not check.get("passed"):
         _print_text(console, "reconstruction check failed", str(check.get("why")), "bold red")
     for note in results.get("notes") or []:
@@ -173,14 +173,14 @@ def _alike(similarity: Mapping[str, Any]) -> list[str]:
 
 
 def score(value: float | None, metric: Metric, places: int = 2) -> str:
-    """In per cent where the page is, too; as plain digits otherwise."""
+    """In per cent where the page has it so, too; else as plain digits."""
     if value is None:
         return "-"
     return f"{100 * value:.{places}f}" if metric.percent else f"{value:.4g}"
 
 
 def print_outcome(folder: Path, groups: Sequence[str]) -> None:
-    """What these groups of stages end with: the curves of a sweep, else the table if there is one and it is theirs."""
+    """Print the result of these groups of stages: the curves of a sweep, else the table, if they have made one."""
     if "sweep" in groups:
         print_sweep(folder)
     elif (folder / "results.json").exists() and {"score", "compare", "report"} & set(groups):

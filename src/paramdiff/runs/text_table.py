@@ -1,4 +1,4 @@
-"""Rows of text for a person, in whatever width there is: no number and no name is ever cut.
+"""Tables of text that fit the width of the terminal: no number and no name is ever cut.
 
 Where all columns fit they are one table. Else they are several tables one below the other, each with the columns that
 name a row, and the most important others first. Where not even a single one fits beside the names, each row is a

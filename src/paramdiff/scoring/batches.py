@@ -1,4 +1,4 @@
-"""Batches as scoring wants them: few large ones, and a fixed random subset of the items for feedback.
+"""Batches for scoring: few large ones, and a fixed random subset of the items for feedback.
 
 A batch is opaque here; it can be cut and joined item by item if its parts are tensors (in tuples, lists or
 dicts) that all have one row per item. Others, e.g. images of different sizes with lists of boxes, stay as
@@ -16,7 +16,7 @@ from paramdiff.tasks.task import Batch, Data
 
 MOST_ITEMS = 512
 MOST_BYTES = 4 << 20
-"""Limits of a joined batch: beyond them an operation's fixed cost no longer counts, and memory would."""
+"""Limits of a joined batch: beyond them the fixed cost of an operation is negligible, and memory is not."""
 
 
 def rows(batch: Batch) -> int | None:

@@ -1,4 +1,4 @@
-"""Batches with what all networks share of their computation, kept between calls within a budget of memory.
+"""Batches with the part of the computation that all networks share, kept between calls within a budget of memory.
 
 Ranks that work together keep their own batches only.
 """

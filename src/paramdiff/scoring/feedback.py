@@ -1,4 +1,4 @@
-"""What a generator may ask of a task: scores, mistakes and gradients on a fixed part of the training data."""
+"""The feedback a generator gets from a task: scores, mistakes and gradients on a fixed part of the training data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class TrainingScorer(Protocol):
 
     def chance(self, split: Split) -> Chance | None: ...
 
-    def gauge(self, items: int) -> Callable[[Tensor], Tensor]: ...
+    def training_metric(self, items: int) -> Callable[[Tensor], Tensor]: ...
 
     def score_training(self, vectors: Tensor, items: int) -> Scores: ...
 
@@ -43,7 +43,7 @@ class TrainingFeedback:
 
     @property
     def chance(self) -> Chance | None:
-        """Of these scores."""
+        """Chance level of these scores."""
         found = self.scorer.chance("train")
         if found is None:
             return None
@@ -53,7 +53,7 @@ class TrainingFeedback:
     def __call__(self, vectors: Float[Tensor, "n D"]) -> Float[Tensor, "n"]:
         """Scores; higher is better, whatever the direction of the task's metric."""
         sign = 1.0 if self.scorer.task.higher_is_better else -1.0
-        return sign * self.scorer.gauge(self.items)(vectors)
+        return sign * self.scorer.training_metric(self.items)(vectors)
 
     def mistakes(self, vectors: Float[Tensor, "n D"]) -> Bool[Tensor, "n items"]:
         """Which items each network gets wrong.

@@ -71,7 +71,8 @@ def joined_items(parts: Sequence[Outcomes], dim: int) -> Outcomes:
 
 
 def network_metrics(task: Task, outcomes: Outcomes, of_set: Mapping[str, float] | None) -> dict[str, float]:
-    """Metrics of one network, from its outcomes [items, ...] and what its metric objects gave; None if it is broken."""
+    """Metrics of one network, from its outcomes [items, ...] and the values of its metric objects; None if it is
+    broken."""
     unknown = {task.metric: math.nan} if of_set is None else of_set
     return {**unknown, **(task.metrics(outcomes) if outcomes else {})}
 

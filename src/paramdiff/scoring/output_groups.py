@@ -4,7 +4,7 @@ Networks run one after another, and a group can be combined only when its last m
 of the largest group together, then those of the next, keeps few outputs waiting: as many as the largest group
 has members, where every smaller group lies inside a larger one.
 
-Equal networks run once, and equal groups are combined once: the mean of a zoo is drawn as often as any sample.
+Equal networks run once, and equal groups are combined once: the mean of a zoo is drawn as often as other samples are.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ class Waiting:
     def add(self, network: int, outputs: Any) -> Iterator[tuple[int, list[Any]]]:
         """Groups that are complete with this network, and the outputs of their members.
 
-        What no open group needs is let go when the caller asks for the next one.
+        What no open group needs any more is freed when the caller goes on to the next one.
         """
         waiting = self._open.get(network, set())
         if waiting:

@@ -61,7 +61,7 @@ class Passes:
 
         Args:
             vectors: [N, D].
-            key: what the batches are called in the cache and for a person.
+            key: name of the batches, in the cache and in messages.
             batches: gives the data.
             items: how many there are, which is then checked.
             groups: networks whose outputs are combined by the task.

@@ -25,7 +25,7 @@ from paramdiff.scoring.output_groups import distinct
 from paramdiff.scoring.scorer import Scorer
 
 BATCH = 128
-"""Items in a batch, at least: what networks are trained with, more or less."""
+"""Least items in a batch: about as many as networks are trained with."""
 
 
 class Recalibration:

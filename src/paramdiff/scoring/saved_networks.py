@@ -93,7 +93,8 @@ def _completed(state: State, base: State, spec: ParameterSpec) -> dict[str, Tens
 def _blocks(
     whole: Iterator[State], spec: ParameterSpec, k: int
 ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-    """Networks as vectors, some at a time, with what no vector holds, such as integers; in that they agree."""
+    """Networks as vectors, some at a time, with what vectors cannot hold, such as integers, in which the networks of
+    a block agree."""
     generated, most = set(spec.keys), pieces_within(NETWORKS_AT_ONCE, spec.dim)
     rows: list[Tensor] = []
     fixed: dict[str, Tensor] = {}

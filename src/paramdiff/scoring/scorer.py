@@ -120,11 +120,11 @@ class Scorer:
         return self._score(vectors, "test", data.batches, len(data), ensembles)
 
     def feedback(self, items: int = FEEDBACK_ITEMS) -> TrainingFeedback:
-        """What a generator may ask; the data is read at the first use."""
+        """Feedback for a generator; the data is read at the first use."""
         return TrainingFeedback(self, items)
 
-    def gauge(self, items: int = FEEDBACK_ITEMS) -> Callable[[Tensor], Tensor]:
-        """The same in the metric's own direction, for people to read."""
+    def training_metric(self, items: int = FEEDBACK_ITEMS) -> Callable[[Tensor], Tensor]:
+        """Scores vectors on the same items by the task's metric, in its own direction."""
         return lambda vectors: self.score_training(vectors, items).metric
 
     def inputs(self, batch: Batch) -> tuple[Any, ...]:
@@ -196,7 +196,7 @@ class Scorer:
         return median(took)
 
     def chance(self, split: Split) -> Chance | None:
-        """What a network that knows nothing scores there; None if neither the task nor its labels say it."""
+        """Chance level on that split; None if neither the task nor its labels give it."""
         level, accuracy = self.task.chance_on(split), self.task.metric == "accuracy"
         if level is None and accuracy:
             level = _majority(random_subset(self._data(split), FEEDBACK_ITEMS))

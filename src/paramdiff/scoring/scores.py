@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Scores:
-    """What N networks did on a data set.
+    """Outcomes and metrics of N networks on a data set.
 
     Attributes:
         outcomes: by name, [N, items, ...]; booleans as bool, other values as float32; empty if the task gives none.

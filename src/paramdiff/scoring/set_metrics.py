@@ -1,4 +1,4 @@
-"""Scores of a whole data set, accumulated batch by batch: what a task's metric objects say of one network.
+"""Scores of a whole data set, accumulated batch by batch by a task's metric objects.
 
 Every network has objects of its own, which see all batches in their order. So nothing has to be merged, and the
 numbers do not depend on how many processes share the work: they share the networks.
@@ -20,7 +20,7 @@ NETWORKS_AT_ONCE = 16
 
 
 class SetMetrics:
-    """The metric objects of one network on their way through a data set; none where the task has none.
+    """The metric objects of one network, updated batch by batch; none where the task has none.
 
     Args:
         task: makes the objects and knows what they take.

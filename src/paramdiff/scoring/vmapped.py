@@ -18,7 +18,7 @@ from paramdiff.errors import check_range
 from paramdiff.progress import say
 
 MOST = 32
-"""Networks in a stack, at most: beyond it an operation's fixed cost no longer counts."""
+"""Most networks in a stack: beyond it the fixed cost of an operation is negligible."""
 
 SHARE = 4
 """A stack takes at most the SHARE-th part of the device's free memory."""

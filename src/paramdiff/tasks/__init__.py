@@ -1,4 +1,4 @@
-"""What a network is for: the protocol and the tasks that come with the package."""
+"""Tasks: the protocol, and those that come with the package."""
 
 from paramdiff.tasks.configuration import CONFIGS, make_task
 

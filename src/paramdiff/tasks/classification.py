@@ -31,7 +31,7 @@ class ImageTask:
     """Settings of an image classification task. The defaults are those of the digits.
 
     Attributes:
-        data: a ready data set (``digits`` or one of :mod:`paramdiff.tasks.named_datasets`), a folder, or an id on the
+        data: a named data set (``digits`` or one of :mod:`paramdiff.tasks.named_datasets`), a folder, or an id on the
             Hugging Face Hub.
         model: name of the network (:mod:`paramdiff.tasks.models`) or ``package.module:attr``; by
             default the one that suits the data.
@@ -78,7 +78,7 @@ class ImageTask:
     def __post_init__(self) -> None:
         check_ranges(self)
         if not self.data.strip():
-            raise ConfigError("data", "empty", expected="a ready data set, a folder, or an id on the Hub")
+            raise ConfigError("data", "empty", expected="a named data set, a folder, or an id on the Hub")
         if self.model is not None:
             check_options(self.model, self.model_options)
         if self.channels not in (None, 1, 3):
@@ -89,7 +89,7 @@ class ImageTask:
             _check_located(self.data)
 
     def _refuse_reading(self) -> None:
-        """What concerns encoded images only has no effect on the digits."""
+        """Refuse settings that only encoded images have, which would have no effect on the digits."""
         plain = {"image_size": None, "channels": None, "stream": None, "reading": Reading()}
         for key, value in plain.items():
             if getattr(self, key) != value:
@@ -101,8 +101,8 @@ class ImageTask:
         Raises:
             ConfigError: as on construction.
         """
-        ready = SOURCES.get(self.data)
-        check_options(self.model or (ready.model if ready else HubImages.model), self.model_options)
+        source = SOURCES.get(self.data)
+        check_options(self.model or (source.model if source else HubImages.model), self.model_options)
 
     def source(self) -> Source:
         """The images; not read yet.
@@ -157,7 +157,7 @@ class ImageClassification(Task):
         return 1 / self.source.classes
 
     def chance_on(self, split: Split) -> float:
-        """The share of the most frequent class: what a network gets that always gives the same answer."""
+        """The share of the most frequent class: the accuracy of a network that always gives the same answer."""
         labels = self._data[split == "test"].labels
         return float(labels.bincount().max()) / len(labels)
 

@@ -1,4 +1,4 @@
-"""Any of the ways to name a task -> the task.
+"""Make a task from its settings or its name.
 
 Built-in data sets, ``package.module:attr`` for a user's own, and tasks that installed packages offer
 under the entry point group ``paramdiff.tasks``.
@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from paramdiff.errors import TaskError
 from paramdiff.tasks.classification import Images, ImageTask
-from paramdiff.tasks.named_datasets import READY, ready_name
+from paramdiff.tasks.named_datasets import NAMED_DATASETS, short_name
 from paramdiff.tasks.plugins import load_attribute, load_entry_point, made
 from paramdiff.tasks.task import Task, require_scores
 
@@ -69,7 +69,10 @@ def _call(name: str, build: Any, options: Mapping[str, Any]) -> Task:
 
 CONFIGS: dict[str, Any] = {
     "digits": ImageTask,
-    **{name: ImageTask(data=name, batch_size=128, augment=entry.augment) for name, entry in READY.items()},
+    **{
+        name: ImageTask(data=name, batch_size=128, augment=entry.augment)
+        for name, entry in NAMED_DATASETS.items()
+    },
     "images": Images,
     "own": OwnTask,
 }
@@ -79,7 +82,7 @@ CONFIGS: dict[str, Any] = {
 def make_task(task: str | TaskSettings) -> Task:
     """The task behind settings or a name.
 
-    A name is a ready data set, a folder or an id on the Hub (with a slash), ``package.module:attr``, or an entry
+    A name is a named data set, a folder or an id on the Hub (with a slash), ``package.module:attr``, or an entry
     point.
 
     Raises:
@@ -93,6 +96,6 @@ def make_task(task: str | TaskSettings) -> Task:
 def _settings(name: str) -> TaskSettings:
     if name == "digits":
         return ImageTask()
-    if ready := ready_name(name):
-        return CONFIGS[ready]
+    if short := short_name(name):
+        return CONFIGS[short]
     return Images(name) if "/" in name and ":" not in name else OwnTask(name)

@@ -18,11 +18,11 @@ from paramdiff.files import require_file
 from paramdiff.progress import moving
 from paramdiff.settings import SHARE, Ranges, check_ranges
 from paramdiff.tasks.image_folders import split_folders
-from paramdiff.tasks.named_datasets import NAMES, READY, ready_name
+from paramdiff.tasks.named_datasets import NAMED_DATASETS, NAMES, short_name
 
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 SECONDS_TO_REACH = 5.0
-"""After which the Hub counts as out of reach."""
+"""Seconds after which the Hub counts as unreachable."""
 
 
 @dataclass
@@ -61,17 +61,17 @@ class Reading:
 
 @dataclass(frozen=True)
 class DatasetLocation:
-    """Where a data set lies.
+    """Where a data set is.
 
     Attributes:
-        name: what it was called.
-        ready: its short name in :data:`paramdiff.tasks.named_datasets.READY`, if it has one.
+        name: the name by which it was requested.
+        short_name: its key in :data:`paramdiff.tasks.named_datasets.NAMED_DATASETS`, if it has one.
         path: a folder, or an id on the Hub.
         tried: folders that do not exist.
     """
 
     name: str
-    ready: str | None
+    short_name: str | None
     path: str
     tried: tuple[str, ...] = ()
 
@@ -90,7 +90,8 @@ class DatasetLocation:
         return tuple(Path(folder).expanduser().absolute() for folder in (*own, *kept))
 
     def stamp(self) -> str:
-        """A hash that changes when a file of the folder does. The Hub is not asked: it stands for its id."""
+        """A hash that changes when a file of the folder does. The Hub is not contacted: a data set there is
+        identified by its id."""
         lines = [self.path]
         if self.local:
             files = sorted(p for p in Path(self.path).rglob("*") if p.is_file())
@@ -105,33 +106,33 @@ def locate(name: str) -> DatasetLocation:
     The Hub is not reached for here.
 
     Raises:
-        TaskError: it is neither a ready set, nor a folder, nor what an id on the Hub looks like.
+        TaskError: it is neither a named data set, nor a folder, nor what an id on the Hub looks like.
     """
-    ready = ready_name(name)
-    folders = _folders(name, ready)
+    short = short_name(name)
+    folders = _folders(name, short)
     for folder in folders:
         if folder.is_dir():
-            return DatasetLocation(name, ready, str(folder.resolve()))
+            return DatasetLocation(name, short, str(folder.resolve()))
     tried = tuple(str(folder) for folder in folders)
-    hub = READY[ready].hub if ready else name
+    hub = NAMED_DATASETS[short].hub if short else name
     if not HUB_ID.fullmatch(hub):
         raise TaskError(
             f"there is no data set {name!r}{_looked(tried)}",
             expected=f"a folder, an id on the Hugging Face Hub (user/name), or one of {', '.join(NAMES)}",
             remedy=_close(name),
         )
-    return DatasetLocation(name, ready, hub, tried)
+    return DatasetLocation(name, short, hub, tried)
 
 
-def _folders(name: str, ready: str | None) -> list[Path]:
-    """Where a folder of this name may be, in order. A ready set is not taken from the current folder."""
-    ids = [name, ready, READY[ready].hub] if ready else [name]
+def _folders(name: str, short: str | None) -> list[Path]:
+    """Where a folder of this name may be, in order. A named data set is not taken from the current folder."""
+    ids = [name, short, NAMED_DATASETS[short].hub] if short else [name]
     names = [part for one in ids for part in (one, one.rsplit("/", 1)[-1])]
     root = os.environ.get("PARAMDIFF_DATA")
     if not root or name.startswith(("/", ".", "~")):
         names = []
     found = [Path(root or "").expanduser() / one for one in dict.fromkeys(names)]
-    return found if ready else [*found, Path(name).expanduser()]
+    return found if short else [*found, Path(name).expanduser()]
 
 
 def _looked(tried: tuple[str, ...]) -> str:
@@ -163,7 +164,7 @@ def read_rows(place: DatasetLocation, reading: Reading, cache: Path) -> Any:
 
 @contextmanager
 def _quietly(datasets: Any) -> Iterator[None]:
-    """Inside, the library logs nothing, as errors are reported here, and shows no bars where they cannot move."""
+    """Inside, the library logs nothing, as errors are reported here, and shows progress bars only on a terminal."""
     hidden, level = (
         not moving() and not datasets.are_progress_bars_disabled(),
         datasets.logging.get_verbosity(),
@@ -181,14 +182,20 @@ def _quietly(datasets: Any) -> Iterator[None]:
 
 def _read_folder(datasets: Any, place: DatasetLocation, reading: Reading, cache: Path) -> Any:
     config = reading.config
-    splits = None if config or place.ready else split_folders(Path(place.path), reading.train, reading.test)
+    splits = (
+        None if config or place.short_name else split_folders(Path(place.path), reading.train, reading.test)
+    )
     try:
         if splits:
             found = datasets.load_dataset("imagefolder", data_files=splits, cache_dir=str(cache))
-            return _named_as_asked(found, reading)
-        if config is None and place.ready and READY[place.ready].config:
+            return _named_as_requested(found, reading)
+        if config is None and place.short_name and NAMED_DATASETS[place.short_name].config:
             names = datasets.get_dataset_config_names(place.path)
-            config = READY[place.ready].config if READY[place.ready].config in names else None
+            config = (
+                NAMED_DATASETS[place.short_name].config
+                if NAMED_DATASETS[place.short_name].config in names
+                else None
+            )
         return datasets.load_dataset(place.path, config, cache_dir=str(cache))
     except Exception as error:  # the library raises whatever its readers raise
         _find_damaged(Path(place.path))
@@ -198,7 +205,7 @@ def _read_folder(datasets: Any, place: DatasetLocation, reading: Reading, cache:
         ) from error
 
 
-def _named_as_asked(found: Any, reading: Reading) -> Any:
+def _named_as_requested(found: Any, reading: Reading) -> Any:
     """Splits under the names of the folders that the user gave for them."""
     for use, asked in (("train", reading.train), ("test", reading.test)):
         if asked is not None and asked not in found and use in found:
@@ -227,7 +234,7 @@ def _find_damaged(folder: Path) -> None:
 def _read_hub(place: DatasetLocation, reading: Reading) -> Any:
     import datasets
 
-    config = reading.config or (READY[place.ready].config if place.ready else None)
+    config = reading.config or (NAMED_DATASETS[place.short_name].config if place.short_name else None)
     reachable = _hub_reachable()
     try:
         with _offline(datasets, not reachable):

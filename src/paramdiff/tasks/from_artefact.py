@@ -1,7 +1,7 @@
-"""The task that a zoo says it is of: a description by a stranger, not the word of whoever sits here.
+"""The task that a zoo's manifest describes, which may come from anybody and is not trusted like the user's own words.
 
-What a person types may name any code, folder or Hub id. What a *file* says may not: a zoo that somebody sends could
-run a command or fetch whatever it likes. So of a described task only these are taken:
+What a user types may name any code, folder or Hub id. What a *file* contains may not: a zoo from somebody else could
+run a command or fetch anything. So of a described task only these are used:
 
 * kinds, data sets and networks out of paramdiff's own lists (those of timm and torchvision by name). No
   ``package.module:attr``, no folder, no file, no Hub id, no pretrained weights: a zoo has weights of its own;
@@ -22,7 +22,7 @@ from paramdiff.errors import ParamdiffError, TaskError
 from paramdiff.tasks.classification import Images, ImageTask
 from paramdiff.tasks.image_sources import SOURCES, HubImages
 from paramdiff.tasks.models.named import LIBRARIES, NETWORKS
-from paramdiff.tasks.named_datasets import ready_name
+from paramdiff.tasks.named_datasets import short_name
 from paramdiff.tasks.task import Task
 from paramdiff.validation import typed
 
@@ -46,7 +46,7 @@ LIBRARY_NAME = re.compile(r"\w[\w.-]*")
 
 @dataclass
 class UntrustedError(Exception):
-    """What a description asks for that is not done on its word, and what to type to have it.
+    """Something that a description names and that only the user may ask for, and what to type for it.
 
     Attributes:
         names: what it names, in words.
@@ -88,7 +88,7 @@ def described_task(settings: Any, state: Mapping[str, Tensor]) -> Task:
 
 
 def _require_plain_data(data: Any) -> None:
-    if not isinstance(data, str) or not (data in SOURCES or ready_name(data)):
+    if not isinstance(data, str) or not (data in SOURCES or short_name(data)):
         raise UntrustedError(f"data of its own ({shown(data)})", f"task=images task.data={shown(data)}")
 
 
@@ -150,6 +150,6 @@ def _without_kind(settings: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A stranger's text in a message: short, and nothing that a terminal would obey."""
+    """Untrusted text in a message: short, and without control sequences."""
     text = value if isinstance(value, str) else type(value).__name__
     return ascii(text)[1:-1][:80]

@@ -104,7 +104,7 @@ class ImageCache:
         return info, train, test
 
     def write(self, info: DatasetInfo, train: Labelled, test: Labelled) -> bool:
-        """Whether the disk took it; if not, a person is told and the images have to stay in memory."""
+        """Whether it could be written; if not, the user is told and the images have to stay in memory."""
         tensors = {"train.images": train[0], "train.labels": train[1]}
         tensors |= {"test.images": test[0], "test.labels": test[1]}
         try:

@@ -72,7 +72,7 @@ class Format:
 
 
 def natural_format(split: Split, channels: int | None, size: int | None, squash: bool) -> Format:
-    """What is not given is taken from the first image: grey or colour, its shorter side, at most 224."""
+    """A format in which what is not given follows the first image: grey or colour, its shorter side, at most 224."""
     if channels is None or size is None:
         try:
             with _opened(split.encoded(torch.tensor([0]))[0]) as image:

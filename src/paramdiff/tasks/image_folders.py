@@ -1,4 +1,4 @@
-"""Folders of images whose names say which is for training: ``Train_png``, ``test-images``, ``Validation``.
+"""Folders of images whose names tell training from test data: ``Train_png``, ``test-images``, ``Validation``.
 
 The ``datasets`` library knows ``train`` and its like; here any case will do, and more words around it.
 """
@@ -17,7 +17,7 @@ WORDS = {
 """Words in a folder's name, of which one alone decides."""
 
 KNOWN = {"train", "test", "validation", "valid", "val"}
-"""Names that need no help."""
+"""Names that the library knows itself."""
 
 IMAGES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
 

@@ -17,11 +17,11 @@ from paramdiff.tasks.dataset_rows import Reading, locate, read_rows
 from paramdiff.tasks.image_cache import DatasetInfo, ImageCache, Labelled, cache_folder
 from paramdiff.tasks.image_decoding import EncodedImages, Format, natural_format
 from paramdiff.tasks.images import ImageData, statistics
-from paramdiff.tasks.named_datasets import READY
+from paramdiff.tasks.named_datasets import NAMED_DATASETS
 from paramdiff.tasks.splits import Split, open_splits
 
 SHARE_OF_MEMORY = 0.5
-"""Of which decoded images may take at most that much; larger sets are streamed."""
+"""Share of the memory that decoded images may take; larger sets are streamed."""
 ITEMS_FOR_STATISTICS = 5000
 """Random training images from which the statistics of a streamed set are taken."""
 ITEMS_AT_ONCE = 256
@@ -81,14 +81,14 @@ SOURCES = {"digits": ImageSource("digits", digits.CLASSES, digits.SHAPE, digits.
 class HubImages:
     """A data set of the Hub or a folder.
 
-    Nothing is read before it is asked for; of a ready set the classes and the shape are known without.
+    Nothing is read before it is needed; the classes and the shape of a named data set are known without reading.
 
     Args:
-        name: a ready set (:mod:`paramdiff.tasks.named_datasets`), a folder, or an id on the Hub.
+        name: a named data set (:mod:`paramdiff.tasks.named_datasets`), a folder, or an id on the Hub.
         reading: how it is read.
-        size: pixels of a side; by default a ready set's own, else the shorter side of the first image, at
+        size: pixels of a side; by default a named data set's own, else the shorter side of the first image, at
             most 224.
-        channels: 1 (grey) or 3 (colour); by default a ready set's own, else that of the first image.
+        channels: 1 (grey) or 3 (colour); by default a named data set's own, else that of the first image.
         stream: whether images are decoded batch by batch instead of once; by default where they would take
             more than half of the memory.
 
@@ -103,16 +103,16 @@ class HubImages:
         stream: bool | None = None,
     ) -> None:  # fmt: skip
         self.place, self.reading, self.stream = locate(name), reading or Reading(), stream
-        self.ready = READY[self.place.ready] if self.place.ready else None
-        self.name = self.place.ready or (Path(name).name if self.place.local else name)
+        self.listed = NAMED_DATASETS[self.place.short_name] if self.place.short_name else None
+        self.name = self.place.short_name or (Path(name).name if self.place.local else name)
         self.size, self.channels = size, channels
-        if self.ready is not None:
-            self.size, self.channels = size or self.ready.size, channels or len(self.ready.mean)
+        if self.listed is not None:
+            self.size, self.channels = size or self.listed.size, channels or len(self.listed.mean)
 
     @cached_property
     def classes(self) -> int:
-        if self.ready is not None:
-            return self.ready.classes
+        if self.listed is not None:
+            return self.listed.classes
         info = self._cache.info()
         return info.classes if info else self._opened[2]
 
@@ -150,9 +150,9 @@ class HubImages:
 
     @property
     def _listed_statistics(self) -> tuple[list[float], list[float]] | None:
-        """Mean and std of a ready set, unless its images are turned grey or colour."""
-        fits = self.ready is not None and len(self.ready.mean) == self.shape[0]
-        return (self.ready.mean, self.ready.std) if self.ready and fits else None
+        """Mean and std of a named data set, unless its images are turned grey or colour."""
+        fits = self.listed is not None and len(self.listed.mean) == self.shape[0]
+        return (self.listed.mean, self.listed.std) if self.listed and fits else None
 
     def _encoded(self) -> tuple[EncodedImages, EncodedImages]:
         train, test, _ = self._opened

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 (the table has one line for each set)
-"""Data sets that are ready to use by a short name: the paper's eight, SVHN and Fashion-MNIST.
+"""Data sets that can be used by a short name: the paper's eight, SVHN and Fashion-MNIST.
 
 Sizes are those at which the paper's parameter counts come out: 28 for MNIST (Table 10's MLP starts from
 784 inputs), 32 for CIFAR, 96 for STL-10; 224 where its networks were pretrained on ImageNet. Statistics are
@@ -12,7 +12,7 @@ from paramdiff.tasks.augment import Augment
 
 
 @dataclass(frozen=True)
-class ReadySet:
+class NamedDataset:
     """What is known of a data set before it is read.
 
     Attributes:
@@ -47,25 +47,25 @@ _IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 _PHOTO = Augment(flip=True, zoom=0.25)
 
 # fmt: off
-READY: dict[str, ReadySet] = {
-    "mnist": ReadySet("ylecun/mnist", 10, 28, [0.1307], [0.3081], Augment(crop=2)),
-    "fashion_mnist": ReadySet("zalando-datasets/fashion_mnist", 10, 28, [0.2860], [0.3530], Augment(crop=2, flip=True)),
-    "cifar10": ReadySet("uoft-cs/cifar10", 10, 32, [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616], Augment(crop=4, flip=True)),
-    "cifar100": ReadySet("uoft-cs/cifar100", 100, 32, [0.5071, 0.4865, 0.4409], [0.2673, 0.2564, 0.2762], Augment(crop=4, flip=True), label="fine_label"),
-    "svhn": ReadySet("ufldl-stanford/svhn", 10, 32, [0.4377, 0.4438, 0.4728], [0.1980, 0.2010, 0.1970], Augment(crop=4), config="cropped_digits"),
-    "stl10": ReadySet("tanganke/stl10", 10, 96, [0.4467, 0.4398, 0.4066], [0.2603, 0.2566, 0.2713], Augment(crop=12, flip=True)),
-    "flowers102": ReadySet("dpdl-benchmark/oxford_flowers102", 102, 224, *_IMAGENET, _PHOTO),
-    "pets": ReadySet("timm/oxford-iiit-pet", 37, 224, *_IMAGENET, _PHOTO, label="label"),
-    "food101": ReadySet("ethz/food101", 101, 224, *_IMAGENET, _PHOTO),
-    "imagenet1k": ReadySet("ILSVRC/imagenet-1k", 1000, 224, *_IMAGENET, _PHOTO, test="validation"),
+NAMED_DATASETS: dict[str, NamedDataset] = {
+    "mnist": NamedDataset("ylecun/mnist", 10, 28, [0.1307], [0.3081], Augment(crop=2)),
+    "fashion_mnist": NamedDataset("zalando-datasets/fashion_mnist", 10, 28, [0.2860], [0.3530], Augment(crop=2, flip=True)),
+    "cifar10": NamedDataset("uoft-cs/cifar10", 10, 32, [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616], Augment(crop=4, flip=True)),
+    "cifar100": NamedDataset("uoft-cs/cifar100", 100, 32, [0.5071, 0.4865, 0.4409], [0.2673, 0.2564, 0.2762], Augment(crop=4, flip=True), label="fine_label"),
+    "svhn": NamedDataset("ufldl-stanford/svhn", 10, 32, [0.4377, 0.4438, 0.4728], [0.1980, 0.2010, 0.1970], Augment(crop=4), config="cropped_digits"),
+    "stl10": NamedDataset("tanganke/stl10", 10, 96, [0.4467, 0.4398, 0.4066], [0.2603, 0.2566, 0.2713], Augment(crop=12, flip=True)),
+    "flowers102": NamedDataset("dpdl-benchmark/oxford_flowers102", 102, 224, *_IMAGENET, _PHOTO),
+    "pets": NamedDataset("timm/oxford-iiit-pet", 37, 224, *_IMAGENET, _PHOTO, label="label"),
+    "food101": NamedDataset("ethz/food101", 101, 224, *_IMAGENET, _PHOTO),
+    "imagenet1k": NamedDataset("ILSVRC/imagenet-1k", 1000, 224, *_IMAGENET, _PHOTO, test="validation"),
 }
 # fmt: on
 
-NAMES = ["digits", *READY]
+NAMES = ["digits", *NAMED_DATASETS]
 """Every short name: with the digits, which come with scikit-learn (:mod:`paramdiff.tasks.digits`)."""
 
 
-def ready_name(name: str) -> str | None:
+def short_name(name: str) -> str | None:
     """The short name behind a short name or a Hub id; None for a set that is not in the table."""
-    by_id = {entry.hub.lower(): short for short, entry in READY.items()}
-    return name if name in READY else by_id.get(name.lower())
+    by_id = {entry.hub.lower(): short for short, entry in NAMED_DATASETS.items()}
+    return name if name in NAMED_DATASETS else by_id.get(name.lower())

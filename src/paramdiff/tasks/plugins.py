@@ -1,4 +1,4 @@
-"""Code that is not ours by name: ``package.module:attr``, an entry point, an optional library."""
+"""Other people's code by name: ``package.module:attr``, an entry point, an optional library."""
 
 import sys
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ def load_attribute(name: str, installed: bool = False) -> Any:
 
 
 def made(shown: str, build: Any, options: Mapping[str, Any], remedy: str) -> Any:
-    """What somebody's class or function gives for these options.
+    """The object that a user's class or function makes from these options.
 
     Args:
         shown: its name, for messages.
@@ -63,7 +63,7 @@ def made(shown: str, build: Any, options: Mapping[str, Any], remedy: str) -> Any
 def _find_own_code() -> None:
     """Let the name mean modules of the current folder, as ``python -m`` does.
 
-    Only once somebody has named code: in a folder that was downloaded, no module of it may get in between.
+    Only once the user has named code: a module in a downloaded folder must not shadow others unasked.
     """
     here = str(Path.cwd())
     if not {"", here} & set(sys.path):

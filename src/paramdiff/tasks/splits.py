@@ -14,7 +14,7 @@ from paramdiff.errors import TaskError, near
 from paramdiff.files import why_not
 from paramdiff.seeds import generator
 from paramdiff.tasks.dataset_rows import DatasetLocation, Reading
-from paramdiff.tasks.named_datasets import READY
+from paramdiff.tasks.named_datasets import NAMED_DATASETS
 
 TEST_SPLITS = ("test", "validation", "valid", "val")
 
@@ -56,7 +56,7 @@ class Split:
         return found
 
     def _own_file(self, path: str, row: int) -> str:
-        """The file of an image. Parquet files may hold any path, but are not obeyed."""
+        """The file of an image. Parquet files may hold any path; those that lead out of the data set are refused."""
         places = [Path(os.path.normpath(root / path)) for root in self.roots]
         inside = [file for file, root in zip(places, self.roots, strict=True) if file.is_relative_to(root)]
         reason = why_not(inside[0]) if inside else "lies outside of the data set"
@@ -79,7 +79,7 @@ def open_splits(
     Raises:
         TaskError: no such split, no or several columns that could be meant, or a label out of range.
     """
-    entry = READY[place.ready] if place.ready else None
+    entry = NAMED_DATASETS[place.short_name] if place.short_name else None
     train_name = _named(found, place, "train", reading.train, ["train"])
     image = _column(found[train_name], place, "image", reading.image, [_is_image], None)
     kinds = [_is_class, _is_integer]
@@ -181,12 +181,12 @@ def _column(
 
 
 def _classes(feature: Any, place: DatasetLocation) -> int | None:
-    """Number of classes by the feature or the table of ready sets; None if neither says it."""
+    """Number of classes by the feature or the table of named data sets; None if neither says it."""
     named = feature.num_classes if _is_class(feature) else None
-    known = READY[place.ready].classes if place.ready else None
+    known = NAMED_DATASETS[place.short_name].classes if place.short_name else None
     if named and known and named != known:
         raise TaskError(
-            f"{place.path} has {named} classes", expected=f"{known}, as {place.ready} has",
+            f"{place.path} has {named} classes", expected=f"{known}, as {place.short_name} has",
             remedy="give its full path as task.data if it is another data set",
         )  # fmt: skip
     return named or known

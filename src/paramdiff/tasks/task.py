@@ -1,4 +1,4 @@
-"""What a network is for: the protocol every task answers, classification or not.
+"""The protocol of a task, classification or not: what a network is for.
 
 A task builds the network, knows its data and scores it, in one of two ways or in both. *Per-item outcomes* (one
 value per item of the data) tell more: two networks are compared over the same items, with paired intervals, and their

@@ -1,4 +1,4 @@
-"""What every generator promises, as checks that name the rule which is broken."""
+"""The contract of every generator, as checks that name the rule which is broken."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,7 +28,7 @@ K, DIM, POSITIVE, CONSTANT = 14, 33, 3, 4
 
 
 def check_generator(generator: Generator) -> None:
-    """Fit copies of a generator to small zoos and check what every generator promises.
+    """Fit copies of a generator to small zoos and check the contract of generators.
 
     Args:
         generator: unfitted, with settings that fit in a moment; it is left as it is.

@@ -1,4 +1,4 @@
-"""What every task promises, as checks that name the rule which is broken.
+"""The contract of every task, as checks that name the rule which is broken.
 
 A task's data may be large: a check reads a few batches of it, at most :data:`ITEMS` items, except for the labels of one
 shuffled epoch.
@@ -33,7 +33,7 @@ ALIKE = 0.98
 
 
 def check_task(task: Task) -> None:
-    """Build networks of a task, train and score them on a few batches, and check what every task promises.
+    """Build networks of a task, train and score them on a few batches, and check the contract of tasks.
 
     Args:
         task: with data that can be read; nothing of it changes.

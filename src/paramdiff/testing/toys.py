@@ -41,8 +41,8 @@ class ToyFeedback:
     An item is wrong where the error is large; the training loss is the mean square error of a batch.
 
     Attributes:
-        asked: numbers of the batches whose gradients were asked for.
-        scored: networks whose mistakes were asked for.
+        asked: numbers of the batches whose gradients were computed.
+        scored: networks whose mistakes were computed.
     """
 
     def __init__(self, vectors: Float[Tensor, "K D"], items: int = 400) -> None:

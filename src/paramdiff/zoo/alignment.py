@@ -20,9 +20,9 @@ those before it. Measured on networks for the digits (test accuracy in %, means 
     growing sum          92   89   93               90   79   89
     and 3 more rounds    92   90   94               90   77   89
 
-Running statistics follow their units but have no say: those of BatchNorm are larger than any weight, and
-with them the last average is 69. Weights count as they are: with every tensor scaled to unit size all networks
-align worse, convolutional ones hardly at all.
+Running statistics are reordered with their units but do not count in the matching: those of BatchNorm are larger than
+any weight, and with them the last average is 69. Weights count as they are: with every tensor scaled to unit size all
+networks align worse, convolutional ones hardly at all.
 """
 
 from collections.abc import Callable, Sequence
@@ -130,7 +130,7 @@ def align_zoo(
 
 
 def _objection(facts: Alignment, auto: bool) -> str | None:
-    """Why not to use an alignment, from the scores before and after."""
+    """Why an alignment should not be used, judged by the scores before and after; empty if it should."""
     before, after = facts.before, facts.after
     if before is None or after is None or before.tolerance is None:
         return None

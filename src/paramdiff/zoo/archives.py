@@ -1,4 +1,4 @@
-"""Whether a file of ``torch.save`` holds what its pickle promises, found out before any of it is read.
+"""Check that a file of ``torch.save`` holds what its pickle promises, before any of it is read.
 
 ``torch.load`` takes the size of a storage from the pickle and its bytes from a record of the zip archive, and does
 not compare the two: from a record that is compressed or too short it reads whatever lies behind. Here the pickle is
@@ -79,7 +79,7 @@ class _Storage:
 
 
 class _Inert:
-    """In place of any class or function that a pickle names: takes everything, does nothing."""
+    """Stands in for any class or function that a pickle names: takes any arguments, does nothing."""
 
     item = 1
 

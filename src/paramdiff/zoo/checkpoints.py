@@ -195,7 +195,7 @@ class _Members:
     widened: dict[str, torch.dtype]
 
     def notes(self, first: Member) -> list[str]:
-        """What users should know about dtypes and the frozen rest."""
+        """Notes for users on dtypes and the frozen rest."""
         found = []
         if self.widened:
             name, dtype = next(iter(self.widened.items()))

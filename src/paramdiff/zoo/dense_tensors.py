@@ -82,6 +82,6 @@ def _dense(tensor: Tensor, where: str) -> Tensor:
 
 
 def _require_memory(tensor: Tensor, where: str) -> None:
-    """Raise unless the numbers fit into memory: a few bytes in a file may stand for any number of them."""
+    """Raise unless the numbers fit into memory: a few bytes in a file can expand to any number of them."""
     what = f"{where}: numbers of shape {list(tensor.shape)}"
     require_memory(what, tensor.numel() * tensor.dtype.itemsize, CheckpointError, share=0.5)

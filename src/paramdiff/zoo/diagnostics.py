@@ -5,7 +5,7 @@ from typing import Any
 
 
 @dataclass
-class TensorFacts:
+class TensorDiagnostics:
     """One generated tensor.
 
     Attributes:
@@ -43,7 +43,7 @@ class Spectrum:
 
 
 @dataclass
-class ScoreFacts:
+class ScoreDiagnostics:
     """One recorded score over the members that have it.
 
     Attributes:
@@ -87,7 +87,7 @@ class Basin:
 
 @dataclass
 class Inspection:
-    """A zoo in numbers, and ``advice`` on what to change.
+    """A zoo in numbers, and ``recommendations`` on what to change.
 
     Attributes:
         k, dim, select: K, D and the selection.
@@ -102,7 +102,7 @@ class Inspection:
         scores: the recorded scores by name.
         basin: ``None`` if no midpoint was scored.
         notes: what was noted when the zoo was made.
-        advice: plain sentences, the most pressing first.
+        recommendations: plain sentences, the most pressing first.
         aligned: :class:`paramdiff.zoo.alignment.Alignment` as a dictionary, with the midpoints' scores before
             and after: of this zoo, or of an attempt on a copy of it; ``None`` if there was neither.
         near_chance: says that the members are hardly better than chance; empty if not, or not known.
@@ -114,15 +114,15 @@ class Inspection:
     dim: int
     select: str
     trajectory: bool
-    tensors: list[TensorFacts]
+    tensors: list[TensorDiagnostics]
     duplicates: list[int]
     nonfinite: list[tuple[int, str]]
     constant: float
     spectrum: Spectrum | None
-    scores: dict[str, ScoreFacts]
+    scores: dict[str, ScoreDiagnostics]
     basin: Basin | None
     notes: list[str]
-    advice: list[str] = field(default_factory=list)
+    recommendations: list[str] = field(default_factory=list)
     aligned: dict[str, Any] | None = None
     near_chance: str = ""
     near_duplicates: list[int] = field(default_factory=list)

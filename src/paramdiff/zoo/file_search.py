@@ -1,4 +1,4 @@
-"""Which files a path, a glob or a folder of checkpoints means."""
+"""The files that a path, a glob or a folder of checkpoints stands for."""
 
 import glob
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ TRAINERS_OWN = ("optimizer", "scheduler", "scaler", "rng_state", "random_states"
 
 
 def find_checkpoints(paths: Paths) -> list[Path]:
-    """The files that ``paths`` means; never empty.
+    """The files that ``paths`` stands for; never empty.
 
     Raises:
         CheckpointError: a path does not exist, a folder or glob holds no checkpoint.

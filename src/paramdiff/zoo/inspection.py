@@ -1,8 +1,8 @@
-r"""What a zoo is like, before anything is learnt from it.
+r"""Inspection of a zoo before anything is learnt from it.
 
 Members are compared in the normalised coordinates of :mod:`paramdiff.parameters.normaliser`, in which
 every coordinate has mean 0 and variance 1 over the zoo. With ``X [K, D]`` the normalised members, the
-Gram matrix ``G = X X^T [K, K]`` holds all that is asked: its eigenvalues ``lambda_i`` are the spectrum
+Gram matrix ``G = X X^T [K, K]`` holds all that is needed: its eigenvalues ``lambda_i`` are the spectrum
 of the between-checkpoint variation, ``(sum lambda)^2 / sum lambda^2`` is the number of directions in
 which members effectively vary (the participation ratio), ``sqrt(G_ii)`` is a member's distance from
 the mean and ``G_ij / sqrt(G_ii G_jj)`` the cosine between two members' deviations. It is summed over
@@ -10,7 +10,7 @@ blocks of coordinates, so memory is K x block.
 
 Whether members lie in one basin of the loss shows at the midpoint of two of them: within a basin it
 scores like its ends, between basins it falls (linear mode connectivity, Frankle et al. 2020,
-arXiv 1912.05671). What is mixed from several basins does not work.
+arXiv 1912.05671). Mixtures of members of several basins do not work.
 """
 
 import hashlib
@@ -24,8 +24,8 @@ from torch import Tensor
 from paramdiff.devices import IN_CACHE, blocks, pieces_within
 from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.seeds import generator
-from paramdiff.zoo.diagnostics import Basin, Inspection, ScoreFacts, Spectrum, TensorFacts
-from paramdiff.zoo.recommendations import advise
+from paramdiff.zoo.diagnostics import Basin, Inspection, ScoreDiagnostics, Spectrum, TensorDiagnostics
+from paramdiff.zoo.recommendations import recommend
 from paramdiff.zoo.zoo import Zoo
 
 FAR_AWAY = 5.0
@@ -54,11 +54,11 @@ def inspect(
     zoo: Zoo, midpoint: Callable[[Tensor], Tensor] | None = None, pairs: int = 10, seed: int = 0,
     higher_is_better: bool = True,
 ) -> Inspection:  # fmt: skip
-    """Numbers about a zoo and advice; a broken zoo (K = 1, NaN, no variation) is reported, never raised.
+    """Numbers about a zoo and recommendations; a broken zoo (K = 1, NaN, no variation) is reported, never raised.
 
     Args:
         zoo: K members of D parameters.
-        midpoint: scores raw vectors ``[n, D] -> [n]``; without it, nothing is said about basins.
+        midpoint: scores raw vectors ``[n, D] -> [n]``; without it, basins are not looked at.
         pairs: how many random pairs of members are scored, with their midpoints.
         seed: for the choice of the pairs.
         higher_is_better: direction of the score.
@@ -76,11 +76,11 @@ def inspect(
         notes=list(zoo.about.get("notes", ())), aligned=zoo.about.get("aligned"),
         near_chance=str(zoo.about.get("near_chance") or ""),
     )  # fmt: skip
-    facts.advice = advise(facts)
+    facts.recommendations = recommend(facts)
     return facts
 
 
-def _stream(zoo: Zoo, rows: Sequence[int]) -> tuple[list[TensorFacts], float, Float64[Tensor, "n n"]]:
+def _stream(zoo: Zoo, rows: Sequence[int]) -> tuple[list[TensorDiagnostics], float, Float64[Tensor, "n n"]]:
     """One pass over the coordinates of some members: tensors, share of constant coordinates, Gram matrix."""
     gram, tensors, constant = torch.zeros(len(rows), len(rows), dtype=torch.float64), [], 0
     for spec, part in zip(zoo.spec.tensors, zoo.spec.slices.values()):
@@ -95,7 +95,7 @@ def _stream(zoo: Zoo, rows: Sequence[int]) -> tuple[list[TensorFacts], float, Fl
             squares += float(v.square().sum())
         rms = math.sqrt(squares / max(1, spec.numel * len(rows)))
         relative = std / spec.numel / rms if rms > 0 else 0.0
-        tensors.append(TensorFacts(spec.name, list(spec.shape), spec.dtype, relative))
+        tensors.append(TensorDiagnostics(spec.name, list(spec.shape), spec.dtype, relative))
     return tensors, constant / max(1, zoo.dim), gram
 
 
@@ -157,7 +157,7 @@ def _components(shares: Float64[Tensor, "m"], most: float) -> int:
     return min(len(shares), int((shares.cumsum(0) < most).sum()) + 1)
 
 
-def _scores(zoo: Zoo) -> dict[str, ScoreFacts]:
+def _scores(zoo: Zoo) -> dict[str, ScoreDiagnostics]:
     names = dict.fromkeys(name for record in zoo.records for name in record.scores)
     known = {
         name: {
@@ -170,13 +170,13 @@ def _scores(zoo: Zoo) -> dict[str, ScoreFacts]:
     return {name: _score_facts(values) for name, values in known.items() if values}
 
 
-def _score_facts(values: dict[int, float]) -> ScoreFacts:
+def _score_facts(values: dict[int, float]) -> ScoreDiagnostics:
     """Of the scores by member."""
     x = torch.tensor(list(values.values()), dtype=torch.float64)
     median = float(x.quantile(0.5))
     spread = max(MAD_TO_STD * float((x - median).abs().quantile(0.5)), SCORE_RESOLUTION * abs(median))
     low, high = median - OUTLYING_SCORE * spread, median + OUTLYING_SCORE * spread
-    return ScoreFacts(
+    return ScoreDiagnostics(
         known=len(x), mean=float(x.mean()), std=float(x.std(correction=0)), median=median,
         least=float(x.min()), most=float(x.max()), usual=[low, high],
         outliers=[member for member, value in values.items() if not low <= value <= high],

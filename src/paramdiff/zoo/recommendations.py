@@ -1,11 +1,11 @@
-"""From numbers about a zoo to plain sentences: is a generator likely to work, and what to change."""
+"""Recommendations from the numbers of an inspection: is a generator likely to work, and what should be changed."""
 
 from collections.abc import Sequence
 
 import torch
 
 from paramdiff.errors import few
-from paramdiff.zoo.diagnostics import Inspection, ScoreFacts, TensorFacts
+from paramdiff.zoo.diagnostics import Inspection, ScoreDiagnostics, TensorDiagnostics
 
 FLAT_SPECTRUM = 0.5
 """Above this share of the K - 1 possible directions for 90% of the variance, every further checkpoint
@@ -24,8 +24,8 @@ MANY = 5
 """How many members or tensors a sentence lists."""
 
 
-def advise(facts: Inspection) -> list[str]:
-    """Sentences in the order in which one would act on them; one that says so if nothing is wrong."""
+def recommend(facts: Inspection) -> list[str]:
+    """Sentences, the most pressing first; a single one if nothing is wrong."""
     rules = (
         _size,
         _nonfinite,
@@ -82,7 +82,7 @@ def _variation(facts: Inspection) -> list[str]:
     return []
 
 
-def _is_still(tensor: TensorFacts) -> bool:
+def _is_still(tensor: TensorDiagnostics) -> bool:
     return tensor.relative_std < ROUNDING * torch.finfo(getattr(torch, tensor.dtype)).eps
 
 
@@ -147,7 +147,7 @@ def _scores(facts: Inspection) -> list[str]:
     return [_outlying(name, score) for name, score in facts.scores.items() if score.outliers]
 
 
-def _outlying(name: str, score: ScoreFacts) -> str:
+def _outlying(name: str, score: ScoreDiagnostics) -> str:
     low, high = map(_score, score.usual)
     keep = f", e.g. zoo.keep('{low} <= {name} <= {high}')" if name.isidentifier() else ""
     return (

@@ -44,8 +44,8 @@ class Record:
             (:mod:`paramdiff.zoo.saved_networks`).
         scores: recorded scores by name, e.g. ``{"train": 0.98}``; one that is not finite counts as
             unknown and is not saved.
-        accuracy_class: which part of the zoo's range it is in, 0 for the worst; ``None`` if it has no score
-            (:func:`paramdiff.zoo.score_bins.assign_score_bins`).
+        accuracy_class: class of its score on the training data, 0 for the worst quarter of the zoo and 3 for the
+            best; ``None`` if it has no score (:func:`paramdiff.zoo.score_bins.assign_score_bins`).
     """
 
     seed: int | None = None
@@ -115,7 +115,7 @@ def _steps(names: Sequence[str]) -> list[int | None]:
 def _number(words: str, name: str) -> int | None:
     """The number after a word such as ``seed=3``, ``seed_3``, ``seed3``; ``None`` if none or several differ.
 
-    The file's own name decides; the folders above it are asked only if it says nothing.
+    The file's own name decides; the folders above it count only where the name has no number.
     """
     pattern = re.compile(rf"(?<![a-z])(?:{words})[=_-]?(\d+)(?![a-z\d])", re.IGNORECASE)
     folders, _, own = name.rpartition("/")
@@ -160,7 +160,7 @@ def frozen_differences(about: Mapping[str, Any]) -> list[str]:
 
 
 def frozen_rest_differs(select: str, differing: Sequence[str]) -> str:
-    """What a user should know who takes the members of a zoo for the networks in their files.
+    """A warning for users who take the members of a zoo for the networks in their files.
 
     Args:
         select: the zoo's selection.

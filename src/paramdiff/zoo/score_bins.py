@@ -1,4 +1,4 @@
-r"""Score bins: which part of a zoo's range of scores a member is in.
+r"""Classes of accuracy: a member's bin among quantiles of the zoo's scores.
 
 With scores ``s_1 .. s_K`` of one name, the bounds ``b_1 < .. < b_{C-1}`` are their quantiles at ``1/C, 2/C, ..``,
 and a member's bin is the number of bounds that its score reaches: 0 for the worst part, C - 1 for the best (of
@@ -20,11 +20,11 @@ BINS = 4
 def assign_score_bins(zoo: Zoo, score: str = "train", bins: int = BINS, higher_is_better: bool = True) -> Zoo:
     """The zoo with each record's ``accuracy_class``, and the bounds in ``about["accuracy_classes"]``.
 
-    Members without a finite score of that name have none; without any such member the zoo is as it was.
+    Members without a finite score of that name have None; if no member has one, the zoo is returned unchanged.
 
     Args:
         zoo: K members.
-        score: by name; an accuracy, for the word to be right.
+        score: by name, e.g. ``train``.
         bins: C, their number.
         higher_is_better: direction of the score.
     """

@@ -1,6 +1,6 @@
 """A zoo on the Hugging Face Hub: a data set of the files that :meth:`paramdiff.zoo.zoo.Zoo.save` writes, and a card.
 
-What only means something on the author's machine, such as the folder that checkpoints were read from, is left out.
+What is meaningful only on the author's machine, such as the folder that checkpoints were read from, is left out.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from paramdiff.files import write_text
-from paramdiff.hub.cards import CardOptions, ZooFacts, zoo_card
+from paramdiff.hub.cards import CardOptions, ZooInfo, zoo_card
 from paramdiff.zoo.records import Parts, Record
 from paramdiff.zoo.storage import FILES, FOLDER, save_zoo
 
@@ -50,10 +50,10 @@ def _without_paths(value: Any) -> Any:
     return PurePath(value).name if isinstance(value, str) and value.startswith(("/", "~")) else value
 
 
-def _facts(zoo: Parts) -> ZooFacts:
-    """What its card says."""
+def _facts(zoo: Parts) -> ZooInfo:
+    """The facts for its card."""
     size = sum(tensor.numel() for tensor in zoo.base.values())
-    return ZooFacts(
+    return ZooInfo(
         len(zoo.vectors),
         zoo.spec.dim,
         zoo.spec.names,

@@ -52,7 +52,7 @@ class Alignment(TypedDict):
     after: Scores | None
 
 
-class Facts(TypedDict, total=False):
+class About(TypedDict, total=False):
     """What is in ``Zoo.about`` under names of ours."""
 
     collector: str | None
@@ -69,7 +69,7 @@ class Manifest(TypedDict):
     k: NotRequired[int]
     dim: NotRequired[int]
     spec: dict[str, Any]
-    about: Facts
+    about: About
     records: list[Record]
     sha256: NotRequired[dict[str, str]]
 

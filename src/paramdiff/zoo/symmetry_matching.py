@@ -1,7 +1,8 @@
-r"""Networks that compute the same with other numbers, brought to the same numbers, as far as can be.
+r"""Networks that compute the same function with other weights, brought to the same weights as far as possible.
 
-Hidden units come in no order; behind a ReLU each may also be made larger and read smaller by the same factor,
-and behind a tanh made and read with the other sign. Distances between weights mean something only after that:
+Hidden units come in no order; before a ReLU each may also be scaled by a positive factor that the next layer divides
+by, and before a tanh change its sign in both. Distances between weights are meaningful only once this freedom is
+removed:
 
 1. *Scale*: every unit that can be scaled gets equal norms where it is made and where it is read, by the factor
    :math:`\sqrt{|w_{read}| / |w_{made}|}`, group by group until nothing changes. A network has one such form.

@@ -170,7 +170,7 @@ class Zoo(PretrainedZoo):
 
     @property
     def frozen_rest_warning(self) -> str:
-        """What to know before members are taken for the networks in their files; empty if they are these."""
+        """A warning for those who take members for the networks in their files; empty if they are the same."""
         names = self.frozen_differences
         return frozen_rest_differs(self.spec.select, names) if names else ""
 
@@ -190,7 +190,7 @@ class Zoo(PretrainedZoo):
 
     @cached_property
     def unusable(self) -> ZooError | None:
-        """Why nothing can be learnt from this zoo, if so."""
+        """The error that says why nothing can be learnt from this zoo; None if something can."""
         if self.k < 2:
             return ZooError(f"the zoo holds K = {self.k} checkpoint", expected="at least 2",
                             remedy="collect more (zoo.k=200) or import a folder with more files")  # fmt: skip
@@ -290,7 +290,7 @@ class Zoo(PretrainedZoo):
 
 
 def too_small(spec: ParameterSpec) -> ZooError | None:
-    """Why nothing can be learnt from such a selection, if so."""
+    """The error that says why nothing can be learnt from such a selection; None if something can."""
     if spec.dim >= 2:
         return None
     return ZooError(f"the selection {spec.select!r} holds D = {spec.dim} parameter", expected="at least 2",

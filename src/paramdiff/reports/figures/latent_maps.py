@@ -1,6 +1,7 @@
 """Latents on a map, and the reverse process from noise to a network (the paper's Figures 3c and 4a).
 
-Both from ``study/latents.safetensors`` (:mod:`paramdiff.evaluation.latent_projection` says how its points are made).
+Both from ``evaluation/latents.safetensors``; :mod:`paramdiff.evaluation.latent_projection` says how its points are
+made.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from paramdiff.reports.finished_run import FinishedRun
 from paramdiff.reports.plotting import COLOURS, DASHED, GREY, INK, PAPER, VERMILLION, Plot, canvas, shortened
 from paramdiff.reports.wording import networks, number, setting
 
-FILE = "study/latents.safetensors"
+FILE = "evaluation/latents.safetensors"
 Points = dict[str, Tensor]
 NOISED = COLOURS[0]
 

@@ -27,7 +27,7 @@ FACTOR = 20
 
 @dataclass(frozen=True)
 class Series:
-    """Lines of the table that differ in the swept setting alone.
+    """Lines of the table that differ in nothing but the swept setting.
 
     Attributes:
         label: their other settings; empty if there are none.

@@ -1,4 +1,4 @@
-"""Which of the generated parameters a figure shows: by kind of tensor, thinned evenly where there are many.
+"""Which of the generated parameters a figure shows: by kind of tensor, evenly subsampled where there are many.
 
 A zoo may hold 11 million parameters of 300 networks on disk: figures read only the coordinates they draw.
 """

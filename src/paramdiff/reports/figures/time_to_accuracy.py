@@ -13,7 +13,7 @@ from paramdiff.reports.finished_run import FinishedRun
 from paramdiff.reports.plotting import COLOURS, DASHED, GREY, VERMILLION, Plot, canvas, plain_numbers
 from paramdiff.reports.wording import Metric, duration, number, setting
 
-FILE = "study/training.json"
+FILE = "evaluation/training.json"
 Line = tuple[list[float], list[float]]
 """Seconds and scores, as shown."""
 

@@ -1,8 +1,8 @@
 """The accuracy-diversity front: how well networks do against how alike they are.
 
-The figure the paper lacks. Averaging buys accuracy with diversity, and most generators have a knob for how much
-of it, so a single point says little: what counts is whose curve lies above whose. The curves are those of
-``sweep.json`` (``paramdiff sweep-temperature``); without one, every generator is the point of its row.
+The figure the paper lacks. Averaging gains accuracy at the expense of diversity, and most generators have a setting
+for how much, so a single point says little: what counts is which curve lies above the others. The curves are those of
+    ``sweep.json`` (``paramdiff sweep-temperature``); without one, every generator is the point of its row.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Collect: the zoo, aligned where that is asked for and helps, with the room it needs checked first."""
+"""Collect: the zoo, aligned where the settings want it and it helps; disk space is checked first."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,7 +14,7 @@ from paramdiff.scoring.scorer import Scorer
 from paramdiff.zoo.alignment import align_zoo
 from paramdiff.zoo.zoo import Zoo
 
-TRAINING = "study/training.json"
+TRAINING = "evaluation/training.json"
 """The curve of the training of one network, if the run trained any (:mod:`paramdiff.collectors.learning_curve`)."""
 
 
@@ -63,7 +63,7 @@ def _aligned(run: RunContext, zoo: Zoo) -> Zoo:
     if wanted == "false":
         return zoo
     return align_zoo(
-        zoo, task.model(), auto=wanted == "auto", score=Scorer(task, zoo, run.device).gauge(),
+        zoo, task.model(), auto=wanted == "auto", score=Scorer(task, zoo, run.device).training_metric(),
         higher_is_better=task.higher_is_better, seed=run.plan.seed,
     )  # fmt: skip
 

@@ -39,7 +39,7 @@ def latent_map(run: RunContext) -> Stage:
         items = watched_items(run.task)
         found, header = latent_points(
             generator, run.zoo, run.as_drawn(run.main), run.plan.seed,
-            lambda vectors: run.scorer.gauge(items)(run.recalibrated(vectors)), items,
+            lambda vectors: run.scorer.training_metric(items)(run.recalibrated(vectors)), items,
         )  # fmt: skip
         save_tensors(run.path(LATENTS), found, header)
 

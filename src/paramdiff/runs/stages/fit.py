@@ -56,7 +56,7 @@ def _reference(run: RunContext, row: GeneratorRow) -> Tensor | None:
 
 
 def _feedback(run: RunContext, row: GeneratorRow) -> Score:
-    """What a fit may ask; of networks as they will be scored, where it matches their behaviour."""
+    """Feedback for a fit; on networks as they will be scored, where the generator matches their behaviour."""
     feedback = run.scorer.feedback()
     matching = row.generator.matches and run.recalibrating
     return RecalibratedFeedback(feedback, run.recalibration) if matching else feedback

@@ -1,4 +1,4 @@
-"""The zoo's own rows: what samples are compared with, and beside it what the user's networks were.
+"""The zoo's own rows: the members as samples are compared with them, and the user's networks as they were.
 
 Samples are compared with members that were treated as they were. Where samples are recalibrated, so are the members
 of the reference (``original-recalibrated``), and the row ``original`` shows them as they were trained. All rows but
@@ -51,7 +51,8 @@ def stages(run: RunContext) -> list[Stage]:
 
 
 def score_as_saved(run: RunContext) -> None:
-    """Score the checkpoints as they are in their files, if the zoo is not quite them; say so where that cannot be."""
+    """Score the checkpoints as they are in their files, if the zoo's members differ from them; a note says so where
+    that is impossible."""
     if not run.zoo.frozen_differences:
         return
     stage = _as_saved(run)

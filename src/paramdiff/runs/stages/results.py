@@ -15,8 +15,8 @@ from paramdiff.runs.results import (
     note_of,
     notes,
     row_of,
-    task_facts,
-    zoo_facts,
+    task_info,
+    zoo_info,
 )
 from paramdiff.runs.rows import GeneratorRow
 from paramdiff.runs.run_folder import Stage
@@ -79,12 +79,13 @@ def _record(run: RunContext, findings: list[Finding], timings: dict[str, float |
     return {
         "schema": SCHEMA, "experiment": run.plan.name, "generator": main.name, "command": run.command,
         "seed": run.plan.seed,
-        "task": task_facts(run.task, chance), "zoo": zoo_facts(run.zoo, run.settings["zoo"]),
+        "task": task_info(run.task, chance), "zoo": zoo_info(run.zoo, run.settings["zoo"]),
         "n_items": {split: run.scorer.items(split) for split in ("train", "test")},
         "reference": run.reference_name,
         "models": [*originals.rows(run), *(row_of(finding, run.originals) for finding in findings)],
         "verdict": judge(run.task, run.originals, main, others, chance).to_json(),
-        "gate": note_of(main.generator, "gate"), "denoising": note_of(main.generator, "denoising"),
+        "reconstruction_check": note_of(main.generator, "reconstruction_check"),
+        "denoising": note_of(main.generator, "denoising"),
         "notes": [*notes(run.zoo, run.originals, chance, run.task.metric), *originals.notes(run)],
         "timings_s": timings,
         "peak_rss_bytes": run.folder.peak_rss_bytes(), "machine": machine(run.device),

@@ -1,4 +1,4 @@
-"""Score: what networks do on the task's data, and the best sample as a complete state dict."""
+"""Score: the outcomes of networks on the task's data, and the best sample as a complete state dict."""
 
 from collections.abc import Callable
 from pathlib import Path

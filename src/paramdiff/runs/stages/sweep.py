@@ -1,4 +1,4 @@
-"""``paramdiff sweep-temperature``: every generator's trade of accuracy against diversity, as a curve.
+"""``paramdiff sweep-temperature``: every generator's trade-off between accuracy and diversity, as a curve.
 
 A generator with a *knob* (``contraction`` of latent generators, ``scale`` of Gaussians, ``amplitude`` of noise,
 ``k`` of means) is sampled at several of its values, without fitting again, and its samples are scored on the test

@@ -226,7 +226,7 @@ def _head(network: Any) -> list[str]:
 
 
 def require_on_hub(repository: str | None) -> None:
-    """One quick look whether the Hugging Face Hub answers: its own download tries again for a minute.
+    """Check once, quickly, whether the Hugging Face Hub answers: its own download retries for a minute.
 
     Raises:
         Exception: of whatever kind the hub's library has for it.

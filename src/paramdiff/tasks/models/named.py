@@ -42,7 +42,7 @@ def make_network(name: str, options: Mapping[str, Any], shape: Shape, classes: i
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """What can be said about a network's options without its library, its code or its images.
+    """Check what can be checked of a network's options without its library, its code or its images.
 
     Raises:
         ConfigError: as :func:`make_network`.
@@ -61,7 +61,7 @@ def _in_library(name: str) -> bool:
 def _of_library(name: str, options: Mapping[str, Any]) -> LibraryNetwork:
     """A library's network; what is no setting of ours is an argument of the library's constructor.
 
-    Unless it is spelt so like one of ours that this was meant.
+    Unless it is spelt so much like one of ours that ours was probably meant.
     """
     library, _, rest = name.partition("/")
     kind = LIBRARIES[library]

@@ -1,4 +1,4 @@
-"""What the commands of runs take beside their settings: Hydra's flags; and which settings a mistyped flag may mean."""
+"""Hydra's flags, which the commands of runs take beside their settings; and which settings a mistyped flag may mean."""
 
 from argparse import SUPPRESS
 from collections.abc import Iterable, Iterator

@@ -23,14 +23,14 @@ SIMPLE = (str, int, float, bool, type(None))
 
 @dataclass
 class GivenZoo(Collector):
-    """A zoo that is there already, in the place of a way to collect one."""
+    """A zoo that is there already, in the place of a collector."""
 
-    way: ClassVar[str] = "given"
+    name: ClassVar[str] = "given"
 
     zoo: Zoo
 
     def members(self, task: Task, folder: Path, device: torch.device | str) -> Zoo:
-        """A zoo of its own, because stages add to what is said about it."""
+        """A zoo of its own, because stages add facts to it."""
         zoo = self.zoo
         return Zoo(zoo.vectors, zoo.spec, zoo.base, zoo.records, zoo.about)
 
