@@ -29,8 +29,8 @@ SCHEMA = 1
 CASES = {
     name: f"benchmarks.cases.{name}"
     for name in (
-        "machine", "score", "similarity", "sample", "fit", "memory", "growth", "solvers", "collect", "seeds",
-        "reading", "end_to_end",
+        "machine", "importing", "score", "similarity", "sample", "fit", "memory", "growth", "solvers", "collect",
+        "seeds", "reading", "end_to_end",
     )
 }  # fmt: skip
 """Modules of the cases by name, in the order in which they run."""

@@ -15,6 +15,7 @@ from benchmarks.cases import (
     end_to_end,
     fit,
     growth,
+    importing,
     machine,
     memory,
     reading,
@@ -55,6 +56,7 @@ OWN = score.Subject(
 )
 SIZES = {
     "machine": machine.Sizes(rounds=2, n=16, copied=4096, repeats=2),
+    "importing": importing.Sizes(rounds=1, repeats=1),
     "score": score.Sizes(**TINY, networks=4, plain_networks=2, subjects=(OWN,), precision="float32"),
     "similarity": similarity.Sizes(rounds=2, models=6, items=50, plain_rows=3),
     "sample": sample.Sizes(**TINY, n=4, plain_n=2, plain_steps=5, fit=BOTH),
@@ -255,13 +257,13 @@ def test_ways_take_turns_and_warm_up_is_not_timed():
 
 
 def test_memory_is_that_of_one_call():
-    large = 64 << 20
+    large = 128 << 20
     measurements, _ = measured(
         Candidate("large", lambda: torch.ones(large // 4).sum()),
         Candidate("small", lambda: torch.ones(4).sum()),
         rounds=1,
     )
-    assert measurements[0].above_inputs > 0.9 * large > 0.5 * large > measurements[1].above_inputs
+    assert measurements[0].above_inputs > 0.8 * large > 0.4 * large > measurements[1].above_inputs
 
 
 def test_ratios_are_of_each_round():

@@ -115,9 +115,9 @@ def test_inspect_scores_midpoints_of_a_zoo_that_knows_its_task(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     from paramdiff.runs.config import plain
-    from paramdiff.tasks import CONFIGS, make_task
+    from paramdiff.tasks import TASKS, make_task
 
-    settings = CONFIGS["digits"]()
+    settings = TASKS["digits"]()
     model = make_task(settings).model()
     spec = ParameterSpec.from_model(model, "last_norms:2")
     v = spec.flatten(model.state_dict())

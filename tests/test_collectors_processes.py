@@ -102,12 +102,18 @@ def test_processes_end_when_nobody_listens_any_more(tmp_path: Path):
 def test_processes_end_with_their_parent(way: signal.Signals, tmp_path: Path):
     def work(item: int) -> None:
         writer(tmp_path)(item)
-        time.sleep(2 * LONG)
+        time.sleep(2 * LONG if item else 0)
 
-    parent = Forked(lambda: len(list(spread(work, range(2), 2))), tmp_path)
-    wait_until(lambda: len(written(tmp_path)) == 2 or parent.poll() is not None)
-    children = list(written(tmp_path).values())
-    assert parent.poll() is None and all(map(alive, children)), parent.stderr
+    def listen() -> int:
+        for _ in spread(work, range(3), 2):
+            heard.touch()  # all have been started: Python drops an interrupt in the middle of a fork
+        return 0
+
+    heard = tmp_path / "heard"
+    parent = Forked(listen, tmp_path)
+    wait_until(lambda: (heard.exists() and len(written(tmp_path)) == 3) or parent.poll() is not None)
+    children = {process for item, process in written(tmp_path).items() if item}
+    assert parent.poll() is None and len(children) == 2 and all(map(alive, children)), parent.stderr
     parent.send_signal(way)
     parent.wait()
     wait_until(lambda: not any(map(alive, children)))  # no orphans are left

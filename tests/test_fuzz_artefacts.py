@@ -29,9 +29,10 @@ from paramdiff.reports import page
 from paramdiff.reports.figures.time_to_accuracy import costs, training_line
 from paramdiff.reports.figures.tradeoff import read_curves
 from paramdiff.reports.finished_run import FinishedRun
+from paramdiff.reports.formatting import Metric
 from paramdiff.reports.plotting import Plot
-from paramdiff.reports.wording import Metric
-from paramdiff.runs.run_folder import RunFolder, Stage
+from paramdiff.runs.manifest import Stage
+from paramdiff.runs.run_folder import RunFolder
 from paramdiff.runs.summary_table import print_summary
 from paramdiff.training import Training
 from paramdiff.zoo.records import make_records
@@ -285,7 +286,7 @@ def test_a_generator_may_not_ask_for_terabytes(run: Path):
         about = json.loads(sound)
         about["settings"][part][key] = size
         write_json(path, about)
-        assert not refused(lambda: Generator.load(run / "generator"), ParamdiffError, limit_s=20)
+        assert not refused(lambda: Generator.load(run / "generator"), ParamdiffError)
         with pytest.raises(ParamdiffError):
             Generator.load(run / "generator")
 

@@ -25,7 +25,7 @@ from paramdiff.runs.config import RunConfig, built, explain
 from paramdiff.runs.launch import composed
 from paramdiff.runs.recipe_checks import require_recipe
 from paramdiff.settings import check_ranges, numeric, range_of
-from paramdiff.tasks import CONFIGS
+from paramdiff.tasks import TASKS
 from paramdiff.tasks.models import NETWORKS
 from paramdiff.tasks.models.named import LIBRARIES
 
@@ -39,7 +39,7 @@ def settings() -> dict[str, type]:
     """Every class of settings, those inside others included."""
     starts = [
         RunConfig,
-        *(made if isinstance(made, type) else type(made) for made in CONFIGS.values()),
+        *(made if isinstance(made, type) else type(made) for made in TASKS.all().values()),
         *COLLECTORS.all().values(),
         *GENERATORS.all().values(),
         *NETWORKS.values(),

@@ -9,7 +9,7 @@ import torch
 from paramdiff.cli import main
 from paramdiff.files import save_tensors
 from paramdiff.parameters.spec import ParameterSpec
-from paramdiff.tasks import CONFIGS, make_task
+from paramdiff.tasks import TASKS, make_task
 from paramdiff.zoo.inspection import inspect
 from paramdiff.zoo.zoo import Zoo
 
@@ -30,7 +30,7 @@ def inspected(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
 def networks(folder: Path, n: int = 4) -> Path:
     """Checkpoints of the digits' network."""
     folder.mkdir(parents=True, exist_ok=True)
-    model = make_task(CONFIGS["digits"](model="mlp")).model()
+    model = make_task(TASKS["digits"](model="mlp")).model()
     for i in range(n):
         state = {name: t + 0.01 * torch.randn_like(t) for name, t in model.state_dict().items()}
         save_tensors(folder / f"net{i}.safetensors", state)
@@ -77,7 +77,7 @@ def test_the_selection_is_the_same_with_and_without_a_task_and_the_network_is_sa
 
 
 def test_the_default_network_is_said_to_be_one(tmp_path, capsys):
-    model = make_task(CONFIGS["digits"]()).model()
+    model = make_task(TASKS["digits"]()).model()
     for i in range(2):
         save_tensors(tmp_path / f"{i}.safetensors", {name: t + i for name, t in model.state_dict().items()})
     facts = inspected(capsys, str(tmp_path), "task=digits")
@@ -85,7 +85,7 @@ def test_the_default_network_is_said_to_be_one(tmp_path, capsys):
 
 
 def test_a_part_of_a_network_is_inspected_as_far_as_it_is_held(tmp_path, capsys):
-    model = make_task(CONFIGS["digits"](model="mlp")).model()
+    model = make_task(TASKS["digits"](model="mlp")).model()
     last = list(model.state_dict())[-2:]
     for i in range(3):
         torch.save({name: torch.randn_like(model.state_dict()[name]) for name in last}, tmp_path / f"{i}.pt")

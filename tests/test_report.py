@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from finished_runs import NULLS, failed, model, read, regression, results, spread, text_of, undrawn, write_run
 from paramdiff.errors import ParamdiffError, RunFolderError
 from paramdiff.files import save_tensors, write_json, write_text
-from paramdiff.reports import page, wording
+from paramdiff.reports import formatting, page, wording
 from paramdiff.reports.figures.losses import BLOCKS, blocks
 from paramdiff.reports.figures.score_histograms import bin_edges
 from paramdiff.reports.figures.similarity_scatter import row_looks, zoom
 from paramdiff.reports.finished_run import FinishedRun, LossCurve, read_curves
+from paramdiff.reports.formatting import Metric
 from paramdiff.reports.page import render
 from paramdiff.reports.plotting import Plot, canvas, inline, save, style
-from paramdiff.reports.wording import Metric
 
 
 @pytest.fixture(scope="module")
@@ -479,7 +479,7 @@ def test_run_may_be_about_another_generator(tmp_path: Path) -> None:
     [(0.44, "0.4 s"), (59.4, "59 s"), (185.2, "3 min 05 s"), (3599.6, "1 h 00 min"), (None, "–")],
 )
 def test_duration(seconds: float | None, text: str) -> None:
-    assert wording.duration(seconds) == text
+    assert formatting.duration(seconds) == text
 
 
 # Figures ---------------------------------------------------------------------------------------------

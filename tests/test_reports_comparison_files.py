@@ -15,7 +15,8 @@ from paramdiff.files import read_json, write_json
 from paramdiff.reports import plotting
 from paramdiff.reports.comparison_files import table, to_csv, to_markdown, write_comparison
 from paramdiff.reports.figures.settings_sweep import draw_swept, swept_key
-from paramdiff.reports.run_comparison import Gathered, differing, gather, short_names
+from paramdiff.reports.run_comparison import Gathered, gather
+from paramdiff.reports.varied_settings import differing, short_names
 
 SETTINGS: dict[str, Any] = {
     "name": "digits", "seed": 0, "n": 100, "task": {"kind": "ImageTask", "data": "digits"},

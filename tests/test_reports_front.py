@@ -9,9 +9,9 @@ from finished_runs import model, regression, results, spread, texts, unlabelled,
 from paramdiff.files import write_json
 from paramdiff.reports.figures.tradeoff import draw_front, read_curves, worth_showing
 from paramdiff.reports.finished_run import FinishedRun
+from paramdiff.reports.formatting import Metric
 from paramdiff.reports.page import render
 from paramdiff.reports.plotting import Plot, style
-from paramdiff.reports.wording import Metric
 
 
 def at(name: str, mean: float, within: float | None, n: int = 100) -> dict[str, Any]:

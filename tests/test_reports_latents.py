@@ -15,8 +15,8 @@ from paramdiff.reports.figures.latent_maps import draw_latents, draw_paths
 from paramdiff.reports.figures.time_to_accuracy import costs, draw_pace, drawing_line, training_line
 from paramdiff.reports.figures.zoo_size import draw_counts
 from paramdiff.reports.finished_run import FinishedRun
+from paramdiff.reports.formatting import Metric
 from paramdiff.reports.plotting import style
-from paramdiff.reports.wording import Metric
 from toy_zoos import curve
 
 ABOUT = {"amplitude": "0.1", "latent": "128", "contraction": "0.7", "temperature": "1", "items": "1000"}

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from paramdiff.errors import DiskError, RunFolderError
-from paramdiff.runs.run_folder import RunFolder, Stage, differing_keys
+from paramdiff.runs.manifest import Stage, differing_keys
+from paramdiff.runs.run_folder import RunFolder
 
 
 class Recorder:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from paramdiff.reports.wording import Metric
+from paramdiff.reports.formatting import Metric
 from paramdiff.runs.console import WIDE, SafeConsole
 from paramdiff.runs.summary_table import summary_sheet, sweep_sheet
 from paramdiff.runs.text_table import TextTable

@@ -10,10 +10,10 @@ from torch import nn
 
 from paramdiff.errors import ConfigError, TaskError
 from paramdiff.seeds import seeded
-from paramdiff.tasks import CONFIGS, make_task, plugins
+from paramdiff.tasks import TASKS, make_task, plugins
 from paramdiff.tasks.augment import Augment
 from paramdiff.tasks.classification import ImageClassification, Images, ImageTask
-from paramdiff.tasks.configuration import GROUP, OwnTask
+from paramdiff.tasks.configuration import OwnTask
 from paramdiff.tasks.image_sources import ImageSource
 from paramdiff.tasks.images import ImageData
 from paramdiff.tasks.named_datasets import NAMED_DATASETS
@@ -112,7 +112,7 @@ def test_a_network_with_another_number_of_outputs_is_named():
 def test_named_data_sets_are_tasks_before_they_are_read():
     task = make_task("cifar100")
     assert (task.name, task.chance, task.source.shape) == ("cifar100", 0.01, (3, 32, 32))
-    assert task.settings == CONFIGS["cifar100"] == make_task("uoft-cs/cifar100").settings
+    assert task.settings == TASKS["cifar100"] == make_task("uoft-cs/cifar100").settings
     with torch.device("meta"):
         assert task.model()(torch.zeros(2, 3, 32, 32)).shape == (2, 100)
 
@@ -165,8 +165,8 @@ def test_options_go_to_a_users_factory():
 
 
 def test_entry_points(monkeypatch: pytest.MonkeyPatch):
-    offered = EntryPoint("mine", f"{__name__}:own_task", GROUP)
-    monkeypatch.setattr(plugins, "entry_points", lambda group: [offered] if group == GROUP else [])
+    offered = EntryPoint("mine", f"{__name__}:own_task", TASKS.group)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [offered] if group == TASKS.group else [])
     assert make_task("mine").name == "tiny"
     with pytest.raises(
         TaskError, match=r"there is no task 'mime'; expected a built-in task.*did you mean mine"
@@ -221,13 +221,13 @@ def test_settings_are_checked():
 def test_settings_are_structured_configurations():
     from omegaconf import MissingMandatoryValue, OmegaConf
 
-    for name, kind in CONFIGS.items():
+    for name, kind in TASKS.all().items():
         node = OmegaConf.structured(kind)
         assert OmegaConf.get_type(node) in (ImageTask, Images, OwnTask)
         if name in NAMED_DATASETS:
             assert OmegaConf.to_object(node) == kind and kind.augment == NAMED_DATASETS[name].augment
     with pytest.raises(MissingMandatoryValue, match="data"):
-        _ = OmegaConf.structured(CONFIGS["images"]).data
+        _ = OmegaConf.structured(TASKS["images"]).data
     node = OmegaConf.merge(OmegaConf.structured(ImageTask), {"model": "mlp", "augment": {"crop": 0}})
     assert OmegaConf.to_object(node) == replace(ImageTask(), model="mlp", augment=Augment())
 

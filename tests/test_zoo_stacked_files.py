@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from paramdiff.collectors import CheckpointCollector
 from paramdiff.errors import CheckpointError
 from paramdiff.files import load_tensors, save_tensors
-from paramdiff.tasks import CONFIGS, make_task
+from paramdiff.tasks import TASKS, make_task
 from paramdiff.zoo.stacked_files import find_members
 from paramdiff.zoo.state_dicts import Member
 from paramdiff.zoo.zoo import Zoo
@@ -106,7 +106,7 @@ def test_stacks_that_cannot_be_read(tmp_path: Path, held: dict[str, Tensor], mes
 
 def test_importing_with_the_rest_from_another_file(tmp_path: Path):
     """As in ``experiment=reference_zoo``: members of two layers, the network beside them, one trajectory."""
-    task = make_task(CONFIGS["digits"]())
+    task = make_task(TASKS["digits"]())
     trained = {
         name: t + 0.01 if t.is_floating_point() else t for name, t in task.model().state_dict().items()
     }

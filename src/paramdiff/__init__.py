@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from paramdiff.errors import DiskError as DiskError
     from paramdiff.errors import FrozenRestWarning as FrozenRestWarning
     from paramdiff.errors import GeneratorError as GeneratorError
+    from paramdiff.errors import HubError as HubError
+    from paramdiff.errors import HubMissingError as HubMissingError
+    from paramdiff.errors import HubUnreachableError as HubUnreachableError
     from paramdiff.errors import NumericalError as NumericalError
     from paramdiff.errors import ParamdiffError as ParamdiffError
     from paramdiff.errors import ParamdiffWarning as ParamdiffWarning
@@ -78,8 +81,9 @@ EXPORTS = {
     "collectors.seeds": ("SeedCollector",),
     "collectors.trajectory": ("TrajectoryCollector",),
     "errors": (
-        "CheckpointError", "ConfigError", "DiskError", "FrozenRestWarning", "GeneratorError", "NumericalError",
-        "ParamdiffError", "ParamdiffWarning", "RunFolderError", "SelectionError", "TaskError", "ZooError",
+        "CheckpointError", "ConfigError", "DiskError", "FrozenRestWarning", "GeneratorError", "HubError",
+        "HubMissingError", "HubUnreachableError", "NumericalError", "ParamdiffError", "ParamdiffWarning",
+        "RunFolderError", "SelectionError", "TaskError", "ZooError",
     ),
     "evaluation.comparison": ("Scored",),
     "generators.autoencoder": ("Autoencoder", "PlainAutoencoder"),

@@ -1,4 +1,5 @@
-"""One way to find classes by name: ``@register("gaussian", "an independent Gaussian per coordinate")``.
+"""One way to find classes by name: ``@register("gaussian", "an independent Gaussian per coordinate")``; or values, with
+``register("mnist", "handwritten digits")(value)``.
 
 What a package of paramdiff registers is read from its sources, so that names and summaries are known, for help and
 for the configuration, before anything is imported, and that looking up one name imports one module. What others
@@ -17,8 +18,8 @@ from typing import Generic, TypeVar
 from paramdiff.errors import check_choice
 from paramdiff.progress import say
 
-T = TypeVar("T", bound=type)
-Kind = TypeVar("Kind", bound=type)
+T = TypeVar("T")
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -50,31 +51,43 @@ def registered_in(package: str) -> dict[str, Entry]:
 
 def _entries(path: Path, package: str) -> Iterator[Entry]:
     text = path.read_text(encoding="utf-8")
-    if "\n@register(" not in text:
+    if "\n@register(" not in text and "\nregister(" not in text:
         return
     for node in ast.parse(text).body:
-        for call in node.decorator_list if isinstance(node, ast.ClassDef) else ():
+        for call in _applied(node):
             if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "register":
                 name, *more = (ast.literal_eval(word) for word in call.args)
                 yield Entry(name, f"paramdiff.{package}.{path.stem}", "".join(more))
 
 
+def _applied(node: ast.stmt) -> list[ast.expr]:
+    """The decorators of a class, or what is called with a value in a statement of its own."""
+    if isinstance(node, ast.ClassDef):
+        return node.decorator_list
+    return [node.value.func] if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) else []
+
+
 class Registry(Generic[Kind]):
-    """Classes by name.
+    """Classes, or values, by name.
 
     Args:
         what: what they are, for messages: ``generator``.
         package: inside paramdiff, where the built-in ones are: ``generators``.
+        attribute: of a class, that is set to its name; empty for none.
         finish: called with each class when it is registered.
+        plug_ins: whether what other packages announce is of the same kind.
     """
 
     def __init__(
         self,
         what: str,
         package: str,
+        attribute: str = "name",
         finish: Callable[[Kind], None] = lambda kind: None,
+        plug_ins: bool = True,
     ) -> None:
-        self.what, self.package, self.finish = what, package, finish
+        self.plug_ins = plug_ins
+        self.what, self.package, self.attribute, self.finish = what, package, attribute, finish
         self.known: dict[str, Kind] = {}
 
     @property
@@ -90,7 +103,8 @@ class Registry(Generic[Kind]):
         """
 
         def decorate(kind: T) -> T:
-            kind.name = name  # type: ignore[attr-defined]
+            if self.attribute:
+                setattr(kind, self.attribute, name)
             self.finish(kind)  # type: ignore[arg-type]
             self.known[name] = kind  # type: ignore[assignment]
             return kind
@@ -110,13 +124,13 @@ class Registry(Generic[Kind]):
         return self.known[name]
 
     def all(self) -> dict[str, Kind]:
-        """All classes by name: the built-in ones, those of plug-ins, and those of the caller.
+        """Everything by name: the built-in, what plug-ins bring, and the caller's own.
 
         A plug-in that cannot be imported is reported and left out.
         """
         for entry in registered_in(self.package).values():
             import_module(entry.module)
-        for plugin in entry_points(group=self.group):
+        for plugin in entry_points(group=self.group) if self.plug_ins else ():
             try:
                 found = plugin.load()
             except Exception as error:  # whatever somebody else's module raises must not stop ours

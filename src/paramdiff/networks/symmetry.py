@@ -21,7 +21,8 @@ from torch import Tensor, fx, nn
 
 from paramdiff.networks.hidden_units import Call, Layout, Number, Own, Places, Slot, Units, Value
 from paramdiff.networks.structure import Untraceable, trace
-from paramdiff.networks.unit_propagation import apply_function, apply_module, limit
+from paramdiff.networks.unit_propagation import apply_function, apply_module
+from paramdiff.networks.unit_scaling import limit
 
 
 @dataclass(frozen=True)

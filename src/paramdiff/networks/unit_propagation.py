@@ -7,18 +7,19 @@ it sums them out, or it joins them with others (a residual sum). A rule returns 
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 from torch.func import functional_call
 from torch.utils._pytree import tree_leaves
 
 from paramdiff.networks.hidden_units import Call, Layout, Number, Own, Units, UnitSpan, Value
 from paramdiff.networks.reshaping import RULES, flatten_module
 from paramdiff.networks.structure import evaluating
+from paramdiff.networks.unit_scaling import CONVOLUTIONS, DROPOUTS, function_name
 
 
 def apply_module(call: Call, module: Any) -> Value | None:
@@ -35,56 +36,13 @@ def apply_module(call: Call, module: Any) -> Value | None:
 
 def apply_function(call: Call) -> Value | None:
     """The rule of a function or method, by its name."""
-    name = _function_name(call.node).rstrip("_")
+    name = function_name(call.node).rstrip("_")
     if name in _ELEMENTWISE:
         return _elementwise(call)
     if name in _FUNCTIONS and call.args:
         return _FUNCTIONS[name](call, call.args[0])
     spatial = _SPATIAL_FUNCTION.fullmatch(name)
     return _keep_before(call.args[0], int(spatial[1])) if spatial and call.args else None
-
-
-def _function_name(node: fx.Node) -> str:
-    if node.op == "call_method":
-        return str(node.target)
-    home = getattr(node.target, "__module__", None) or "torch"
-    known = home.partition(".")[0] in ("torch", "_operator", "builtins", "math")
-    return getattr(node.target, "__name__", "") if known else ""
-
-
-def limit(node: fx.Node, graph: fx.GraphModule, inputs: Sequence[Value], output: Value) -> None:
-    """Whether multiples of units stay multiples through a node, positive or negative ones.
-
-    Only operations that are known to keep them count; layers that read units and start new ones do.
-    """
-    runs = [value.run for value in inputs if isinstance(value, Layout) and value.run]
-    if not runs or node.op == "output":
-        return
-    kind = type(graph.get_submodule(str(node.target))) if node.op == "call_module" else None
-    name = kind.__name__ if kind else _function_name(node).rstrip("_")
-    if kind in _READERS or name == "linear":
-        return
-    if isinstance(output, Layout) and output.run is None:  # units were summed out
-        positive = negative = False
-    else:
-        positive, negative = _multiples(name, _only_units(node, inputs, name))
-    for run in runs:
-        run.units.limit(positive, negative)
-
-
-def _multiples(name: str, only_units: bool) -> tuple[bool, bool]:
-    """Whether an operation gives multiples for positive multiples of its input, and the negative for the negative."""
-    linear = only_units and (name in _LINEAR or bool(_AVERAGES.fullmatch(name)))
-    scalable = name in _SCALABLE or bool(_LARGEST.fullmatch(name))
-    return linear or scalable, linear or name in _ODD
-
-
-def _only_units(node: fx.Node, inputs: Sequence[Value], name: str) -> bool:
-    """Whether a sum is one of units: with anything else added, multiples of them are no multiples of it."""
-    if name not in _SUMS:
-        return True
-    layouts = [value for value in inputs if isinstance(value, Layout)]
-    return len(layouts) == len(node.args) and all(value.run for value in layouts) and not node.kwargs
 
 
 # Layers that read units and start new ones
@@ -274,30 +232,11 @@ _ACTIVATIONS = (nn.CELU, nn.ELU, nn.GELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hard
                 nn.LeakyReLU, nn.LogSigmoid, nn.Mish, nn.RReLU, nn.ReLU, nn.ReLU6, nn.SELU, nn.SiLU,
                 nn.Sigmoid, nn.Softplus, nn.Softshrink, nn.Softsign, nn.Tanh, nn.Tanhshrink,
                 nn.Threshold)  # fmt: skip
-_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
-_READERS = (nn.Linear, *_CONVOLUTIONS)
-_SUMS = ("add", "sub", "iadd", "isub")
-_LINEAR = {
-    *_SUMS, "neg", "contiguous", "clone", "detach", "float", "double", "half", "bfloat16", "to", "mean", "sum",
-    "flatten", "reshape", "view", "permute", "transpose", "size", "getattr", "Flatten", "Identity",
-    *(kind.__name__ for kind in _DROPOUTS[:4]), "dropout", "dropout1d", "dropout2d", "dropout3d",
-}  # fmt: skip
-"""Operations that give multiples for multiples, whatever their sign."""
-
-_AVERAGES = re.compile(r"(?:Adaptive)?AvgPool[123]d|(?:adaptive_)?avg_pool[123]d")
-_LARGEST = re.compile(r"(?:Adaptive)?MaxPool[123]d|(?:adaptive_)?max_pool[123]d")
-_SCALABLE = {"ReLU", "LeakyReLU", "relu", "leaky_relu", "amax", "amin", "abs"}
-"""Operations that give multiples for positive multiples."""
-
-_ODD = {"Tanh", "Softsign", "Tanhshrink", "Softshrink", "Hardshrink", "tanh", "softsign", "tanhshrink",
-        "softshrink", "hardshrink", "sin"}  # fmt: skip
-"""Operations that give the negative for the negative, in every use: not ``hardtanh``, whose bounds may differ."""
 
 _MODULES: dict[type[nn.Module], Callable[[Call, Any, Layout], Layout | None]] = {
-    **dict.fromkeys((nn.Identity, *_ACTIVATIONS, *_DROPOUTS), _same),
-    **dict.fromkeys(_CONVOLUTIONS, _convolution),
+    **dict.fromkeys((nn.Identity, *_ACTIVATIONS, *DROPOUTS), _same),
+    **dict.fromkeys(CONVOLUTIONS, _convolution),
     **dict.fromkeys(_NORMS, _channelwise),
     **dict.fromkeys((nn.LayerNorm, nn.RMSNorm), _layer_norm),
     nn.Linear: _linear, nn.GroupNorm: _group_norm, nn.PReLU: _prelu, nn.Flatten: flatten_module,

@@ -14,12 +14,13 @@ from typing import Any
 
 from paramdiff.errors import plain
 from paramdiff.files import write_json, write_text
-from paramdiff.reports import plotting, wording
+from paramdiff.reports import formatting, plotting
 from paramdiff.reports.figures.settings_sweep import draw_swept
 from paramdiff.reports.figures.zoo_size import draw_counts
 from paramdiff.reports.finished_run import ORIGINAL
 from paramdiff.reports.page import SIMILARITY, require_libraries, template
-from paramdiff.reports.run_comparison import ALL, MAIN, QUANTITIES, Gathered, Line, written
+from paramdiff.reports.run_comparison import ALL, MAIN, QUANTITIES, Gathered, Line
+from paramdiff.reports.varied_settings import written
 
 SCHEMA = 1
 COUNT = "zoo.k"
@@ -37,7 +38,7 @@ def table(gathered: Gathered) -> tuple[list[str], list[list[str]]]:
     headings = [*gathered.columns.values(), *(["runs"] if gathered.replicated else []), *numbers, "verdict"]
     cells = [_cells(gathered, line, shown) for line in gathered.lines]
     first = len(gathered.columns)
-    kept = [i for i in range(len(headings)) if i < first or any(row[i] != wording.NONE for row in cells)]
+    kept = [i for i in range(len(headings)) if i < first or any(row[i] != formatting.NONE for row in cells)]
     return [headings[i] for i in kept], [[row[i] for i in kept] for row in cells]
 
 
@@ -51,12 +52,12 @@ def _cells(gathered: Gathered, line: Line, quantities: Iterable[str]) -> list[st
 def writer(gathered: Gathered, quantity: str) -> Callable[[float | None], str]:
     """How a quantity is written."""
     if quantity == "fit_s":
-        return wording.duration
-    return wording.fraction if quantity in SIMILARITY else gathered.metric.plain
+        return formatting.duration
+    return formatting.fraction if quantity in SIMILARITY else gathered.metric.plain
 
 
 def _with_deviation(mean: float | None, deviation: float | None, write: Callable[[float | None], str]) -> str:
-    if deviation is None or write is wording.duration:
+    if deviation is None or write is formatting.duration:
         return write(mean)
     return f"{write(mean)} ± {write(deviation)}"
 
@@ -65,7 +66,7 @@ def verdict(line: Line) -> str:
     """``interpolation``, or how often each was given: ``interpolation 2, replica 1``."""
     given = line.verdicts
     if len(given) < 2:
-        return next(iter(given), wording.NONE)
+        return next(iter(given), formatting.NONE)
     return ", ".join(f"{name} {count}" for name, count in given.items())
 
 
@@ -146,7 +147,8 @@ def title(gathered: Gathered) -> str:
 
 def subtitle(gathered: Gathered) -> str:
     rows = {MAIN: "the main generator", ALL: "every row"}.get(gathered.row, gathered.row)
-    return f"{wording.networks(len(gathered.sources), 'run')}, {rows}: test {gathered.metric.title}, error similarity"
+    runs = formatting.networks(len(gathered.sources), "run")
+    return f"{runs}, {rows}: test {gathered.metric.title}, error similarity"
 
 
 def _counts(gathered: Gathered) -> list[plotting.Plot]:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from paramdiff.evaluation.summary import ORIGINALS
-from paramdiff.reports import wording
+from paramdiff.reports import formatting, wording
 from paramdiff.reports.finished_run import FinishedRun, Row
-from paramdiff.reports.wording import Metric
+from paramdiff.reports.formatting import Metric
 
 
 @dataclass(frozen=True)
@@ -101,4 +101,4 @@ def _accuracy(run: FinishedRun) -> Metric:
 
 def _nll(run: FinishedRun) -> Metric:
     known = [entry["nll"] for entry in run.originals.ensembles.values() if entry["nll"] is not None]
-    return Metric("NLL", False, False, wording.decimals(min(known, default=None)), None)
+    return Metric("NLL", False, False, formatting.decimals(min(known, default=None)), None)

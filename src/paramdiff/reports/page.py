@@ -15,7 +15,7 @@ from paramdiff.evaluation.summary import ORIGINALS
 from paramdiff.files import write_text
 from paramdiff.progress import say
 from paramdiff.registry import registered_in
-from paramdiff.reports import ensemble_tables, plotting, wording
+from paramdiff.reports import ensemble_tables, formatting, plotting, wording
 from paramdiff.reports.figures.heat_maps import draw_patterns
 from paramdiff.reports.figures.latent_maps import draw_latents, draw_paths
 from paramdiff.reports.figures.losses import draw_losses
@@ -27,7 +27,7 @@ from paramdiff.reports.figures.similarity_scatter import draw_similarity
 from paramdiff.reports.figures.time_to_accuracy import draw_pace
 from paramdiff.reports.figures.tradeoff import draw_front
 from paramdiff.reports.finished_run import SPREAD, FinishedRun, Row
-from paramdiff.reports.wording import Metric
+from paramdiff.reports.formatting import Metric
 
 SIMILARITY = ("within", "to_zoo_mean", "to_zoo_max_mean")
 TEMPLATES = Path(__file__).parent / "templates"
@@ -112,8 +112,8 @@ def template(name: str) -> Any:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {
-        "number": wording.number,
-        "duration": wording.duration,
+        "number": formatting.number,
+        "duration": formatting.duration,
         "sentence": wording.sentence,
     }
     return environment.get_template(name)
@@ -151,9 +151,9 @@ def cells(row: Row, run: FinishedRun) -> dict[str, Any]:
         "selected": metric.plain(chosen["test"]), "selected_ci": _range(metric, chosen["test_ci95"]),
         "difference": metric.signed(comparison.get("difference")),
         "difference_ci": _range(metric, comparison.get("ci95"), signed=True),
-        "similarity": [wording.fraction(row.similarity[key]) for key in SIMILARITY],
-        "nearest": wording.fraction(row.distance["nearest"], 2),
-        "outside": wording.percent(row.distance["residual_to_span"]),
+        "similarity": [formatting.fraction(row.similarity[key]) for key in SIMILARITY],
+        "nearest": formatting.fraction(row.distance["nearest"], 2),
+        "outside": formatting.percent(row.distance["residual_to_span"]),
     }  # fmt: skip
 
 
@@ -173,13 +173,13 @@ def facts(run: FinishedRun) -> list[tuple[str, str]]:
         ("Experiment", run.results.get("experiment")),
         ("Task", task.get("name")),
         ("Scored by", better if metric.chance is None else f"{better}; chance {metric(metric.chance)}"),
-        ("Items", " · ".join(f"{wording.number(n)} {key}" for key, n in items.items() if n is not None)),
-        ("Originals", f"K = {wording.number(zoo.get('k'))} trained networks"),
+        ("Items", " · ".join(f"{formatting.number(n)} {key}" for key, n in items.items() if n is not None)),
+        ("Originals", f"K = {formatting.number(zoo.get('k'))} trained networks"),
         ("Trained for", wording.training(zoo.get("training"))),
-        ("Generated", f"D = {wording.number(zoo.get('dim'))} parameters"),
+        ("Generated", f"D = {formatting.number(zoo.get('dim'))} parameters"),
         ("Selection", ", ".join(select) if isinstance(select, list) else select),
-        ("Samples", f"N = {wording.number(run.main.n)} per generator"),
-        ("Recalibrated", f"on {wording.number(run.recalibrated)} training items" if run.recalibrated else None),
+        ("Samples", f"N = {formatting.number(run.main.n)} per generator"),
+        ("Recalibrated", f"on {formatting.number(run.recalibrated)} training items" if run.recalibrated else None),
         ("Seed", zoo.get("seed")),
         ("Machine", " · ".join(value for key, value in machine(run) if key in where)),
     ])  # fmt: skip
@@ -193,7 +193,7 @@ def machine(run: FinishedRun) -> list[tuple[str, str]]:
         ("cores", f"{about['cores']} cores" if about.get("cores") else None),
         ("device", about.get("device")),
         ("torch", f"torch {about['torch']}" if about.get("torch") else None),
-        ("peak memory", wording.size(peak) if peak else None),
+        ("peak memory", formatting.size(peak) if peak else None),
     ])  # fmt: skip
 
 

@@ -1,34 +1,29 @@
 """Several finished runs beside each other: the settings in which they differ, and what each came to.
 
-Settings are those in ``manifest.json``, by dotted key. Seeds do not count as settings: runs that differ in nothing
-but seeds are one line, with mean and deviation over them. Where the experiment, the task, the collector or the
-generator differs, its name is enough, and settings that follow from it are left out.
+Settings are those in ``manifest.json``, by dotted key. Seeds are none of them: runs that differ in nothing but
+seeds are one line, with mean and deviation over them. Which settings differ, :mod:`paramdiff.reports.varied_settings`
+tells.
 """
 
-import json
 import math
-import re
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from paramdiff.errors import ConfigError, RunFolderError, near
 from paramdiff.reports.finished_run import ORIGINAL, FinishedRun, Row
+from paramdiff.reports.formatting import Metric
 from paramdiff.reports.schema import read_manifest
-from paramdiff.reports.wording import Metric
+from paramdiff.reports.varied_settings import Value, differing, flatten, natural, short_names
 
 MAIN, ALL = "main", "all"
 GENERATOR = ("generator/config.json", "generator/generator.json")
 """What says which generator it is, in this version and the one before."""
 
-SEED, DEVICE, BASELINES = "seed", "device", "compare."
-CAUSES = {"experiment": "", "task": "task.", "zoo": "zoo.", "generator": "generator."}
-"""Settings that are names, and the beginning of the keys that they may explain."""
-
-Value = str | int | float | bool | None
+SEED, DEVICE = "seed", "device"
 
 
 @dataclass(frozen=True)
@@ -68,15 +63,6 @@ class Source:
     def fit_seconds(self, row: Row) -> float | None:
         main = row.name == self.run.main.name
         return self.seconds.get("fit" if main else f"compare:{row.name}:fit")
-
-
-def flatten(settings: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Value]]:
-    """Dotted keys and values of nested settings; a list is its text."""
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{before}{key}.")
-        else:
-            yield f"{before}{key}", json.dumps(value) if isinstance(value, list) else value
 
 
 def _named(flat: dict[str, Value], run: FinishedRun) -> dict[str, Value]:
@@ -214,7 +200,7 @@ def _groups(sources: Sequence[Source], keys: Sequence[str]) -> list[tuple[dict[s
     groups: dict[tuple[Value, ...], list[Source]] = {}
     for source in sources:
         groups.setdefault(tuple(source.settings.get(key) for key in keys), []).append(source)
-    in_order = sorted(groups, key=lambda values: [_natural(value) for value in values])
+    in_order = sorted(groups, key=lambda values: [natural(value) for value in values])
     return [(dict(zip(keys, values, strict=True)), groups[values]) for values in in_order]
 
 
@@ -238,76 +224,6 @@ def _require_one_metric(sources: Sequence[Source]) -> None:
                 f"{source.run.folder} is scored by {scored(source)[0]}",
                 expected=f"{scored(first)[0]} as in {first.run.folder}", remedy="compare runs of one task",
             )  # fmt: skip
-
-
-def differing(settings: Sequence[Mapping[str, Value]]) -> list[str]:
-    """Keys with more than one value among those that have them, without what a name explains.
-
-    Settings of baselines count only where nothing else differs.
-    """
-    found = [key for key in _all_keys(settings) if len(_values(key, settings)) > 1]
-    of_the_run = [key for key in found if not key.startswith(BASELINES)]
-    found = of_the_run or found
-    for cause, scope in CAUSES.items():
-        if cause in found:
-            found = _without_consequences(found, cause, scope, settings)
-    return found
-
-
-def _all_keys(settings: Sequence[Mapping[str, Value]]) -> list[str]:
-    """Every key once, in the order in which they first come."""
-    return list(dict.fromkeys(key for own in settings for key in own))
-
-
-def _values(key: str, settings: Sequence[Mapping[str, Value]]) -> set[Value]:
-    return {own[key] for own in settings if key in own}
-
-
-def _without_consequences(
-    keys: Sequence[str], cause: str, scope: str, settings: Sequence[Mapping[str, Value]]
-) -> list[str]:
-    """The keys without those of a scope whose values follow from that of ``cause``."""
-
-    def is_consequence(key: str) -> bool:
-        return key != cause and key.startswith(scope) and _follows(key, cause, settings)
-
-    return [key for key in keys if not is_consequence(key)]
-
-
-def _follows(key: str, cause: str, settings: Sequence[Mapping[str, Value]]) -> bool:
-    """Whether a key has one value for each value of ``cause``."""
-    seen: dict[Value, set[Value]] = {}
-    for own in settings:
-        if key in own:
-            seen.setdefault(own.get(cause), set()).add(own[key])
-    return all(len(values) == 1 for values in seen.values())
-
-
-def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """The shortest end of each key that no other key has."""
-
-    def name(key: str) -> str:
-        parts = key.split(".")
-        ends = (".".join(parts[-depth:]) for depth in range(1, len(parts) + 1))
-        return next((e for e in ends if sum(f".{k}".endswith(f".{e}") for k in keys) == 1), key)
-
-    return {key: name(key) for key in keys}
-
-
-def written(value: Value) -> str:
-    """A setting as a person writes it; empty where a run has none."""
-    if value is None:
-        return ""
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _natural(value: Value) -> tuple[int, float, list[tuple[str, int]]]:
-    """Sort key: what is missing, then numbers, then texts with ``a2`` before ``a10``."""
-    if value is None:
-        return 0, 0.0, []
-    if isinstance(value, (int, float)):
-        return 1, float(value), []
-    return 2, 0.0, [(text, int(digits or -1)) for text, digits in re.findall(r"(\D*)(\d*)", value)]
 
 
 def _lines(settings: dict[str, Value], sources: list[Source], row: str) -> list[Line]:

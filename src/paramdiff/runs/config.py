@@ -74,13 +74,13 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore
 
     from paramdiff.collectors import COLLECTORS
-    from paramdiff.tasks import CONFIGS
+    from paramdiff.tasks import TASKS
 
     store = ConfigStore.instance()
     if "run_schema.yaml" not in store.repo:
         store.store(name="run_schema", node=RunConfig)
     schemas = {
-        "task": CONFIGS,
+        "task": TASKS.all(),
         "zoo": COLLECTORS.all(),
         "generator": {option_name(name): kind for name, kind in GENERATORS.all().items()},
     }

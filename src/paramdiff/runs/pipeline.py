@@ -11,9 +11,10 @@ from paramdiff.distributed import broadcast, on_main_process
 from paramdiff.errors import RunFolderError
 from paramdiff.progress import say
 from paramdiff.runs.context import RunContext
+from paramdiff.runs.manifest import Stage
 from paramdiff.runs.plan import Plan
 from paramdiff.runs.rows import GeneratorRow, generator_rows, require_enough
-from paramdiff.runs.run_folder import RunFolder, Stage
+from paramdiff.runs.run_folder import RunFolder
 from paramdiff.runs.setting_changes import ChangedStages, announcement, refusal
 from paramdiff.runs.stages import originals
 from paramdiff.runs.stages.collect import collect

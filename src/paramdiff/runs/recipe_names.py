@@ -10,12 +10,6 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 
 GROUPS = ("experiment", "ablation", "task", "model", "zoo", "generator", "compare")
 
-TASKS = (
-    "digits", "images", "own", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "stl10", "flowers102", "pets",
-    "food101", "imagenet1k",
-)  # fmt: skip
-"""Options of ``task`` that are dataclasses, not files; ``tests/test_recipes.py`` compares this with the code."""
-
 
 def list_options(group: str) -> list[str]:
     """Options of a configuration group, e.g. ``zoo`` -> ``["subset", ...]``."""
@@ -25,10 +19,8 @@ def list_options(group: str) -> list[str]:
 
 
 def _in_code(group: str) -> list[str]:
-    """Options that are dataclasses."""
-    if group == "task":
-        return list(TASKS)
-    packages = {"zoo": "collectors", "generator": "generators"}
+    """Options that are registered."""
+    packages = {"task": "tasks", "zoo": "collectors", "generator": "generators"}
     return [option_name(name) for name in registered_in(packages[group])] if group in packages else []
 
 

@@ -16,9 +16,8 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,36 +39,10 @@ from paramdiff.generators.saving import FOLDER as GENERATOR
 from paramdiff.progress import say
 from paramdiff.reports.schema import adopt, place, read_file, read_manifest
 from paramdiff.runs.environment import environment, peak_rss_bytes
+from paramdiff.runs.manifest import KEPT, Stage, begun_or_new, differing_keys, locked, resumable
 from paramdiff.zoo.storage import FOLDER as ZOO
 
 ASIDE = "manifest-"
-
-KEPT = {"collect": ("evaluation/training.json",)}
-"""Small JSON files by the stage that may write them: the manifest keeps them, too, so that they can be restored."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A step of a run that turns settings and earlier files into new files.
-
-    Attributes:
-        name: key in the manifest, e.g. ``fit``.
-        settings: everything of the configuration that decides its outcome, JSON-able.
-        needs: files or folders of earlier stages, relative to the run folder.
-        makes: files or folders it writes.
-        work: does it, given a folder for state that lets it resume after a kill.
-        shared: whether all ranks do it together (and the first alone writes what it makes), else the first alone.
-        chain: stages of a chain follow each other and need nothing of other chains, so that each chain can be
-            another rank's; empty for a stage in none.
-    """
-
-    name: str
-    settings: Any
-    needs: Sequence[str]
-    makes: Sequence[str]
-    work: Callable[[Path], None]
-    shared: bool = False
-    chain: str = ""
 
 
 class RunFolder:
@@ -92,23 +65,7 @@ class RunFolder:
                 f"run_dir {path} is a file", expected="a folder", remedy="choose another run_dir"
             )
         self._hashes: dict[str, str] = {}
-        self.manifest = self._read_manifest()
-
-    def _read_manifest(self) -> dict[str, Any]:
-        file = self.path / "manifest.json"
-        if file.exists():
-            try:
-                manifest = dict(read_manifest(file))
-                return manifest | {"stages": _whole(manifest["stages"])}
-            except CheckpointError as error:
-                raise _stranded(self.path, f"{error.came}", error.expected) from None
-        strangers = (
-            [p.name for p in self.path.iterdir() if not p.name.startswith(".")] if self.path.is_dir() else []
-        )
-        if strangers:
-            came = f"run_dir {self.path} holds {strangers[0]} but no manifest.json"
-            raise _stranded(self.path, came, "a run folder or an empty one")
-        return {"stages": {}}
+        self.manifest = begun_or_new(self.path)
 
     @property
     def changed(self) -> list[str]:
@@ -142,12 +99,12 @@ class RunFolder:
             (self.path / ".lock").touch()
         except OSError as error:
             raise disk_error(error, self.path) from error
-        held.enter_context(_lock(self.path / ".lock"))
+        held.enter_context(locked(self.path / ".lock"))
         adopt(self.path)
         self.manifest |= {"settings": self.settings, **environment()}
         for file in self._asides():  # of ranks that were killed
             with suppress(CheckpointError):  # damaged: what it tells of is done again
-                self.manifest["stages"] |= _whole(read_manifest(file)["stages"])
+                self.manifest["stages"] |= resumable(read_manifest(file)["stages"])
         self._write_manifest()
         self._restore_kept()
 
@@ -252,7 +209,7 @@ class RunFolder:
     def _copied(self, stage: Stage, fingerprint: str) -> bool:
         """Whether a sibling had done this stage and its files are now here too."""
         for sibling in self.siblings:
-            done = _whole(read_manifest(sibling / "manifest.json")["stages"]).get(stage.name)
+            done = resumable(read_manifest(sibling / "manifest.json")["stages"]).get(stage.name)
             if done is None or done["fingerprint"] != fingerprint or done["makes"].keys() != set(stage.makes):
                 continue
             if any(sha256(place(sibling, name)) != digest for name, digest in done["makes"].items()):
@@ -308,45 +265,3 @@ class RunFolder:
 
     def write_config(self, yaml: str) -> None:
         write_text(self.path / "config.yaml", yaml)
-
-
-def _whole(stages: Any) -> dict[str, Any]:
-    """The stages for which everything that resuming needs is known."""
-    return {
-        name: done
-        for name, done in stages.items()
-        if {"fingerprint", "makes", "peak_rss_bytes"} <= done.keys()
-    }
-
-
-def _stranded(folder: Path, came: str, expected: str) -> RunFolderError:
-    """A folder whose manifest is gone or damaged; its zoo, which takes longest to make, is not lost."""
-    kept = f", or go on with its zoo in another: zoo=import zoo.path={folder / 'zoo'} run_dir={folder}-2"
-    zoo = kept if ZOO.marks(folder / "zoo") else ""
-    return RunFolderError(
-        came, expected=expected, remedy=f"move the folder away to start again, or choose another run_dir{zoo}"
-    )
-
-
-def differing_keys(before: Any, now: Any, path: str = "") -> list[str]:
-    """Dotted keys in which two nested settings differ."""
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        keys = dict.fromkeys([*before, *now])
-        return [d for key in keys for d in differing_keys(before.get(key), now.get(key), f"{path}.{key}")]
-    return [] if before == now else [path.strip(".") or "settings"]
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """An advisory lock that the system drops when the process ends, however it ends."""
-    import fcntl
-
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunFolderError(
-                f"another process is working in {path.parent}",
-                remedy="wait for it, or choose another run_dir",
-            ) from None
-        yield

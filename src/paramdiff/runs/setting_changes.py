@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paramdiff.errors import RunFolderError, few
-from paramdiff.runs.run_folder import RunFolder, Stage
+from paramdiff.runs.manifest import Stage
+from paramdiff.runs.run_folder import RunFolder
 
 MAIN = ""
 """Owner of the stages that belong to no baseline."""

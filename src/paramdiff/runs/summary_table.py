@@ -10,8 +10,8 @@ from rich.console import Console
 
 from paramdiff.evaluation.results_schema import Model, Results, Versus
 from paramdiff.reports.finished_run import read_results
+from paramdiff.reports.formatting import Metric
 from paramdiff.reports.schema import read_file
-from paramdiff.reports.wording import Metric
 from paramdiff.runs.console import WIDE, SafeConsole, bold
 from paramdiff.runs.text_table import TextTable
 

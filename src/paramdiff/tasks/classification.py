@@ -23,9 +23,10 @@ from paramdiff.tasks.image_sources import SOURCES, HubImages, Source
 from paramdiff.tasks.images import ImageData
 from paramdiff.tasks.models import make_network
 from paramdiff.tasks.models.named import check_options
-from paramdiff.tasks.task import Batch, Outcomes, Split, Task
+from paramdiff.tasks.task import Batch, Outcomes, Split, Task, register
 
 
+@register("digits", "the 1,797 handwritten digits in scikit-learn")
 @dataclass
 class ImageTask:
     """Settings of an image classification task. The defaults are those of the digits.
@@ -123,6 +124,7 @@ class ImageTask:
         return ImageClassification(self.source(), self)
 
 
+@register("images", "any folder of images, or data set of images on the Hugging Face Hub")
 @dataclass
 class Images(ImageTask):
     """The same without a default for ``data``, and with defaults that suit most photographs."""

@@ -12,10 +12,7 @@ from paramdiff.errors import TaskError
 from paramdiff.tasks.classification import Images, ImageTask
 from paramdiff.tasks.named_datasets import NAMED_DATASETS, short_name
 from paramdiff.tasks.plugins import load_attribute, load_entry_point, made
-from paramdiff.tasks.task import Task, require_scores
-
-GROUP = "paramdiff.tasks"
-"""Entry point group in which other packages offer tasks."""
+from paramdiff.tasks.task import TASKS, Task, register, require_scores
 
 
 @runtime_checkable
@@ -23,6 +20,7 @@ class TaskSettings(Protocol):
     def make(self) -> Task: ...
 
 
+@register("own", "a Task class or function of your own, or of an installed package")
 @dataclass
 class OwnTask:
     """Settings of a user's own task.
@@ -43,7 +41,7 @@ class OwnTask:
             TaskError: it cannot be found or made, or is not a Task.
         """
         own = ":" in self.name
-        found = load_attribute(self.name) if own else load_entry_point(GROUP, self.name, [*CONFIGS])
+        found = load_attribute(self.name) if own else load_entry_point(TASKS.group, self.name, [*TASKS.known])
         if isinstance(found, Task) and not self.options:
             return found
         task = _call(self.name, found, self.options)
@@ -67,16 +65,21 @@ def _call(name: str, build: Any, options: Mapping[str, Any]) -> Task:
     return task
 
 
-CONFIGS: dict[str, Any] = {
-    "digits": ImageTask,
-    **{
-        name: ImageTask(data=name, batch_size=128, augment=entry.augment)
-        for name, entry in NAMED_DATASETS.items()
-    },
-    "images": Images,
-    "own": OwnTask,
-}
-"""Options of the configuration group ``task``: a class of settings, or settings."""
+def ready(data: str) -> ImageTask:
+    """The task of a ready data set."""
+    return ImageTask(data=data, batch_size=128, augment=NAMED_DATASETS[data].augment)
+
+
+register("mnist", "handwritten digits")(ready("mnist"))
+register("fashion_mnist", "pieces of clothing")(ready("fashion_mnist"))
+register("cifar10", "small photographs of 10 kinds")(ready("cifar10"))
+register("cifar100", "small photographs of 100 kinds")(ready("cifar100"))
+register("svhn", "digits of house numbers")(ready("svhn"))
+register("stl10", "photographs of 10 kinds, few of them labelled")(ready("stl10"))
+register("flowers102", "flowers")(ready("flowers102"))
+register("pets", "breeds of cats and dogs")(ready("pets"))
+register("food101", "dishes")(ready("food101"))
+register("imagenet1k", "photographs of 1,000 kinds")(ready("imagenet1k"))
 
 
 def make_task(task: str | TaskSettings) -> Task:
@@ -96,6 +99,6 @@ def make_task(task: str | TaskSettings) -> Task:
 def _settings(name: str) -> TaskSettings:
     if name == "digits":
         return ImageTask()
-    if short := short_name(name):
-        return CONFIGS[short]
+    if known := short_name(name):
+        return TASKS[known]
     return Images(name) if "/" in name and ":" not in name else OwnTask(name)

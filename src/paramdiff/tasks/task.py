@@ -14,10 +14,17 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from paramdiff.errors import TaskError
+from paramdiff.registry import Registry
 
 Batch = Any
 Split = Literal["train", "test"]
 Outcomes = Mapping[str, Tensor]
+
+TASKS: Registry[Any] = Registry("task", "tasks", attribute="", plug_ins=False)
+"""Options of the configuration group ``task``: a class of settings, or settings, with a ``make()``. What other packages
+announce are tasks themselves (:class:`paramdiff.tasks.configuration.OwnTask`)."""
+
+register = TASKS.register
 
 
 @runtime_checkable

@@ -10,8 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from paramdiff.reports.finished_run import FinishedRun
+from paramdiff.reports.formatting import networks, number
 from paramdiff.reports.plotting import COLOURS, DASHED, GREY, INK, PAPER, VERMILLION, Plot, canvas, shortened
-from paramdiff.reports.wording import networks, number, setting
+from paramdiff.reports.wording import setting
 
 FILE = "evaluation/latents.safetensors"
 Points = dict[str, Tensor]

@@ -25,8 +25,9 @@ from paramdiff.reports.figures.shown_parameters import (
     values,
 )
 from paramdiff.reports.finished_run import FinishedRun, Row
+from paramdiff.reports.formatting import Metric, fraction
 from paramdiff.reports.plotting import MUTED, Plot, canvas, shortened
-from paramdiff.reports.wording import Metric, fraction, setting
+from paramdiff.reports.wording import setting
 from paramdiff.zoo.zoo import Zoo
 
 AVERAGE = "average"

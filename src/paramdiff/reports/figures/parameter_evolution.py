@@ -9,8 +9,9 @@ from torch import Tensor
 from paramdiff.devices import evenly_spaced
 from paramdiff.reports.figures.shown_parameters import coordinates, kinds_of, steps_of, values
 from paramdiff.reports.finished_run import FinishedRun
+from paramdiff.reports.formatting import number
 from paramdiff.reports.plotting import COLOURS, VERMILLION, Plot, canvas, plain_numbers
-from paramdiff.reports.wording import number, setting
+from paramdiff.reports.wording import setting
 from paramdiff.zoo.zoo import Zoo
 
 LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from paramdiff.reports.finished_run import FinishedRun, Row
+from paramdiff.reports.formatting import Metric, networks, number
 from paramdiff.reports.plotting import (
     DASHED,
     DOTTED,
@@ -19,7 +20,7 @@ from paramdiff.reports.plotting import (
     plain_numbers,
     shortened,
 )
-from paramdiff.reports.wording import Metric, networks, number, setting
+from paramdiff.reports.wording import setting
 
 
 def draw_scores(run: FinishedRun) -> Plot:

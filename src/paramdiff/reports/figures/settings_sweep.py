@@ -14,7 +14,8 @@ from paramdiff.reports.plotting import (
     plain_numbers,
     shortened,
 )
-from paramdiff.reports.run_comparison import Gathered, Line, Value, written
+from paramdiff.reports.run_comparison import Gathered, Line
+from paramdiff.reports.varied_settings import Value, written
 
 TITLE = "What the setting does"
 PALETTE = (VERMILLION, *COLOURS, GREY)

@@ -8,8 +8,9 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from paramdiff.reports.finished_run import FinishedRun, Row
+from paramdiff.reports.formatting import fraction, networks
 from paramdiff.reports.plotting import COLOURS, DASHED, GREY, VERMILLION, Plot, canvas
-from paramdiff.reports.wording import fraction, networks, setting
+from paramdiff.reports.wording import setting
 
 BINS = 32
 """Error IoU is a ratio of small whole numbers: finer bins draw a comb that is not in the data."""

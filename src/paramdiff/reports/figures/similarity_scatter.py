@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from paramdiff.reports.finished_run import FinishedRun, Row
+from paramdiff.reports.formatting import Metric, number
 from paramdiff.reports.plotting import (
     COLOURS,
     DASHED,
@@ -16,7 +17,7 @@ from paramdiff.reports.plotting import (
     plain_numbers,
     shortened,
 )
-from paramdiff.reports.wording import Metric, number, setting
+from paramdiff.reports.wording import setting
 
 MARKERS = ("s", "^", "v", "P", "X", "<", ">", "p", "h", "*")
 MARKS = 1200

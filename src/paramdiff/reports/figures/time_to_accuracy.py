@@ -10,8 +10,9 @@ from typing import Any
 
 from paramdiff.reports.figures.latent_maps import FILE as LATENTS
 from paramdiff.reports.finished_run import FinishedRun
+from paramdiff.reports.formatting import Metric, duration, number
 from paramdiff.reports.plotting import COLOURS, DASHED, GREY, VERMILLION, Plot, canvas, plain_numbers
-from paramdiff.reports.wording import Metric, duration, number, setting
+from paramdiff.reports.wording import setting
 
 FILE = "evaluation/training.json"
 Line = tuple[list[float], list[float]]

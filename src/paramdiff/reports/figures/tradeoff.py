@@ -12,6 +12,7 @@ from typing import Any
 
 from paramdiff.reports.figures.similarity_scatter import Look, mark, row_looks
 from paramdiff.reports.finished_run import FinishedRun, Row
+from paramdiff.reports.formatting import Metric, number
 from paramdiff.reports.plotting import (
     COLOURS,
     DASHED,
@@ -23,7 +24,7 @@ from paramdiff.reports.plotting import (
     plain_numbers,
     shortened,
 )
-from paramdiff.reports.wording import Metric, number, setting
+from paramdiff.reports.wording import setting
 
 TITLE = "Accuracy against diversity"
 NORMAL_95 = 1.96

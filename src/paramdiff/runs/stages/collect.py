@@ -8,8 +8,8 @@ from paramdiff.distributed import on_main_process
 from paramdiff.files import read_json, write_json
 from paramdiff.progress import outlook, say
 from paramdiff.runs.context import RunContext
+from paramdiff.runs.manifest import Stage
 from paramdiff.runs.resource_estimate import ResourceEstimate, blank_zoo
-from paramdiff.runs.run_folder import Stage
 from paramdiff.scoring.scorer import Scorer
 from paramdiff.zoo.alignment import align_zoo
 from paramdiff.zoo.zoo import Zoo

@@ -8,8 +8,8 @@ from paramdiff.generators.latent import LatentGenerator
 from paramdiff.runs.context import RunContext
 from paramdiff.runs.latent_map import FILE as LATENTS
 from paramdiff.runs.latent_map import latent_points
+from paramdiff.runs.manifest import Stage
 from paramdiff.runs.rows import GeneratorRow
-from paramdiff.runs.run_folder import Stage
 from paramdiff.runs.stages.fit import fit
 from paramdiff.runs.stages.sample import sample, with_settings
 from paramdiff.runs.stages.score import score

@@ -10,9 +10,9 @@ from paramdiff.generators.context import FitContext, Score
 from paramdiff.generators.generator import Generator
 from paramdiff.generators.latent import without_behaviour
 from paramdiff.runs.context import RunContext
+from paramdiff.runs.manifest import Stage
 from paramdiff.runs.plan import plain
 from paramdiff.runs.rows import GeneratorRow
-from paramdiff.runs.run_folder import Stage
 from paramdiff.scoring.recalibration import RecalibratedFeedback
 from paramdiff.settings import without
 

@@ -17,7 +17,7 @@ from paramdiff.evaluation.summary import AS_SAVED, ORIGINAL, RECALIBRATED, array
 from paramdiff.files import save_rows
 from paramdiff.progress import say
 from paramdiff.runs.context import RECALIBRATED_MEMBERS, RunContext, scores_of
-from paramdiff.runs.run_folder import Stage
+from paramdiff.runs.manifest import Stage
 from paramdiff.runs.stages.score import keep_scores, measure
 from paramdiff.scoring.saved_networks import score_members
 from paramdiff.zoo.saved_networks import why_unreadable

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from paramdiff.runs.context import RunContext
 from paramdiff.runs.latent_map import FILE as LATENTS
-from paramdiff.runs.run_folder import Stage
+from paramdiff.runs.manifest import Stage
 from paramdiff.runs.stages.collect import TRAINING
 
 

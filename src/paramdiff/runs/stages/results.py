@@ -8,6 +8,7 @@ from paramdiff.evaluation.summary import spread
 from paramdiff.files import load_tensors, write_json, write_text
 from paramdiff.runs.context import RunContext
 from paramdiff.runs.environment import machine
+from paramdiff.runs.manifest import Stage
 from paramdiff.runs.results import (
     Finding,
     judge,
@@ -19,7 +20,6 @@ from paramdiff.runs.results import (
     zoo_info,
 )
 from paramdiff.runs.rows import GeneratorRow
-from paramdiff.runs.run_folder import Stage
 from paramdiff.runs.stages import originals
 from paramdiff.runs.stages.score import BEFORE, score
 

@@ -10,8 +10,8 @@ from paramdiff.files import save_tensors
 from paramdiff.generators.context import FitContext
 from paramdiff.generators.generator import Generator
 from paramdiff.runs.context import RunContext
+from paramdiff.runs.manifest import Stage
 from paramdiff.runs.rows import GeneratorRow
-from paramdiff.runs.run_folder import Stage
 
 
 def sample(run: RunContext, row: GeneratorRow, name: str = "sample") -> Stage:

@@ -13,8 +13,8 @@ from paramdiff.evaluation.summary import arrays
 from paramdiff.files import save_tensors
 from paramdiff.progress import say
 from paramdiff.runs.context import RunContext
+from paramdiff.runs.manifest import Stage
 from paramdiff.runs.rows import GeneratorRow
-from paramdiff.runs.run_folder import Stage
 from paramdiff.scoring.scorer import Scorer
 
 BEST = "samples/best.safetensors"

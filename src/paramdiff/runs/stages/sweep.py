@@ -15,9 +15,9 @@ from paramdiff.evaluation.tradeoff import point
 from paramdiff.files import read_json, write_json
 from paramdiff.progress import say
 from paramdiff.runs.context import RunContext
+from paramdiff.runs.manifest import Stage
 from paramdiff.runs.plan import SweepConfig
 from paramdiff.runs.rows import GeneratorRow
-from paramdiff.runs.run_folder import Stage
 from paramdiff.runs.stages.sample import draw
 from paramdiff.scoring.scores import Scores
 
