@@ -34,7 +34,7 @@ def run(sizes: Sizes) -> Iterator[Row]:
         rounds=sizes.rounds,
     )
     ratio = ways[0].median / ways[1].median
-    yield Row("import paramdiff", ways, asked="below 2 empty ones", figures={"empty interpreters": ratio})
+    yield Row("import paramdiff", ways, target="below 2 empty ones", figures={"empty interpreters": ratio})
 
 
 def interpreters(source: str, n: int) -> None:
