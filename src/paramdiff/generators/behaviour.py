@@ -157,23 +157,23 @@ class TrainedDecoder:
 
 
 class Deviation:
-    """The deviation of a decoder's samples, over all latents of a pool, in closed form but for ``Cov(z) = diag``."""
+    """``sqrt(E |x - o|^2)`` of a decoder's samples over the latents of a pool, in closed form.
+
+    Latents of linear codecs are uncorrelated, as principal components are, so that their variances are enough.
+    """
 
     def __init__(self, decoder: TrainedDecoder, z: Float[Tensor, "n L"]) -> None:
-        self.variances = z.square().mean(0)
-        self.fitted, self.mixed = 0.0, None
+        self.products = z.square().mean(0) if decoder.centre is None else z.T @ z / len(z)
         if decoder.centre is not None:
             u = decoder.fitted(z)
             self.fitted, self.mixed = float(u.square().sum(1).mean()), z.T @ u / len(z)
 
     def of(self, decoder: TrainedDecoder) -> float:
-        """``sqrt(E |x - o|^2)``."""
-        square = (
-            float(self.variances @ decoder.directions.square().sum(1)) + decoder.amplitude**2 * self.fitted
-        )
-        if self.mixed is not None:
-            square += 2 * decoder.amplitude * float((self.mixed * decoder.directions).sum())
-        return max(square, 0.0) ** 0.5
+        own = decoder.directions
+        if decoder.centre is None:
+            return float(self.products @ own.square().sum(1)) ** 0.5
+        square = float((own * (self.products @ own)).sum()) + decoder.amplitude**2 * self.fitted
+        return max(square + 2 * decoder.amplitude * float((self.mixed * own).sum()), 0.0) ** 0.5
 
 
 @dataclass
@@ -209,7 +209,7 @@ class BehaviourTraining:
         good, kept, stopped = training.start, _copied(decoder), None
         for step in training:
             optimiser.param_groups[0]["lr"] = own.lr * _cosine(step / own.steps)
-            training.log(step, self._learn(step, before, deviation))
+            training.log(step, self._learn(step, before))
             optimiser.step()
             if own.diversity == "norm":
                 decoder.scale(target / max(deviation.of(decoder), TINY))
@@ -230,7 +230,7 @@ class BehaviourTraining:
         losses = training.losses
         return losses, self._notes(losses, deviation.of(decoder) / max(target, TINY), stopped)
 
-    def _learn(self, step: int, before: TrainedDecoder, deviation: Deviation) -> Tensor:
+    def _learn(self, step: int, before: TrainedDecoder) -> Tensor:
         """Set the gradients of a step; its mean loss."""
         own, decoder = self.settings, self.decoder
         draw = generator("behaviour", self.seed, step)

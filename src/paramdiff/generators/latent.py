@@ -151,6 +151,7 @@ class LatentGenerator(Generator):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_parts(self)
+        self.decoder: TrainedDecoder | None = None
 
     @classmethod
     def upgraded(cls, settings: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -167,8 +168,6 @@ class LatentGenerator(Generator):
     @abstractmethod
     def _prior(self) -> Prior:
         """An unfitted prior with these settings."""
-
-    decoder: TrainedDecoder | None = None
 
     def _fit(self, x: Matrix, context: FitContext) -> None:
         if self.behaviour.steps:
