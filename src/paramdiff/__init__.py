@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from paramdiff.generators.autoencoder_kde import AutoencoderKde as AutoencoderKde
     from paramdiff.generators.averages import Average as Average
     from paramdiff.generators.averages import AverageOfK as AverageOfK
+    from paramdiff.generators.behaviour import Behaviour as Behaviour
     from paramdiff.generators.context import Feedback as Feedback
     from paramdiff.generators.context import FitContext as FitContext
     from paramdiff.generators.diffusion import Diffusion as Diffusion
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from paramdiff.generators.gaussian import Gaussian as Gaussian
     from paramdiff.generators.gaussian import LowRankGaussian as LowRankGaussian
     from paramdiff.generators.gaussian import Swag as Swag
+    from paramdiff.generators.gaussian_latents import GaussianLatents as GaussianLatents
     from paramdiff.generators.generator import Generator as Generator
     from paramdiff.generators.generator import register as register
     from paramdiff.generators.latent_noise import LatentNoise as LatentNoise
@@ -92,7 +94,9 @@ EXPORTS = {
     "generators.context": ("Feedback", "FitContext"),
     "generators.diffusion": ("Diffusion",),
     "generators.fine_tuned": ("FineTuned",),
+    "generators.behaviour": ("Behaviour",),
     "generators.gaussian": ("Gaussian", "LowRankGaussian", "Swag"),
+    "generators.gaussian_latents": ("GaussianLatents",),
     "generators.generator": ("Generator", "register"),
     "generators.latent_noise": ("LatentNoise",),
     "generators.linear_autoencoder": ("LinearAutoencoder",),

@@ -181,11 +181,13 @@ def require_known(kind: type, settings: Mapping[str, Any]) -> None:
 def moved(kind: type) -> dict[str, list[str]]:
     """Where settings of the flat list are now: ``{"latent_noise": ["autoencoder.latent_noise"], ...}``.
 
-    A part whose field had another name in the flat list says so in ``FORMERLY``.
+    A part whose field had another name in the flat list says so in ``FORMERLY``, which is None if it was never there.
     """
     found: dict[str, list[str]] = {}
     for part, inner in parts(kind).items():
-        former: Mapping[str, str] = getattr(inner, "FORMERLY", {})
+        former: Mapping[str, str] | None = getattr(inner, "FORMERLY", {})
+        if former is None:
+            continue
         for item in fields(inner):  # type: ignore[arg-type]
             found.setdefault(former.get(item.name, item.name), []).append(f"{part}.{item.name}")
     for item in fields(kind) if is_dataclass(kind) else ():

@@ -91,6 +91,27 @@ class Feedback(Protocol):
         """
 
 
+@runtime_checkable
+class TrainingFeedback(Feedback, Protocol):
+    """Feedback that can train a generator through its samples."""
+
+    def training_loss(
+        self, vectors: Float[Tensor, "n D"], step: int, items: int, group: int = 1, repulsion: float = 0.0
+    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
+        """Training loss of each network in a step, and gradients with respect to the vectors.
+
+        Args:
+            step: decides the batches.
+            items: of the training data in a batch, at most.
+            group: networks in a row that share a batch; a divisor of n.
+            repulsion: 0 to 1, how much of the loss is that of the group's joint prediction; its gradients are those
+                of the group's loss times its size.
+        """
+
+    def initial(self, seed: int) -> Float[Tensor, "D"]:
+        """The vector of an untrained network."""
+
+
 @dataclass(frozen=True)
 class FitContext:
     """What fitting and sampling may use beside the zoo. A generator ignores what it does not need.
@@ -119,10 +140,17 @@ class FitContext:
         """
         if isinstance(self.feedback, Feedback):
             return self.feedback
-        raise GeneratorError(
-            f"{who} has no training data to look at", expected="feedback from a task",
-            remedy="pass context=FitContext(feedback=Scorer(task, zoo).feedback()), or use `paramdiff run`",
-        )  # fmt: skip
+        raise _no_data(who)
+
+    def require_training(self, who: str) -> TrainingFeedback:
+        """The feedback, for what trains through the loss of samples.
+
+        Raises:
+            GeneratorError: there is none, or it does not go that far.
+        """
+        if isinstance(self.feedback, TrainingFeedback):
+            return self.feedback
+        raise _no_data(who)
 
 
 @dataclass(frozen=True)
@@ -149,10 +177,36 @@ class NormalisedFeedback:
         return self.raw.gradients(v, batch) * self.normaliser.slope(v)
 
 
+@dataclass(frozen=True)
+class NormalisedTrainingFeedback(NormalisedFeedback):
+    """The same of feedback that can train."""
+
+    raw: TrainingFeedback
+
+    def training_loss(
+        self, vectors: Float[Tensor, "n D"], step: int, items: int, group: int = 1, repulsion: float = 0.0
+    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
+        v = self.normaliser.denormalise(vectors)
+        losses, gradients = self.raw.training_loss(v, step, items, group, repulsion)
+        return losses, gradients * self.normaliser.slope(v)
+
+    def initial(self, seed: int) -> Float[Tensor, "D"]:
+        return self.normaliser.normalise(self.raw.initial(seed)[None])[0]
+
+
+def _no_data(who: str) -> GeneratorError:
+    return GeneratorError(
+        f"{who} has no training data to look at", expected="feedback from a task",
+        remedy="pass context=FitContext(feedback=Scorer(task, zoo).feedback()), or use `paramdiff run` with a task",
+    )  # fmt: skip
+
+
 def _normalised(feedback: Score | None, normaliser: Normaliser) -> Score | None:
     """The same score of normalised vectors; a plain function stays one."""
     if feedback is None:
         return None
+    if isinstance(feedback, TrainingFeedback):
+        return NormalisedTrainingFeedback(feedback, normaliser)
     if isinstance(feedback, Feedback):
         return NormalisedFeedback(feedback, normaliser)
     return lambda x: feedback(normaliser.denormalise(x))

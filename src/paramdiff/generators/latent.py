@@ -22,18 +22,26 @@ from torch import Tensor
 from paramdiff.devices import blocks, evenly_spaced, suitable_threads
 from paramdiff.errors import CheckpointError, GeneratorError, ZooError
 from paramdiff.files import read_json, write_json
+from paramdiff.generators.behaviour import (
+    POOL,
+    Behaviour,
+    BehaviourTraining,
+    TrainedDecoder,
+    starting_decoder,
+)
 from paramdiff.generators.context import FitContext, Matrix, NormalisedView, Score
 from paramdiff.generators.generator import Generator
 from paramdiff.generators.reconstruction_check import ReconstructionCheck, ReconstructionResult, split
 from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.progress import say
-from paramdiff.seeds import sample_normal
+from paramdiff.seeds import mix, sample_normal
 from paramdiff.settings import FACTOR, SEED, Ranges, has_moved, moved, nested, require_parts
 
 HASHED_AT_ONCE = 1 << 16
 """Coordinates of all members that are in memory while a zoo is hashed."""
 
-AUTOENCODER, DENOISER, CLAIM = "autoencoder.safetensors", "denoiser.safetensors", "fit.json"
+AUTOENCODER, DENOISER, BEHAVIOUR = "autoencoder.safetensors", "denoiser.safetensors", "behaviour.safetensors"
+CLAIM = "fit.json"
 
 
 class Codec(ABC):
@@ -41,10 +49,12 @@ class Codec(ABC):
 
     Attributes:
         remedy: how it is made larger, as an imperative; for a failed reconstruction check.
+        linear: whether decoding is linear.
         losses: training loss per step, empty if there are no steps.
     """
 
     remedy: ClassVar[str]
+    linear: ClassVar[bool] = False
     losses: list[float]
 
     @abstractmethod
@@ -102,6 +112,7 @@ class LatentGenerator(Generator):
 
     Attributes:
         reconstruction_check: of held-out members.
+        behaviour: training through the loss of samples, after the fit.
         contraction: factor on a sampled latent's deviation from the mean latent; used when sampling, so it
             can be changed without fitting again. 1 gives the distribution as it was learnt. Below 1 samples are
             closer to the average of all members. On one trajectory they are then more accurate and more alike,
@@ -119,6 +130,7 @@ class LatentGenerator(Generator):
     knob: ClassVar[str | None] = "contraction"
 
     reconstruction_check: ReconstructionCheck = field(default_factory=ReconstructionCheck)
+    behaviour: Behaviour = field(default_factory=Behaviour)
     contraction: float = 1.0
     spread: float = 0.0
     seed: int = 0
@@ -139,6 +151,7 @@ class LatentGenerator(Generator):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_parts(self)
+        self.decoder: TrainedDecoder | None = None
 
     @classmethod
     def upgraded(cls, settings: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -157,6 +170,8 @@ class LatentGenerator(Generator):
         """An unfitted prior with these settings."""
 
     def _fit(self, x: Matrix, context: FitContext) -> None:
+        if self.behaviour.steps:
+            context.require_training(f"{self.name} with behaviour.steps={self.behaviour.steps:,}")
         if context.folder is not None:
             self._claim(context.folder, x)
         fitted, held = (x[rows] for rows in split(len(x), self.reconstruction_check.held_out, self.seed))
@@ -171,7 +186,21 @@ class LatentGenerator(Generator):
         self.prior.fit(z, unseen, context.folder)
         self.notes |= self.prior.findings(z, unseen)
         parts = {"autoencoder": self.codec.losses, "denoiser": self.prior.losses}
+        self.decoder = None
+        if self.behaviour.steps:
+            parts["behaviour"] = self._learn_behaviour(fitted[:1][:, :][0], context)
         self.losses = {name: losses for name, losses in parts.items() if losses}
+
+    def _learn_behaviour(self, member: Float[Tensor, "D"], context: FitContext) -> list[float]:
+        """Train the decoder through the loss of samples; the losses."""
+        feedback = context.require_training(self.name)
+        z = self.prior.sample(range(POOL), mix("behaviour", self.seed))
+        decoder = TrainedDecoder.around(self._decode_fitted, self.codec.linear, z)
+        decoder = starting_decoder(decoder, self.behaviour, member, feedback, z, self.seed)
+        training = BehaviourTraining(self.behaviour, decoder, z, feedback, self.seed)
+        losses, self.notes["behaviour"] = training.run(context.folder / BEHAVIOUR if context.folder else None)
+        self.decoder = decoder
+        return losses
 
     def _scale(self, z: Float[Tensor, "K L"]) -> tuple[Float[Tensor, "L"], Float[Tensor, "L"]]:
         """What is subtracted from latents, and what they are divided by, before the prior sees them."""
@@ -208,7 +237,15 @@ class LatentGenerator(Generator):
 
     def _decode(self, z: Float[Tensor, "n L"]) -> Float[Tensor, "n D"]:
         """Normalised vectors of standardised latents, contracted."""
-        return self.codec.decode(z * (self.contraction * self.latent_deviation) + self.latent_mean)
+        return (
+            self._decode_fitted(z, self.contraction)
+            if self.decoder is None
+            else self.decoder(self.contraction * z)
+        )
+
+    def _decode_fitted(self, z: Float[Tensor, "n L"], contraction: float = 1.0) -> Float[Tensor, "n D"]:
+        """The same as the codec has it, before any training through the loss."""
+        return self.codec.decode(z * (contraction * self.latent_deviation) + self.latent_mean)
 
     def encode(self, vectors: Float[Tensor, "n D"]) -> Float[Tensor, "n L"]:
         """Standardised latents of raw vectors: deviation 1 between the members the fit has seen.
@@ -244,17 +281,19 @@ class LatentGenerator(Generator):
         digest = hashlib.blake2b()
         for columns in blocks(x.shape[1], HASHED_AT_ONCE):
             digest.update(x[:, columns].contiguous().numpy())  # type: ignore[arg-type]
-        claim = {"settings": asdict(self), "zoo": digest.hexdigest()}
+        claim = {"settings": without_behaviour(asdict(self)), "zoo": digest.hexdigest()}
         path = folder / CLAIM
         with suppress(CheckpointError):  # a damaged claim is none
             if path.is_file() and read_json(path) == claim:
                 return
-        for name in (AUTOENCODER, DENOISER):
+        for name in (AUTOENCODER, DENOISER, BEHAVIOUR):
             (folder / name).unlink(missing_ok=True)
         write_json(path, claim)
 
     def _state(self) -> dict[str, Any]:
         parts = {"codec": self.codec.state_dict(), "prior": self.prior.state_dict()}
+        if self.decoder is not None:
+            parts["decoder"] = self.decoder.state_dict()
         return {**parts, "mean": self.latent_mean, "deviation": self.latent_deviation}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
@@ -262,3 +301,11 @@ class LatentGenerator(Generator):
         self.codec.load_state_dict(state["codec"])
         self.prior.load_state_dict(state["prior"])
         self.latent_mean, self.latent_deviation = state["mean"], state["deviation"]
+        trained = state.get("decoder")
+        self.decoder = None if trained is None else TrainedDecoder.from_state(trained, self._decode_fitted)
+
+
+def without_behaviour(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings without those of behaviour where it is off, as they were before it existed."""
+    off = not settings.get("behaviour", {}).get("steps", 1)
+    return {name: value for name, value in settings.items() if not (off and name == "behaviour")}

@@ -37,6 +37,7 @@ class LinearCodec(Codec):
     """Principal components as a codec."""
 
     remedy: ClassVar[str] = "raise autoencoder.components"
+    linear: ClassVar[bool] = True
 
     def __init__(self, settings: LinearAutoencoder) -> None:
         self.settings, self.losses = settings, []

@@ -59,7 +59,7 @@ class VariationalAutoencoder(LatentGenerator):
         return VariationalCodec(self.autoencoder, self.seed, self.device, beta=self.beta)
 
     def _prior(self) -> Prior:
-        return ScaledNormal(self.autoencoder.latent, lambda: self.temperature)
+        return ScaledNormal(lambda: self.autoencoder.latent, lambda: self.temperature)
 
     def _scale(self, z: Float[Tensor, "K L"]) -> tuple[Float[Tensor, "L"], Float[Tensor, "L"]]:
         """Latents are left as they are: the loss has already put them where N(0, I) is."""
@@ -105,18 +105,18 @@ class ScaledNormal(Prior):
     """N(0, T^2 I); there is nothing to fit.
 
     Args:
-        latent: L.
+        latent: gives L.
         temperature: T; called when sampling, so that it may change after the fit.
     """
 
-    def __init__(self, latent: int, temperature: Callable[[], float]) -> None:
+    def __init__(self, latent: Callable[[], int], temperature: Callable[[], float]) -> None:
         self.latent, self.temperature, self.losses = latent, temperature, []
 
     def fit(self, z: Float[Tensor, "K L"], held: Float[Tensor, "H L"], folder: Path | None) -> None:
         pass
 
     def sample(self, indices: Sequence[int], seed: int) -> Float[Tensor, "n L"]:
-        return self.temperature() * sample_normal(indices, self.latent, "latent", seed)
+        return self.temperature() * sample_normal(indices, self.latent(), "latent", seed)
 
     def state_dict(self) -> dict[str, Any]:
         return {}

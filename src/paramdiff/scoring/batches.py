@@ -42,11 +42,11 @@ def joined(batches: Iterable[Batch]) -> Iterator[Batch]:
     waiting: list[Batch] = []
     for batch in batches:
         if waiting and not _fits(waiting, batch):
-            yield _cat(waiting)
+            yield joined_batch(waiting)
             waiting = []
         waiting.append(batch)
     if waiting:
-        yield _cat(waiting)
+        yield joined_batch(waiting)
 
 
 def random_subset(data: Data, items: int) -> Iterator[Batch]:
@@ -79,7 +79,7 @@ def evened(batches: Iterable[Batch], least: int) -> list[Batch]:
     given = list(batches)
     if not given or not all(_alike(given[0], batch) for batch in given):
         return given
-    whole = _cat(given)
+    whole = joined_batch(given)
     columns, tree = tree_flatten(whole)
     count = max(1, len(columns[0]) // least)
     parts = zip(*(column.tensor_split(count) for column in columns), strict=True)
@@ -101,7 +101,8 @@ def _alike(batch: Batch, other: Batch) -> bool:
     return all(a.shape[1:] == b.shape[1:] and a.dtype == b.dtype for a, b in zip(mine, theirs, strict=True))
 
 
-def _cat(batches: list[Batch]) -> Batch:
+def joined_batch(batches: list[Batch]) -> Batch:
+    """Batches that can be joined, as one."""
     if len(batches) == 1:
         return batches[0]
     columns = zip(*(tree_leaves(batch) for batch in batches), strict=True)

@@ -27,6 +27,12 @@ class TrainingScorer(Protocol):
 
     def gradients(self, vectors: Tensor, batch: int) -> Tensor: ...
 
+    def training_loss(
+        self, vectors: Tensor, step: int, items: int, group: int, repulsion: float
+    ) -> tuple[Tensor, Tensor]: ...
+
+    def initial(self, seed: int) -> Tensor: ...
+
 
 @dataclass(frozen=True)
 class TrainingFeedback:
@@ -66,3 +72,13 @@ class TrainingFeedback:
     def gradients(self, vectors: Float[Tensor, "n D"], batch: int) -> Float[Tensor, "n D"]:
         """Gradient of each network's training loss on batch number ``batch``, on the CPU."""
         return self.scorer.gradients(vectors, batch)
+
+    def training_loss(
+        self, vectors: Float[Tensor, "n D"], step: int, items: int, group: int = 1, repulsion: float = 0.0
+    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
+        """Losses and gradients of a training step (:meth:`paramdiff.scoring.scorer.Scorer.training_loss`)."""
+        return self.scorer.training_loss(vectors, step, items, group, repulsion)
+
+    def initial(self, seed: int) -> Float[Tensor, "D"]:
+        """The vector of an untrained network."""
+        return self.scorer.initial(seed)

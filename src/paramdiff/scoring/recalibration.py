@@ -128,6 +128,14 @@ class RecalibratedFeedback:
     def gradients(self, vectors: Float[Tensor, "n D"], batch: int) -> Float[Tensor, "n D"]:
         return self.feedback.gradients(self.recalibration(vectors), batch)
 
+    def training_loss(
+        self, vectors: Float[Tensor, "n D"], step: int, items: int, group: int = 1, repulsion: float = 0.0
+    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
+        return self.feedback.training_loss(self.recalibration(vectors), step, items, group, repulsion)
+
+    def initial(self, seed: int) -> Float[Tensor, "D"]:
+        return self.feedback.initial(seed)
+
 
 def _keys(spec: TensorSpec) -> tuple[str, ...]:
     return spec.name, *spec.aliases

@@ -41,6 +41,7 @@ from paramdiff.scoring.output_groups import distinct, distinct_groups
 from paramdiff.scoring.passes import Batches, Passes
 from paramdiff.scoring.scores import Scores
 from paramdiff.scoring.set_metrics import SetMetrics
+from paramdiff.scoring.training_loss import TrainingLoss, require_ensemble
 from paramdiff.scoring.vmapped import Stack
 from paramdiff.seeds import seeded
 from paramdiff.tasks.batches import on_device
@@ -92,6 +93,9 @@ class Scorer:
         self._passes = Passes(task, self.device, stacked, Cache(cache_bytes), self._prepare)
         self._splits: dict[str, Data] = {}
         self._announced = False
+        plain = self._training_outputs if self.call else None
+        together = self.device.type != "cpu" or not any(map(_convolves, network.modules()))
+        self._training_loss = TrainingLoss(task, self._prepare, self._outputs, plain, together)
 
     def like(self, zoo: Zoo) -> "Scorer":
         """A scorer of other networks of the task, on the data that this one has read or will read."""
@@ -150,6 +154,28 @@ class Scorer:
     def _training_outputs(self, batch: Batch, v: Float[Tensor, "D"]) -> Any:
         with self._products:
             return self.shared.trained(partial(_trained, self.task), (batch,), self._state(v))
+
+    def training_loss(
+        self, vectors: Float[Tensor, "n D"], step: int, items: int, group: int, repulsion: float
+    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
+        """Losses and gradients of training step ``step`` (:mod:`paramdiff.scoring.training_loss`), on the CPU.
+
+        Raises:
+            ConfigError: repulsion for a task that does not combine outputs.
+            NumericalError: a loss or a gradient is NaN or Inf.
+            TaskError: the loss gives no gradient.
+        """
+        if repulsion > 0:
+            require_ensemble(self.task)
+        with suitable_threads(self._parameters):
+            own = vectors.to(self.device)
+            losses, gradients = self._training_loss(own, self._data("train"), step, items, group, repulsion)
+        return losses.cpu(), gradients.cpu()
+
+    def initial(self, seed: int) -> Float[Tensor, "D"]:
+        """The generated tensors of an untrained network, drawn by the task's own initialisation."""
+        with seeded("initial", seed):
+            return self.spec.flatten(self.task.model().state_dict())
 
     def items(self, split: Split) -> int:
         """How many items :meth:`score` looks at."""
@@ -263,6 +289,11 @@ def _evaluated(task: Task, model: nn.Module, batch: Batch) -> Any:
 
 def _trained(task: Task, model: nn.Module, batch: Batch) -> Any:
     return task.forward(model, batch, training=True)
+
+
+def _convolves(module: nn.Module) -> bool:
+    """Convolutions of networks with different weights are slower on a CPU as one call."""
+    return isinstance(module, nn.modules.conv._ConvNd)
 
 
 def _majority(batches: Iterable[Batch]) -> float | None:

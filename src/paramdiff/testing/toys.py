@@ -66,3 +66,14 @@ class ToyFeedback:
         self.asked.append(batch)
         rows = torch.randperm(len(self.inputs), generator=generator(batch))[:16]
         return 2 * self._errors(vectors)[:, rows] @ self.inputs[rows] / len(rows)
+
+    def training_loss(
+        self, vectors: Float[Tensor, "n D"], step: int, items: int, group: int = 1, repulsion: float = 0.0
+    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
+        """Of a batch that all networks share; repulsion has no effect."""
+        rows = torch.randperm(len(self.inputs), generator=generator("step", step))[:items]
+        errors = self._errors(vectors)[:, rows]
+        return errors.square().mean(1), 2 * errors @ self.inputs[rows] / len(rows)
+
+    def initial(self, seed: int) -> Float[Tensor, "D"]:
+        return torch.randn(len(self.average), generator=generator("initial", seed))
