@@ -68,6 +68,13 @@ class Distance(TypedDict):
     pairwise_ratio: Number
 
 
+class Cost(TypedDict):
+    """Gradient steps per network (:mod:`paramdiff.evaluation.cost`); None where they are not known."""
+
+    gradient_steps: Number
+    with_zoo: Number
+
+
 class Ensemble(TypedDict):
     """Means over the ensembles of ``m`` networks, and their deviation."""
 
@@ -100,6 +107,7 @@ class Model(TypedDict):
     selected: Selected
     similarity: Similarity
     distance: Distance
+    cost: NotRequired[Cost]
     ensembles: NotRequired[list[Ensemble]]
     recalibration: NotRequired[Recalibration]
 

@@ -48,6 +48,10 @@ class FineTuned(Generator):
     def label(self) -> str:
         return f"{self.name}-{self.steps}"
 
+    @property
+    def gradient_steps_sampling(self) -> int:
+        return self.steps
+
     def _fit(self, x: Float[Tensor, "K D"], context: FitContext) -> None:
         self.members = x
 

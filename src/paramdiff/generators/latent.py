@@ -161,6 +161,11 @@ class LatentGenerator(Generator):
             settings = {**others, "contraction": settings["temperature"]}
         return nested(cls, settings)
 
+    @property
+    def members_needed(self) -> int | None:
+        """Fewer where its training through the loss of samples began without the zoo."""
+        return self.behaviour.members_needed
+
     @abstractmethod
     def _codec(self) -> Codec:
         """An unfitted codec with these settings."""

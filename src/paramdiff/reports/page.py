@@ -134,6 +134,7 @@ def view(run: FinishedRun) -> dict[str, Any]:
         "machine": machine(run), "rows": [cells(row, run) for row in run.rows],
         "ensembles": ensemble_tables.tables(run), "ensemble_sentence": ensemble_tables.sentence(run),
         "has_similarity": run.has_similarity, "recalibrated": run.recalibrated,
+        "has_cost": formatting.priced(run.results["models"]),
         "has_comparison": any(row.selected["vs_original"] for row in run.rows),
     }  # fmt: skip
 
@@ -154,6 +155,8 @@ def cells(row: Row, run: FinishedRun) -> dict[str, Any]:
         "similarity": [formatting.fraction(row.similarity[key]) for key in SIMILARITY],
         "nearest": formatting.fraction(row.distance["nearest"], 2),
         "outside": formatting.percent(row.distance["residual_to_span"]),
+        "ratios": [formatting.fraction(row.distance[key], 2) for key in ("nearest_ratio", "pairwise_ratio")],
+        "cost": [formatting.steps(row.cost[key]) for key in ("gradient_steps", "with_zoo")],
     }  # fmt: skip
 
 

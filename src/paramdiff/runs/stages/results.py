@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from paramdiff.evaluation.results_schema import SCHEMA, Recalibration, Results
+from paramdiff.evaluation.cost import cost_of_samples
+from paramdiff.evaluation.results_schema import SCHEMA, Cost, Recalibration, Results
 from paramdiff.evaluation.summary import spread
 from paramdiff.files import load_tensors, write_json, write_text
+from paramdiff.generators.generator import Generator
 from paramdiff.runs.context import RunContext
 from paramdiff.runs.environment import machine
 from paramdiff.runs.manifest import Stage
@@ -21,6 +23,7 @@ from paramdiff.runs.results import (
 )
 from paramdiff.runs.rows import GeneratorRow
 from paramdiff.runs.stages import originals
+from paramdiff.runs.stages.sample import with_settings
 from paramdiff.runs.stages.score import BEFORE, score
 
 
@@ -56,7 +59,15 @@ def _curves(findings: Sequence[Finding]) -> list[tuple[str, str, Sequence[float]
 
 def _finding(run: RunContext, row: GeneratorRow) -> Finding:
     comparison = run.originals.compare(run.vectors(row), run.scored(row.scores))
-    return Finding(row.name, run.fitted(row), comparison, _recalibration_facts(run, row))
+    generator = with_settings(run, row, row.sampling)
+    cost = cost_of(run, generator, comparison.scored.n)
+    return Finding(row.name, generator, comparison, _recalibration_facts(run, row), cost)
+
+
+def cost_of(run: RunContext, generator: Generator, n: int) -> Cost:
+    """Gradient steps per sample of a fitted generator, of whose samples there are ``n``."""
+    fitting, sampling = generator.gradient_steps_fitting, generator.gradient_steps_sampling
+    return cost_of_samples(run.zoo_cost, n, fitting, sampling, generator.members_needed)
 
 
 def _recalibration_facts(run: RunContext, row: GeneratorRow) -> Recalibration | None:
