@@ -79,3 +79,12 @@ def cost_of_samples(
     if members == 0:
         return {"gradient_steps": own, "with_zoo": own}
     return {"gradient_steps": own, "with_zoo": None if zoo is None else own + zoo.of_some(members) / n}
+
+
+def further(cost: Cost, steps: float) -> Cost:
+    """The same with so many steps more."""
+    own, total = cost["gradient_steps"], cost["with_zoo"]
+    return {
+        "gradient_steps": None if own is None else own + steps,
+        "with_zoo": None if total is None else total + steps,
+    }

@@ -1,34 +1,27 @@
 r"""Members trained a little further: the paper's "fine-tuned models" of figure 3b.
 
-A random member takes ``steps`` steps of Adam down the task's training loss, in normalised coordinates: one
-rate then means the same for every coordinate, and Adam moves each by at most about ``lr`` between-checkpoint
-deviations a step. A generator of networks has to be better than this at the same cost.
-
-Batch ``step`` is the same for all samples of one seed. They differ in the member they start from, and the part
-of a batch's computation that all networks share is done once for a chunk.
+As :mod:`paramdiff.generators.further_trained` has it, but batch ``step`` is the same for all samples of one seed. They
+differ in the member they start from, and the part of a batch's computation that all networks share is done once for a
+chunk.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.generators.context import FitContext
-from paramdiff.generators.generator import Generator, register
-from paramdiff.progress import bar
-from paramdiff.seeds import mix, sample_generators
-from paramdiff.settings import RATE, Range, Ranges
-
-TINY = 1e-12
-"""Adam's eps. Gradients by a coordinate that hardly varies in the zoo are smaller than the usual 1e-8."""
+from paramdiff.generators.further_trained import STEPS, Descent, random_rows
+from paramdiff.generators.generator import register
+from paramdiff.seeds import mix
+from paramdiff.settings import RATE, Ranges
 
 
 @register("fine-tuned", "a random original, trained for a little longer")
 @dataclass
-class FineTuned(Generator):
+class FineTuned(Descent):
     """A random member, trained further.
 
     Attributes:
@@ -36,35 +29,27 @@ class FineTuned(Generator):
         lr: learning rate, in units of the zoo's between-checkpoint deviation.
     """
 
-    drawn_at_once: ClassVar[int] = 20
     sampling: ClassVar[tuple[str, ...]] = ("steps", "lr")
-    asks: ClassVar[bool] = True
     steps: int = 20
     lr: float = 0.05
 
-    RANGES: ClassVar[Ranges] = {"steps": Range(least=1, most=1_000_000), "lr": RATE}
+    RANGES: ClassVar[Ranges] = {"steps": STEPS, "lr": RATE}
 
     @property
     def label(self) -> str:
         return f"{self.name}-{self.steps}"
 
-    @property
-    def gradient_steps_sampling(self) -> int:
-        return self.steps
-
     def _fit(self, x: Float[Tensor, "K D"], context: FitContext) -> None:
         self.members = x
 
-    def _sample(self, indices: Sequence[int], seed: int, context: FitContext) -> Float[Tensor, "n D"]:
-        feedback = context.require_feedback(self.name)
-        draws = sample_generators(indices, self.name, seed)
-        rows = [int(torch.randint(len(self.members), (), generator=draw)) for draw in draws]
-        x = self.members[rows].clone()
-        optimiser = torch.optim.Adam([x], lr=self.lr, eps=TINY)
-        for step in bar(range(self.steps), f"{self.label} from {indices[0]} on"):
-            x.grad = feedback.gradients(x, mix(self.name, seed, step))
-            optimiser.step()
-        return x
+    def _starts(self, indices: Sequence[int], seed: int, context: FitContext) -> Float[Tensor, "n D"]:
+        context.require_feedback(self.name)
+        return random_rows(self.members, indices, self.name, seed)
+
+    def _gradients(
+        self, x: Float[Tensor, "n D"], step: int, indices: Sequence[int], seed: int, context: FitContext
+    ) -> Float[Tensor, "n D"]:
+        return context.require_feedback(self.name).gradients(x, mix(self.name, seed, step))
 
     def _state(self) -> dict[str, Any]:
         return {"members": self.members}

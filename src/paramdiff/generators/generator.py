@@ -104,6 +104,11 @@ class Generator(PretrainedGenerator):
         return None
 
     @property
+    def continues(self) -> bool:
+        """Whether it goes on from the samples that the fit looked at, and so owes what these cost."""
+        return False
+
+    @property
     def network(self) -> "Network | None":
         """What turns its samples into complete state dicts; None if it was loaded without."""
         if isinstance(self._network, tuple):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from paramdiff.evaluation.cost import cost_of_samples
+from paramdiff.evaluation.cost import cost_of_samples, further
 from paramdiff.evaluation.results_schema import SCHEMA, Cost, Recalibration, Results
 from paramdiff.evaluation.summary import spread
 from paramdiff.files import load_tensors, write_json, write_text
@@ -60,14 +60,17 @@ def _curves(findings: Sequence[Finding]) -> list[tuple[str, str, Sequence[float]
 def _finding(run: RunContext, row: GeneratorRow) -> Finding:
     comparison = run.originals.compare(run.vectors(row), run.scored(row.scores))
     generator = with_settings(run, row, row.sampling)
-    cost = cost_of(run, generator, comparison.scored.n)
-    return Finding(row.name, generator, comparison, _recalibration_facts(run, row), cost)
+    return Finding(row.name, generator, comparison, _recalibration_facts(run, row), cost_of(run, generator))
 
 
-def cost_of(run: RunContext, generator: Generator, n: int) -> Cost:
-    """Gradient steps per sample of a fitted generator, of whose samples there are ``n``."""
+def cost_of(run: RunContext, generator: Generator) -> Cost:
+    """Gradient steps per sample of a fitted generator of the run."""
     fitting, sampling = generator.gradient_steps_fitting, generator.gradient_steps_sampling
-    return cost_of_samples(run.zoo_cost, n, fitting, sampling, generator.members_needed)
+    own = cost_of_samples(run.zoo_cost, run.plan.n, fitting, sampling, generator.members_needed)
+    if not generator.continues:
+        return own
+    before = cost_of(run, with_settings(run, run.main, run.main.sampling))
+    return further(before, own["gradient_steps"] or 0)
 
 
 def _recalibration_facts(run: RunContext, row: GeneratorRow) -> Recalibration | None:
