@@ -9,8 +9,9 @@ Each network sees batches of its own, like networks that are trained apart, so t
 average) come to differ.
 """
 
+import math
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,14 +19,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.devices import suitable_threads
 from paramdiff.errors import GeneratorError, check_choice
 from paramdiff.generators.context import FitContext
-from paramdiff.generators.generator import ELEMENTS, Generator, register
+from paramdiff.generators.generator import Generator, register
 from paramdiff.progress import bar
 from paramdiff.seeds import mix, sample_generators
 from paramdiff.settings import BATCH, RATE, Range, Ranges
-from paramdiff.training import require_finite
 
 TINY = 1e-12
 """Adam's eps. Gradients by a coordinate that hardly varies in the zoo are smaller than the usual 1e-8."""
@@ -64,39 +63,17 @@ class Descent(Generator):
         """Of the training loss of these samples in a step."""
 
     def _sample(self, indices: Sequence[int], seed: int, context: FitContext) -> Float[Tensor, "n D"]:
-        return next(self._after([self.steps], indices, seed, context))
-
-    def after(
-        self, counts: Sequence[int], n: int, seed: int = 0, *, context: FitContext = FitContext()  # noqa: B008
-    ) -> list[Float[Tensor, "n D"]]:  # fmt: skip
-        """Raw samples 0..n-1 after each of several counts of steps, from one training; 0 is where they start.
-
-        Args:
-            counts: growing; ``steps`` does not matter.
-        """
-        normaliser, own = self._ready(n), context.normalised(self._ready(n))
-        dim = len(normaliser.mean)
-        size, found = max(1, min(self.drawn_at_once, ELEMENTS // dim)), [torch.empty(n, dim) for _ in counts]
-        for start in range(0, n, size):
-            with suitable_threads(dim):
-                for v, x in zip(
-                    found, self._after(counts, range(start, start + size), seed, own), strict=True
-                ):
-                    require_finite(x, f"training {self.name} further, networks from {start} on")
-                    v[start : start + size] = normaliser.denormalise(x[: n - start])
-        return found
-
-    def _after(
-        self, counts: Sequence[int], indices: Sequence[int], seed: int, context: FitContext
-    ) -> Iterator[Float[Tensor, "n D"]]:
         x = self._starts(indices, seed, context).clone()
-        optimiser, done = torch.optim.Adam([x], lr=self.lr, eps=TINY), 0
-        for count in counts:
-            for step in bar(range(done, count), f"{self.label} from {indices[0]} on"):
-                x.grad = self._gradients(x, step, indices, seed, context)
-                optimiser.step()
-            done = count
-            yield x.clone()
+        optimiser = torch.optim.Adam([x], lr=self.lr, eps=TINY)
+        for step in bar(range(self.steps), f"{self.label} from {indices[0]} on"):
+            optimiser.param_groups[0]["lr"] = self._rate(step)
+            x.grad = self._gradients(x, step, indices, seed, context)
+            optimiser.step()
+        return x
+
+    def _rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        return self.lr
 
 
 @register("further-trained", "originals, their average, untrained networks or samples, trained further")
@@ -107,8 +84,9 @@ class FurtherTrained(Descent):
     Attributes:
         start: ``member``, a random one for each; ``average`` of all members; ``random``, an untrained network for
             each; or ``samples`` of the generator that the run is about.
-        steps: optimiser steps.
-        lr: learning rate, in units of the zoo's between-checkpoint deviation.
+        steps: optimiser steps; 0 for where they start.
+        lr: learning rate at the start, in units of the zoo's between-checkpoint deviation; it falls to 0 along a
+            cosine.
         batch: training items that a network sees in a step, at most.
     """
 
@@ -118,7 +96,7 @@ class FurtherTrained(Descent):
     lr: float = 0.05
     batch: int = 64
 
-    RANGES: ClassVar[Ranges] = {"steps": STEPS, "lr": RATE, "batch": BATCH}
+    RANGES: ClassVar[Ranges] = {"steps": Range(least=0, most=MOST), "lr": RATE, "batch": BATCH}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -161,6 +139,9 @@ class FurtherTrained(Descent):
         if self.start == "member":
             return random_rows(self.starts, indices, self.name, seed)
         return self.starts[[index % len(self.starts) for index in indices]]
+
+    def _rate(self, step: int) -> float:
+        return self.lr * (1 + math.cos(math.pi * step / self.steps)) / 2
 
     def _gradients(
         self, x: Float[Tensor, "n D"], step: int, indices: Sequence[int], seed: int, context: FitContext

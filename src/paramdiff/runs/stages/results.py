@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from paramdiff.evaluation.cost import cost_of_samples, further
-from paramdiff.evaluation.results_schema import SCHEMA, Cost, Recalibration, Results
+from paramdiff.evaluation.results_schema import SCHEMA, Recalibration, Results
 from paramdiff.evaluation.summary import spread
 from paramdiff.files import load_tensors, write_json, write_text
-from paramdiff.generators.generator import Generator
 from paramdiff.runs.context import RunContext
 from paramdiff.runs.environment import machine
 from paramdiff.runs.manifest import Stage
@@ -22,7 +20,8 @@ from paramdiff.runs.results import (
     zoo_info,
 )
 from paramdiff.runs.rows import GeneratorRow
-from paramdiff.runs.stages import originals
+from paramdiff.runs.stages import bill, originals
+from paramdiff.runs.stages.costs import cost_of
 from paramdiff.runs.stages.sample import with_settings
 from paramdiff.runs.stages.score import BEFORE, score
 
@@ -35,15 +34,18 @@ def results(run: RunContext, groups: Mapping[str, Sequence[Stage]]) -> Stage:
         groups: the stages behind each name in ``timings_s``.
     """
     current = [row for row in run.baselines if run.folder.is_current(score(run, row, "compare"))]
-    rows = [run.main, *current]
+    rows, billed = [run.main, *current], bill.files(run)
 
     def work(scratch: Path) -> None:
         findings = [_finding(run, row) for row in rows]
         write_text(run.path("stats.jsonl"), loss_lines(_curves(findings)))
-        write_json(run.path("results.json"), _record(run, findings, _timings(run, groups)))
+        found = _record(run, findings, _timings(run, groups))
+        if billed:
+            found["bill"] = bill.billed(run)
+        write_json(run.path("results.json"), found)
 
     scores = [*originals.score_files(run), *run.reference_files, *(row.scores for row in rows)]
-    needs = list(dict.fromkeys(["zoo", *scores, *(row.fitted for row in rows)]))
+    needs = list(dict.fromkeys(["zoo", *scores, *(row.fitted for row in rows), *billed]))
     return Stage("results", [run.command], needs, ["results.json", "stats.jsonl"], work)
 
 
@@ -61,16 +63,6 @@ def _finding(run: RunContext, row: GeneratorRow) -> Finding:
     comparison = run.originals.compare(run.vectors(row), run.scored(row.scores))
     generator = with_settings(run, row, row.sampling)
     return Finding(row.name, generator, comparison, _recalibration_facts(run, row), cost_of(run, generator))
-
-
-def cost_of(run: RunContext, generator: Generator) -> Cost:
-    """Gradient steps per sample of a fitted generator of the run."""
-    fitting, sampling = generator.gradient_steps_fitting, generator.gradient_steps_sampling
-    own = cost_of_samples(run.zoo_cost, run.plan.n, fitting, sampling, generator.members_needed)
-    if not generator.continues:
-        return own
-    before = cost_of(run, with_settings(run, run.main, run.main.sampling))
-    return further(before, own["gradient_steps"] or 0)
 
 
 def _recalibration_facts(run: RunContext, row: GeneratorRow) -> Recalibration | None:
