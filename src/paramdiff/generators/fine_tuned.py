@@ -17,13 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.generators.context import FitContext
+from paramdiff.generators.descent import descend
 from paramdiff.generators.generator import Generator, register
-from paramdiff.progress import bar
 from paramdiff.seeds import mix, sample_generators
 from paramdiff.settings import RATE, Range, Ranges
-
-TINY = 1e-12
-"""Adam's eps. Gradients by a coordinate that hardly varies in the zoo are smaller than the usual 1e-8."""
 
 
 @register("fine-tuned", "a random original, trained for a little longer")
@@ -38,7 +35,6 @@ class FineTuned(Generator):
 
     drawn_at_once: ClassVar[int] = 20
     sampling: ClassVar[tuple[str, ...]] = ("steps", "lr")
-    asks: ClassVar[bool] = True
     steps: int = 20
     lr: float = 0.05
 
@@ -48,6 +44,10 @@ class FineTuned(Generator):
     def label(self) -> str:
         return f"{self.name}-{self.steps}"
 
+    @property
+    def asks(self) -> bool:
+        return True
+
     def _fit(self, x: Float[Tensor, "K D"], context: FitContext) -> None:
         self.members = x
 
@@ -55,12 +55,12 @@ class FineTuned(Generator):
         feedback = context.require_feedback(self.name)
         draws = sample_generators(indices, self.name, seed)
         rows = [int(torch.randint(len(self.members), (), generator=draw)) for draw in draws]
-        x = self.members[rows].clone()
-        optimiser = torch.optim.Adam([x], lr=self.lr, eps=TINY)
-        for step in bar(range(self.steps), f"{self.label} from {indices[0]} on"):
-            x.grad = feedback.gradients(x, mix(self.name, seed, step))
-            optimiser.step()
-        return x
+
+        def gradient(x: Tensor, step: int) -> Tensor:
+            return feedback.gradients(x, mix(self.name, seed, step))
+
+        what = f"{self.label} from {indices[0]} on"
+        return descend(self.members[rows], gradient, self.steps, self.lr, what)
 
     def _state(self) -> dict[str, Any]:
         return {"members": self.members}
