@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from paramdiff.generators.gaussian_latents import GaussianLatents as GaussianLatents
     from paramdiff.generators.generator import Generator as Generator
     from paramdiff.generators.generator import register as register
+    from paramdiff.generators.guidance import Guidance as Guidance
     from paramdiff.generators.latent_noise import LatentNoise as LatentNoise
     from paramdiff.generators.linear_autoencoder import LinearAutoencoder as LinearAutoencoder
     from paramdiff.generators.noise import MatchedNoise as MatchedNoise
@@ -100,6 +101,7 @@ EXPORTS = {
     "generators.gaussian": ("Gaussian", "LowRankGaussian", "Swag"),
     "generators.gaussian_latents": ("GaussianLatents",),
     "generators.generator": ("Generator", "register"),
+    "generators.guidance": ("Guidance",),
     "generators.latent_noise": ("LatentNoise",),
     "generators.linear_autoencoder": ("LinearAutoencoder",),
     "generators.noise": ("MatchedNoise", "NoisedMembers"),

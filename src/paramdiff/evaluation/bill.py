@@ -26,6 +26,16 @@ SCRATCH, AVERAGE, MEMBER, MAIN, TWIN, OTHER = "scratch", "average", "member", "m
 """Kinds of starts: an untrained network, the average, a random member; samples of the run's generator, of the same
 generator without a zoo, of another one."""
 
+RIVALS = {
+    SCRATCH: "networks from scratch", AVERAGE: "the average trained further", MEMBER: "originals trained further",
+}  # fmt: skip
+"""Plain rivals in a sentence."""
+
+OUTCOMES = {
+    "better": "better than", "worse": "worse than", "mixed": "in one measure better and in one worse than",
+    "no clear difference": "without a clear difference to",
+}  # fmt: skip
+
 NEAR = 1.0
 """Steps by which two bills may differ that count as equal: numbers of steps are whole, shares of a fit are not."""
 
@@ -53,11 +63,9 @@ class Budget:
 
     def counts(self, steps: Iterable[int], start: Cost) -> list[int]:
         """Steps after which networks from a start are scored: those asked for, and those that make its bill equal."""
-        left = [None if end is None or begin is None else round(end - begin) for begin, end in (
-            (start["gradient_steps"], self.own),
-            (start["with_zoo"], self.total if start["with_zoo"] == start["gradient_steps"] else None),
-        )]  # fmt: skip
-        return sorted({0, self.extra, *steps, *(count for count in left if count is not None and count >= 0)})
+        ends = ((start["gradient_steps"], self.own), (start["with_zoo"], self.total))
+        left = [round(end - begin) for begin, end in ends if begin is not None and end is not None]
+        return sorted({0, self.extra, *steps, *(count for count in left if count >= 0)})
 
 
 @dataclass(frozen=True)
@@ -156,7 +164,7 @@ def bill_of(curves: Sequence[Curve], budget: Budget, metric: str, higher_is_bett
     return {
         "n": len(mine.test), "m": None if mine.together is None else mine.together.m,
         "curves": [_to_json(curve, higher_is_better) for curve in curves],
-        "comparisons": found, "worth": worth, "why": Sentence(main.name, mine, budget, metric).of(found, worth),
+        "comparisons": found, "worth": worth, "why": Sentence(main.name, mine, budget, metric, kinds).of(found, worth),
     }  # fmt: skip
 
 
@@ -212,19 +220,21 @@ def _zoo_worth(found: Sequence[BillVersus], kinds: Mapping[str, str]) -> bool | 
 
 @dataclass(frozen=True)
 class Sentence:
-    """What the comparisons say, in words.
+    """What the comparisons say, in words; other generators are left to the figure.
 
     Attributes:
         name: of the generator.
         mine: its networks.
         budget: what they cost.
         metric: name of the task's first metric.
+        kinds: of the rivals' starts, by name.
     """
 
     name: str
     mine: Point
     budget: Budget
     metric: str
+    kinds: Mapping[str, str]
 
     def of(self, found: Sequence[BillVersus], worth: Mapping[str, bool | None]) -> str:
         """All of it: the numbers at an equal bill, first without the zoo, then with it, and what follows."""
@@ -234,34 +244,33 @@ class Sentence:
         text += self._against([one for one in found if not one["with_zoo"]])
         paid = [one for one in found if one["with_zoo"]]
         if paid and self.budget.total is not None:
-            text += (
-                f"; at {_steps(self.budget.total)}, with its share of the zoo's training{self._against(paid)}"
-            )
-        return f"{text}. {self._follows(worth)}"
+            text += f". At {_steps(self.budget.total)}, its share of the zoo's training included, it is"
+            text += self._against(paid).removeprefix(",")
+        return f"{text}. {_follows(worth)}"
 
     def _against(self, found: Sequence[BillVersus]) -> str:
-        parts = [
-            f"{self._outcome(one['outcome'])} {one['against']} ({self._numbers(one['mean'], one['nll'])})"
-            for one in found
-        ]  # fmt: skip
-        return f": {', '.join(parts)}" if parts else ""
+        """The rivals by outcome, other generators left out."""
+        text = ""
+        for outcome, words in OUTCOMES.items():
+            some = [one for one in found if one["outcome"] == outcome and self.kinds[one["against"]] != OTHER]
+            rivals = [f"{self._rival(one)} ({self._numbers(one['mean'], one['nll'])})" for one in some]
+            text += f", {words} {' and '.join(rivals)}" if rivals else ""
+        return text
 
-    def _outcome(self, outcome: str) -> str:
-        words = {"better": "better than", "worse": "worse than", "mixed": "better and worse than"}
-        return words.get(outcome, "no clear difference to")
+    def _rival(self, one: BillVersus) -> str:
+        kind = self.kinds[one["against"]]
+        return RIVALS.get(kind) or f"{one['against']}{' trained further' if one['steps'] else ''}"
 
     def _numbers(self, mean: float | None, nll: float | None) -> str:
         percent = self.metric == "accuracy"
         score = "-" if mean is None else f"{100 * mean:.2f}%" if percent else f"{self.metric} {mean:.4g}"
         m = self.mine.together.m if self.mine.together is not None else 0
-        return score if nll is None else f"{score}, NLL of {m} together {nll:.4g}"
+        return score if nll is None else f"{score}, NLL of {m} together {nll:.3g}"
 
-    def _follows(self, worth: Mapping[str, bool | None]) -> str:
-        words = {True: "is worth its bill", False: "is not worth its bill", None: "cannot be priced here"}
-        generator, zoo = worth["generator"], worth["zoo"]
-        if generator == zoo:
-            return f"The generator {words[generator]}, and the zoo {words[zoo]}"
-        return f"The generator {words[generator]}; the zoo {words[zoo]}"
+
+def _follows(worth: Mapping[str, bool | None]) -> str:
+    words = {True: "is worth its bill", False: "is not worth its bill", None: "cannot be priced here"}
+    return f"The generator {words[worth['generator']]}; the zoo {words[worth['zoo']]}"
 
 
 def _steps(count: float) -> str:

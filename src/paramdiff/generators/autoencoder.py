@@ -213,12 +213,12 @@ class NeuralCodec(Codec):
     def decode(self, z: Float[Tensor, "n L"]) -> Float[Tensor, "n D"]:
         return self.sequences.expand(self._in_blocks(self.net.decode, z))
 
-    @torch.no_grad()
     def _in_blocks(
         self, function: Callable[[Tensor], Tensor], rows: Float[Tensor, "n a"]
     ) -> Float[Tensor, "n b"]:
         blocks = rows.split(self._rows(self.net.dim, CHUNK))
-        return torch.cat([function(block.to(self.device)).cpu() for block in blocks])
+        with torch.set_grad_enabled(rows.requires_grad):
+            return torch.cat([function(block.to(self.device)).cpu() for block in blocks])
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -81,10 +81,10 @@ class Chunks:
 
     def expand(self, y: Float[Tensor, "n M"]) -> Float[Tensor, "n D"]:
         """``y -> x``, the inverse within the components."""
-        x, parts = torch.empty(len(y), len(self.mean)), (y / self.scale).split(len(self.basis), 1)
-        for columns, part in zip(blocks(len(self.mean), self.length), parts, strict=True):
-            torch.addmm(self.mean[columns], part, self.basis[:, columns], out=x[:, columns])
-        return x
+        parts = (y / self.scale).split(len(self.basis), 1)
+        columns = blocks(len(self.mean), self.length)
+        places = zip(columns, parts, strict=True)
+        return torch.cat([torch.addmm(self.mean[at], part, self.basis[:, at]) for at, part in places], 1)
 
     def state_dict(self) -> dict[str, Any]:
         return {"length": self.length, "mean": self.mean, "basis": self.basis}

@@ -9,8 +9,6 @@ Each network sees batches of its own, like networks that are trained apart, so t
 average) come to differ.
 """
 
-import math
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -20,65 +18,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.errors import GeneratorError, check_choice
-from paramdiff.generators.context import FitContext
+from paramdiff.generators.context import FitContext, TrainingFeedback
+from paramdiff.generators.descent import descend
+from paramdiff.generators.fine_tuned import random_rows
 from paramdiff.generators.generator import Generator, register
-from paramdiff.progress import bar
-from paramdiff.seeds import mix, sample_generators
+from paramdiff.seeds import mix
 from paramdiff.settings import BATCH, RATE, Range, Ranges
 
-TINY = 1e-12
-"""Adam's eps. Gradients by a coordinate that hardly varies in the zoo are smaller than the usual 1e-8."""
-
 MOST = 1_000_000
-STEPS = Range(least=1, most=MOST)
+"""Steps at most."""
 
 STARTS = ("member", "average", "random", "samples")
 
 
-class Descent(Generator):
-    """Networks that take steps of Adam while they are sampled; subclasses say from where, and by which gradients.
-
-    Attributes:
-        steps: optimiser steps.
-        lr: learning rate, in units of the zoo's between-checkpoint deviation.
-    """
-
-    drawn_at_once: ClassVar[int] = 20
-    asks: ClassVar[bool] = True
-    steps: int
-    lr: float
-
-    @property
-    def gradient_steps_sampling(self) -> int:
-        return self.steps
-
-    @abstractmethod
-    def _starts(self, indices: Sequence[int], seed: int, context: FitContext) -> Float[Tensor, "n D"]:
-        """Where the samples start."""
-
-    @abstractmethod
-    def _gradients(
-        self, x: Float[Tensor, "n D"], step: int, indices: Sequence[int], seed: int, context: FitContext
-    ) -> Float[Tensor, "n D"]:
-        """Of the training loss of these samples in a step."""
-
-    def _sample(self, indices: Sequence[int], seed: int, context: FitContext) -> Float[Tensor, "n D"]:
-        x = self._starts(indices, seed, context).clone()
-        optimiser = torch.optim.Adam([x], lr=self.lr, eps=TINY)
-        for step in bar(range(self.steps), f"{self.label} from {indices[0]} on"):
-            optimiser.param_groups[0]["lr"] = self._rate(step)
-            x.grad = self._gradients(x, step, indices, seed, context)
-            optimiser.step()
-        return x
-
-    def _rate(self, step: int) -> float:
-        """Learning rate of a step."""
-        return self.lr
-
-
 @register("further-trained", "originals, their average, untrained networks or samples, trained further")
 @dataclass
-class FurtherTrained(Descent):
+class FurtherTrained(Generator):
     """Networks that are trained further, each on batches of its own.
 
     Attributes:
@@ -90,6 +45,7 @@ class FurtherTrained(Descent):
         batch: training items that a network sees in a step, at most.
     """
 
+    drawn_at_once: ClassVar[int] = 10
     sampling: ClassVar[tuple[str, ...]] = ("steps", "lr", "batch")
     start: str = "member"
     steps: int = 100
@@ -112,6 +68,14 @@ class FurtherTrained(Descent):
         return self.start == "samples"
 
     @property
+    def asks(self) -> bool:
+        return True
+
+    @property
+    def gradient_steps_sampling(self) -> int:
+        return self.steps
+
+    @property
     def continues(self) -> bool:
         return self.matches
 
@@ -132,35 +96,29 @@ class FurtherTrained(Descent):
             )  # fmt: skip
         self.starts = reference
 
-    def _starts(self, indices: Sequence[int], seed: int, context: FitContext) -> Float[Tensor, "n D"]:
+    def _sample(self, indices: Sequence[int], seed: int, context: FitContext) -> Float[Tensor, "n D"]:
+        feedback = context.require_training(self.name)
+        first = (
+            (seed << 20) + indices[0] // len(indices)
+        ) * MOST  # no other chunk or seed sees these batches
+
+        def gradient(x: Tensor, step: int) -> Tensor:
+            return feedback.training_loss(x, first + step, self.batch)[1]
+
+        starts = self._starts(indices, seed, feedback)
+        return descend(
+            starts, gradient, self.steps, self.lr, f"{self.label} from {indices[0]} on", decay=True
+        )
+
+    def _starts(self, indices: Sequence[int], seed: int, feedback: TrainingFeedback) -> Float[Tensor, "n D"]:
         if self.start == "random":
-            feedback = context.require_training(self.name)
             return torch.stack([feedback.initial(mix(self.name, seed, index)) for index in indices])
         if self.start == "member":
             return random_rows(self.starts, indices, self.name, seed)
         return self.starts[[index % len(self.starts) for index in indices]]
-
-    def _rate(self, step: int) -> float:
-        return self.lr * (1 + math.cos(math.pi * step / self.steps)) / 2
-
-    def _gradients(
-        self, x: Float[Tensor, "n D"], step: int, indices: Sequence[int], seed: int, context: FitContext
-    ) -> Float[Tensor, "n D"]:
-        """On batches that no other network of this seed sees in this order."""
-        chunk = indices[0] // len(indices)
-        number = ((seed << 20) + chunk) * MOST + step
-        return context.require_training(self.name).training_loss(x, number, self.batch)[1]
 
     def _state(self) -> dict[str, Any]:
         return {"starts": self.starts}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.starts = state["starts"]
-
-
-def random_rows(
-    members: Float[Tensor, "K D"], indices: Sequence[int], name: str, seed: int
-) -> Float[Tensor, "n D"]:
-    """A random member for every sample."""
-    draws = sample_generators(indices, name, seed)
-    return members[[int(torch.randint(len(members), (), generator=draw)) for draw in draws]]

@@ -58,8 +58,6 @@ class Generator(PretrainedGenerator):
     """Whether ``_fit`` reads members block by block: it is given
     :class:`~paramdiff.generators.context.NormalisedView`.
     """
-    asks: ClassVar[bool] = False
-    """Whether :meth:`sample` needs feedback from a task, as fine-tuned samples do."""
 
     # Learnt by fit. This class is not a dataclass, so these are no hyper-parameters of subclasses.
     normaliser: Normaliser | None = None
@@ -76,6 +74,11 @@ class Generator(PretrainedGenerator):
     def label(self) -> str:
         """The row name with the hyper-parameter that matters, e.g. ``average-of-16``."""
         return self.name
+
+    @property
+    def asks(self) -> bool:
+        """Whether :meth:`sample` needs feedback from a task, with these settings, as fine-tuned samples do."""
+        return False
 
     @property
     def sampling_settings(self) -> dict[str, Any]:
@@ -213,12 +216,16 @@ class Generator(PretrainedGenerator):
         """(index of the first, raw samples) chunk by chunk; the context is in normalised coordinates."""
         normaliser = self._ready(n)
         dim = len(normaliser.mean)
-        size = max(1, min(self.drawn_at_once, ELEMENTS // dim))
+        size = max(1, min(self._at_once(), ELEMENTS // dim))
         for start in range(0, n, size):
             with suitable_threads(dim):
                 x = self._sample(range(start, start + size), seed, context)[: n - start]
             require_finite(x, f"sampling {self.label}, samples from {start} on")
             yield start, normaliser.denormalise(x)
+
+    def _at_once(self) -> int:
+        """Samples of a chunk with these settings, at most."""
+        return self.drawn_at_once
 
     @abstractmethod
     def _fit(self, x: Float[Tensor, "K D"], context: FitContext) -> None:

@@ -31,6 +31,7 @@ from paramdiff.generators.behaviour import (
 )
 from paramdiff.generators.context import FitContext, Matrix, NormalisedView, Score
 from paramdiff.generators.generator import Generator
+from paramdiff.generators.guidance import DRAWN_AT_ONCE, KEYS, Guidance, guided
 from paramdiff.generators.reconstruction_check import ReconstructionCheck, ReconstructionResult, split
 from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.progress import say
@@ -65,7 +66,8 @@ class Codec(ABC):
     def encode(self, x: Matrix) -> Float[Tensor, "n L"]: ...
 
     @abstractmethod
-    def decode(self, z: Float[Tensor, "n L"]) -> Float[Tensor, "n D"]: ...
+    def decode(self, z: Float[Tensor, "n L"]) -> Float[Tensor, "n D"]:
+        """Differentiable where ``z`` requires a gradient, for guidance in latents."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]: ...
@@ -113,6 +115,7 @@ class LatentGenerator(Generator):
     Attributes:
         reconstruction_check: of held-out members.
         behaviour: training through the loss of samples, after the fit.
+        guidance: steps that every sample takes down the training loss; used when sampling.
         contraction: factor on a sampled latent's deviation from the mean latent; used when sampling, so it
             can be changed without fitting again. 1 gives the distribution as it was learnt. Below 1 samples are
             closer to the average of all members. On one trajectory they are then more accurate and more alike,
@@ -126,11 +129,12 @@ class LatentGenerator(Generator):
     """
 
     streams: ClassVar[bool] = True
-    sampling: ClassVar[tuple[str, ...]] = ("contraction", "spread")
+    sampling: ClassVar[tuple[str, ...]] = ("contraction", "spread", *KEYS)
     knob: ClassVar[str | None] = "contraction"
 
     reconstruction_check: ReconstructionCheck = field(default_factory=ReconstructionCheck)
     behaviour: Behaviour = field(default_factory=Behaviour)
+    guidance: Guidance = field(default_factory=Guidance)
     contraction: float = 1.0
     spread: float = 0.0
     seed: int = 0
@@ -165,6 +169,17 @@ class LatentGenerator(Generator):
     def members_needed(self) -> int | None:
         """Fewer where its training through the loss of samples began without the zoo."""
         return self.behaviour.members_needed
+
+    @property
+    def gradient_steps_sampling(self) -> int:
+        return self.guidance.steps
+
+    @property
+    def asks(self) -> bool:
+        return self.guidance.steps > 0
+
+    def _at_once(self) -> int:
+        return min(self.drawn_at_once, DRAWN_AT_ONCE) if self.asks else self.drawn_at_once
 
     @abstractmethod
     def _codec(self) -> Codec:
@@ -235,10 +250,17 @@ class LatentGenerator(Generator):
         return result.passed
 
     def _sample(self, indices: Sequence[int], seed: int, context: FitContext) -> Float[Tensor, "n D"]:
-        x = self._decode(self.prior.sample(indices, seed))
-        if self.spread > 0:
-            x += self.spread * sample_normal(indices, x.shape[1], "spread", seed)
-        return x
+        z, dim = self.prior.sample(indices, seed), len(self._fitted().mean)
+        noise = self.spread * sample_normal(indices, dim, "spread", seed) if self.spread > 0 else None
+
+        def decode(z: Float[Tensor, "n L"]) -> Float[Tensor, "n D"]:
+            x = self._decode(z)
+            return x if noise is None else x.add_(noise)
+
+        if not self.asks:
+            return decode(z)
+        feedback = context.require_training(f"{self.name} with guidance.steps={self.guidance.steps:,}")
+        return guided(self.guidance, z, decode, feedback, f"guidance from sample {indices[0]} on")
 
     def _decode(self, z: Float[Tensor, "n L"]) -> Float[Tensor, "n D"]:
         """Normalised vectors of standardised latents, contracted."""
@@ -263,7 +285,8 @@ class LatentGenerator(Generator):
             return self._standardise(self.codec.encode(NormalisedView(vectors, normaliser)))
 
     def path(self, n: int, seed: int = 0, points: int = 11) -> Float[Tensor, "S n D"]:
-        """Raw vectors on the way from noise to samples 0..n-1, which are the last of S <= ``points``, without spread.
+        """Raw vectors on the way from noise to samples 0..n-1, which are the last of S <= ``points``, without spread
+        and guidance.
 
         S = 1 for a prior that draws without steps.
 
@@ -286,7 +309,7 @@ class LatentGenerator(Generator):
         digest = hashlib.blake2b()
         for columns in blocks(x.shape[1], HASHED_AT_ONCE):
             digest.update(x[:, columns].contiguous().numpy())  # type: ignore[arg-type]
-        claim = {"settings": without_behaviour(asdict(self)), "zoo": digest.hexdigest()}
+        claim = {"settings": what_is_fitted(asdict(self)), "zoo": digest.hexdigest()}
         path = folder / CLAIM
         with suppress(CheckpointError):  # a damaged claim is none
             if path.is_file() and read_json(path) == claim:
@@ -310,7 +333,11 @@ class LatentGenerator(Generator):
         self.decoder = None if trained is None else TrainedDecoder.from_state(trained, self._decode_fitted)
 
 
-def without_behaviour(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings without those of behaviour where it is off, as they were before it existed."""
+def what_is_fitted(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings without those of guidance, and of behaviour where it is off, as they were before both existed."""
     off = not settings.get("behaviour", {}).get("steps", 1)
-    return {name: value for name, value in settings.items() if not (off and name == "behaviour")}
+    return {
+        name: value
+        for name, value in settings.items()
+        if name != "guidance" and not (off and name == "behaviour")
+    }

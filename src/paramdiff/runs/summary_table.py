@@ -52,6 +52,8 @@ def _print_results(console: Console, results: Results) -> None:
     _print_text(console, str(results["verdict"]["class"]), str(results["verdict"]["why"]), "bold")
     for line in together(results):
         console.print(line)
+    if bill := results.get("bill"):
+        _print_text(console, "bill", str(bill["why"]), "bold")
     check = results.get("reconstruction_check")
     if check and not check.get("passed"):
         _print_text(console, "reconstruction check failed", str(check.get("why")), "bold red")

@@ -201,7 +201,7 @@ class TrainingLoss:
             if broken:
                 raise NumericalError(
                     f"the training {what} of sample {broken[0]} is {float(value[broken[0]])} at step {step}",
-                    remedy="lower behaviour.lr, or run `paramdiff inspect` on the zoo",
+                    remedy="lower the learning rate, or run `paramdiff inspect` on the zoo",
                 )
 
 

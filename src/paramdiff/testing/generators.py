@@ -188,6 +188,28 @@ def check_seeds(case: GeneratorCase) -> None:
     )
 
 
+def check_guidance(case: GeneratorCase) -> None:
+    """Of generators with this part; a copy of the fitted one is guided, as sampling needs no new fit."""
+    if not hasattr(case.fitted, "guidance"):
+        return
+    generator, plain = deepcopy(case.fitted), case.sample(case.fitted, 21)
+    for where in ("latents", "parameters"):
+        generator.change({"guidance.steps": 2, "guidance.where": where, "guidance.lr": 0.01})
+        what = f"with guidance in {where} "
+        rule = (
+            "a generator that takes steps down the training loss when it samples `asks`, and needs feedback"
+        )
+        case.require(generator.asks, rule, f"{what}it does not")
+        case.require_error(
+            partial(generator.sample, 1), GeneratorError, rule, f"{what}sample without feedback"
+        )
+        many = case.sample(generator, 21)
+        rule = "guided sample i depends on i and the seed alone, not on n, nor on those it is drawn with"
+        case.require(torch.equal(case.sample(generator, 2), many[:2]), rule, f"{what}two are not those of 21")
+        rule = "guidance moves samples"
+        case.require(not torch.equal(many, plain), rule, f"{what}they are as without")
+
+
 def check_save_and_load(case: GeneratorCase) -> None:
     with TemporaryDirectory() as folder:
         case.fitted.save(Path(folder) / "g")
@@ -219,6 +241,6 @@ def check_smallest_zoo(case: GeneratorCase) -> None:
 
 CHECKS: tuple[Callable[[GeneratorCase], None], ...] = (
     check_is_registered, check_settings, check_settings_of_sampling, check_unfitted, check_impossible_zoos, check_fit,
-    check_samples, check_seeds, check_save_and_load, check_smallest_zoo,
+    check_samples, check_seeds, check_guidance, check_save_and_load, check_smallest_zoo,
 )  # fmt: skip
 """In their order: the later ones rely on the earlier."""

@@ -31,7 +31,8 @@ from paramdiff.evaluation.results_schema import Bill, Cost
 from paramdiff.files import load_tensors, save_tensors
 from paramdiff.generators.averages import Average
 from paramdiff.generators.context import FitContext
-from paramdiff.generators.further_trained import Descent, FurtherTrained
+from paramdiff.generators.fine_tuned import FineTuned
+from paramdiff.generators.further_trained import FurtherTrained
 from paramdiff.progress import say
 from paramdiff.runs.context import RunContext
 from paramdiff.runs.manifest import Stage
@@ -40,8 +41,8 @@ from paramdiff.runs.stages.costs import cost_of_row
 
 PLAIN = {
     "from scratch": ("random", SCRATCH),
-    "the average": ("average", AVERAGE),
-    "a member": ("member", MEMBER),
+    "average": ("average", AVERAGE),
+    "random original": ("member", MEMBER),
 }
 """Starts that are no generator's samples, and what they are called."""
 
@@ -72,7 +73,7 @@ def starts_of(run: RunContext) -> list[Start]:
     trained once more."""
     if not run.plan.bill.steps:
         return []
-    rows = [row for row in run.rows if not isinstance(row.generator, (Average, Descent))]
+    rows = [row for row in run.rows if not isinstance(row.generator, (Average, FineTuned, FurtherTrained))]
     plain = [Start(name, kind, start) for name, (start, kind) in PLAIN.items()]
     return [*(Start(row.name, _kind(run, row), "samples", row) for row in rows), *plain]
 

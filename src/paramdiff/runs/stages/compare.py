@@ -4,6 +4,7 @@ from pathlib import Path
 
 from paramdiff.collectors.learning_curve import watched_items
 from paramdiff.files import save_tensors
+from paramdiff.generators.guidance import without_guidance
 from paramdiff.generators.latent import LatentGenerator
 from paramdiff.runs.context import RunContext
 from paramdiff.runs.latent_map import FILE as LATENTS
@@ -46,5 +47,5 @@ def latent_map(run: RunContext) -> Stage:
         save_tensors(run.path(LATENTS), found, header)
 
     needs = ["zoo", run.main.fitted, *run.drawn_files(run.main)]
-    settings = [run.settings["task"], run.plan.seed, now, *run.recalibrating]
+    settings = [run.settings["task"], run.plan.seed, without_guidance(now), *run.recalibrating]
     return Stage("compare:latents:map", settings, needs, [LATENTS], work)

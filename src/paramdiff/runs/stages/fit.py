@@ -8,7 +8,7 @@ from torch import Tensor
 from paramdiff.errors import ConfigError
 from paramdiff.generators.context import FitContext, Score
 from paramdiff.generators.generator import Generator
-from paramdiff.generators.latent import without_behaviour
+from paramdiff.generators.latent import what_is_fitted
 from paramdiff.runs.context import RunContext
 from paramdiff.runs.manifest import Stage
 from paramdiff.runs.plan import plain
@@ -34,7 +34,7 @@ def _settings(row: GeneratorRow) -> dict[str, Any]:
     """What decides the outcome of a fit."""
     if row.digest is not None:
         return {"fitted": row.digest}
-    return without_behaviour(without(plain(row.generator), row.generator.sampling))
+    return what_is_fitted(without(plain(row.generator), row.generator.sampling))
 
 
 def _fitted(run: RunContext, row: GeneratorRow, scratch: Path) -> Generator:

@@ -9,6 +9,7 @@ from torch import Tensor
 from paramdiff.files import save_tensors
 from paramdiff.generators.context import FitContext
 from paramdiff.generators.generator import Generator
+from paramdiff.generators.guidance import without_guidance
 from paramdiff.runs.context import RunContext
 from paramdiff.runs.manifest import Stage
 from paramdiff.runs.rows import GeneratorRow
@@ -26,7 +27,7 @@ def sample(run: RunContext, row: GeneratorRow, name: str = "sample") -> Stage:
         save_tensors(run.path(row.samples), {"samples": run.recalibrated(samples)}, header)
 
     asked = ["zoo"] if row.generator.asks or run.recalibrating else []  # it knows which task it is of
-    settings = [run.plan.n, run.plan.seed, now, *run.recalibrating]
+    settings = [run.plan.n, run.plan.seed, without_guidance(now), *run.recalibrating]
     return Stage(name, settings, [row.fitted, *asked], run.drawn_files(row), work, chain=row.prefix)
 
 

@@ -13,6 +13,7 @@ from paramdiff.distributed import on_main_process
 from paramdiff.evaluation.ensembles import all_groups
 from paramdiff.evaluation.tradeoff import point
 from paramdiff.files import read_json, write_json
+from paramdiff.generators.guidance import without_guidance
 from paramdiff.progress import say
 from paramdiff.runs.context import RunContext
 from paramdiff.runs.manifest import Stage
@@ -83,7 +84,8 @@ def _point(run: RunContext, curve: KnobCurve, value: float) -> Stage:
         write_json(run.path(curve.file(value)), {"value": value, **found})
 
     return Stage(
-        f"{SWEEP}:{entry.name}:{value:g}", [n, seed, settings, run.settings["task"], *run.recalibrating],
+        f"{SWEEP}:{entry.name}:{value:g}",
+        [n, seed, without_guidance(settings), run.settings["task"], *run.recalibrating],
         ["zoo", entry.fitted, *run.reference_files], [curve.file(value)], work, shared=True,
     )  # fmt: skip
 
