@@ -28,12 +28,15 @@ def plan_of(config: RunConfig, yaml: str = "") -> Plan:
     settings = {key: plain(getattr(config, key)) for key in RECORDED}
     settings |= {"recalibrate": config.recalibrate} if config.recalibrate else {}
     settings |= {"bill": plain(config.bill)} if config.bill.steps else {}
-    twins = without_zoo(config.generator) if config.bill.steps else []
+    planned = planned_generators(config)
+    if config.bill.steps:
+        known = {one.generator.label for one in planned}
+        planned += [twin for twin in without_zoo(config.generator) if twin.name not in known]
     return Plan(
         name=config.name, folder=Path(config.run_dir), task=config.task, zoo=config.zoo,
-        generators=[*planned_generators(config), *twins], settings=settings, yaml=yaml, n=config.n, seed=config.seed,
+        generators=planned, settings=settings, yaml=yaml, n=config.n, seed=config.seed,
         device=config.device, precision=config.precision, recalibrate=config.recalibrate, force=config.force,
-        sweep=config.sweep, bill=config.bill, twins=[twin.name for twin in twins if twin.name],
+        sweep=config.sweep, bill=config.bill,
     )  # fmt: skip
 
 
