@@ -59,9 +59,8 @@ def without_zoo(main: Generator) -> list[PlannedGenerator]:
     """The main generator begun at an untrained network and at one member, if it is trained through its samples."""
     if not isinstance(main, LatentGenerator) or not main.behaviour.steps or main.behaviour.start != "zoo":
         return []
+    begun = {start: replace(main.behaviour, start=start, imitation=0.0) for start in ("random", "member")}
     return [
-        PlannedGenerator(
-            replace(main, behaviour=replace(main.behaviour, start=start)), "generator", f"{main.label}-from-{start}"
-        )
-        for start in ("random", "member")
-    ]  # fmt: skip
+        PlannedGenerator(replace(main, behaviour=behaviour), "generator", f"{main.label}-from-{start}")
+        for start, behaviour in begun.items()
+    ]
