@@ -67,7 +67,7 @@ def test_the_rate_falls_to_nothing():
             return super().training_loss(vectors, *rest)
 
     made = make("further-trained", steps=30).fit(ZOO)
-    last = made.sample(20, context=FitContext(Watched(ZOO.vectors)))
+    last = made.sample(10, context=FitContext(Watched(ZOO.vectors)))
     assert len(batches) == 30
     assert float((last - batches[-1]).norm()) < 0.05 * float((batches[1] - batches[0]).norm())
 

@@ -84,6 +84,7 @@ def plan_for(*words: str) -> Plan:
 
 def test_rows_without_a_zoo_that_are_there_are_not_added_again():
     words = ["generator.behaviour.steps=2", "bill.steps=[0]", "compare=none"]
+    words.append("generator.behaviour.imitation=0.5")  # without a zoo there is nobody to imitate
     given = ["+generator@compare.own=gaussian_latents", "compare.own.behaviour={steps: 2, start: random}"]
     for more in ([], given):
         rows = [row.name for row in generator_rows(plan_for(*words, *more).generators)]
