@@ -15,7 +15,9 @@ from paramdiff.generators.context import FitContext
 from paramdiff.generators.diffusion import Diffusion
 from paramdiff.generators.gaussian_latents import GaussianLatents
 from paramdiff.generators.generator import Generator
+from paramdiff.generators.linear_autoencoder import LinearAutoencoder
 from paramdiff.generators.pdiff import ParameterDiffusion
+from paramdiff.generators.reconstruction_check import ReconstructionCheck
 from paramdiff.seeds import generator
 from paramdiff.testing.toys import ToyFeedback, scattered, toy_zoo
 from paramdiff.training import Training
@@ -84,6 +86,29 @@ def test_the_gradients_are_those_of_the_loss():
     for leaf, found in zip(leaves, (offset, directions), strict=True):
         (wanted,) = torch.autograd.grad(loss, leaf, retain_graph=True)
         torch.testing.assert_close(found.grad, wanted.float())
+
+
+def test_reconstructions_learn_to_do_what_members_do():
+    """Members that the codec cannot keep apart, and held-out ones; the decoder that is used is checked."""
+    zoo = toy_zoo(scattered(30, 40))
+    context = FitContext(ToyFeedback(zoo.vectors))
+
+    def fitted(imitation: float, steps: int) -> GaussianLatents:
+        made = GaussianLatents(
+            autoencoder=LinearAutoencoder(components=3), behaviour=Behaviour(steps=100, lr=0.05, imitation=imitation),
+            reconstruction_check=ReconstructionCheck(imitation=steps, tolerance=1000.0),
+        )  # fmt: skip
+        return made.fit(zoo, context)
+
+    plain, own, moved = fitted(0.0, 0), fitted(1.0, 0), fitted(1.0, 30)
+    x = own.normaliser.normalise(zoo.vectors)  # type: ignore[union-attr]
+    feedback = context.normalised(own.normaliser).require_training("")  # type: ignore[arg-type]
+    apart = [float(feedback.imitation(made._reconstruct(x), x, 0, 400)[0].mean()) for made in (plain, own)]
+    assert apart[1] < 0.9 * apart[0]
+    found = moved.notes["reconstruction_check"]
+    assert found["before"]["reconstructed"] != found["reconstructed"]
+    assert found["divergence"] < found["divergence_of_others"]
+    assert "divergence" not in own.notes["reconstruction_check"]
 
 
 def test_the_deviation_in_closed_form_is_that_of_samples():
@@ -167,6 +192,8 @@ def test_a_loss_that_is_not_finite_stops_it():
         ({"start": "zero"}, "start"),
         ({"weight": 0.0}, "weight"),
         ({"lr": -1.0}, "lr"),
+        ({"imitation": 2.0}, "imitation"),
+        ({"imitation": 0.5, "start": "random"}, "no latents of members"),
     ],
 )
 def test_wrong_settings_are_named(settings: dict[str, object], said: str):

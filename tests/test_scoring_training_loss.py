@@ -104,6 +104,31 @@ def test_they_are_those_of_each_network(kind: type[Task], group: int, repulsion:
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
+class Divergent(Sides):
+    def divergence(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (targets.softmax(-1) * (targets.log_softmax(-1) - outputs.log_softmax(-1))).sum(-1).mean()
+
+
+@pytest.mark.parametrize("kind", [Divergent, Sides, Convolved])
+def test_networks_are_compared_with_others_by_their_outputs(kind: type[Task]):
+    """By the task's divergence, or by the squared error; what the others say is a fixed target."""
+    scorer, vectors = made(kind())
+    own, others = vectors[:3], vectors[3:]
+    losses, gradients = scorer.feedback().imitation(own, others, 2, 8)
+    batches = BatchStream(scorer.task.train_data()).take(6, 3, 8)
+    v, model = own.clone().requires_grad_(), scorer.task.model()
+    said = lambda row, batch: torch.func.functional_call(model, scorer.spec.unflatten(row), (batch[0],))
+    wanted = torch.stack([
+        scorer.task.divergence(said(row, batch), said(other, batch).detach())
+        for row, other, batch in zip(v, others, batches, strict=True)
+    ])  # fmt: skip
+    torch.testing.assert_close(losses, wanted.detach())
+    (gradient,) = torch.autograd.grad(wanted.sum(), v)
+    torch.testing.assert_close(gradients, gradient, rtol=1e-4, atol=1e-6)
+    same, none = scorer.feedback().imitation(own, own, 0, 8)
+    assert float(same.abs().max()) < 1e-6 and float(none.abs().max()) < 1e-6
+
+
 @pytest.mark.parametrize("items", [7, 16, 50, 64])
 def test_batches_cover_every_epoch_whatever_their_size(items: int):
     """In order, and from the middle: a training that goes on sees what it would have seen."""

@@ -11,6 +11,10 @@ with ``u`` the fitted decoder about its mean, which stays as it is (``u = 0`` fo
 ``R`` itself), and ``x_0`` what was decoded before. The loss alone would make all samples the same network. What holds
 them apart is the deviation ``E |x - o|^2 = target^2``, that of the zoo, to which ``a`` and ``R`` are scaled back after
 every step, and the repulsion between predictions (:mod:`paramdiff.scoring.training_loss`).
+
+*Imitation* trains the same decoder by what its reconstructions do: members are encoded and decoded, and the outputs of
+a member and its reconstruction on training data are compared (the behavioural loss of "Structure Is Not Enough:
+Leveraging Behavior for Neural Network Weight Reconstruction", 2025), in place of a share of the loss of samples.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paramdiff.errors import ConfigError, check_choice
-from paramdiff.generators.context import TrainingFeedback
+from paramdiff.generators.context import Matrix, TrainingFeedback
 from paramdiff.progress import say
 from paramdiff.seeds import generator
 from paramdiff.settings import BATCH, COUNT, RATE, Range, Ranges, check_ranges
@@ -59,6 +63,9 @@ class Behaviour:
         group: networks that share a batch, a divisor of ``samples``; repulsion needs at least 2.
         start: ``zoo``, the fitted generator; or, to see what the zoo is worth, ``member``, one member and random
             directions, or ``random``, an untrained network and random directions.
+        imitation: 0 to 1, how much of the loss is how far outputs of reconstructions are from those of the members.
+            Where the decoder reconstructs its members exactly, as a linear one does that keeps all components, there
+            is nothing to learn from it.
     """
 
     steps: int = 0
@@ -70,11 +77,13 @@ class Behaviour:
     repulsion: float = 0.0
     group: int = 1
     start: str = "zoo"
+    imitation: float = 0.0
 
     FORMERLY: ClassVar[None] = None
     RANGES: ClassVar[Ranges] = {
         "steps": Range(least=0, most=100_000_000), "samples": COUNT, "batch": BATCH, "lr": RATE,
         "weight": Range(above=0, most=1), "repulsion": Range(least=0, most=1), "group": COUNT,
+        "imitation": Range(least=0, most=1),
     }  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -87,6 +96,10 @@ class Behaviour:
         if self.repulsion > 0 and self.group < 2:
             raise ConfigError("repulsion", "a network that sees its batch alone has nothing to differ from",
                               expected="behaviour.group of at least 2")  # fmt: skip
+
+        if self.imitation > 0 and self.start != "zoo":
+            raise ConfigError("imitation", f"a generator that begins at start={self.start} has no latents of members",
+                              expected="behaviour.start=zoo, or behaviour.imitation=0")  # fmt: skip
 
     @property
     def gradient_steps(self) -> int:
@@ -186,6 +199,8 @@ class BehaviourTraining:
         latents: the pool, [n, L].
         feedback: gives losses and gradients, in normalised coordinates.
         seed: of the draws.
+        members: whose reconstructions are trained, if there is imitation.
+        codes: their latents.
     """
 
     settings: Behaviour
@@ -193,6 +208,8 @@ class BehaviourTraining:
     latents: Float[Tensor, "n L"]
     feedback: TrainingFeedback
     seed: int
+    members: Matrix | None = None
+    codes: Float[Tensor, "K L"] | None = None
 
     def run(self, path: Path | None) -> tuple[list[float], dict[str, Any]]:
         """Losses of all steps, and what is to be noted; resumes from ``path``.
@@ -232,6 +249,16 @@ class BehaviourTraining:
 
     def _learn(self, step: int, before: TrainedDecoder) -> Tensor:
         """Set the gradients of a step; its mean loss."""
+        share, decoder = self.settings.imitation, self.decoder
+        parts = [(1 - share, *self._of_samples(step, before))] if share < 1 else []
+        parts += [(share, *self._of_members(step))] if share > 0 else []
+        decoder.offset.grad = torch.stack([w * gradient.mean(0) for w, _, _, gradient in parts]).sum(0)
+        by_directions = [w * (z.T @ gradient / len(z)) for w, z, _, gradient in parts]
+        decoder.directions.grad = torch.stack(by_directions).sum(0)
+        return torch.stack([w * losses.mean() for w, _, losses, _ in parts]).sum()
+
+    def _of_samples(self, step: int, before: TrainedDecoder) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents of samples, their losses, and the gradients of what is minimised."""
         own, decoder = self.settings, self.decoder
         draw = generator("behaviour", self.seed, step)
         z = self.latents[torch.randint(len(self.latents), (own.samples,), generator=draw)]
@@ -239,8 +266,15 @@ class BehaviourTraining:
         losses, gradient = self.feedback.training_loss(x, step, own.batch, own.group, own.repulsion)
         if own.weight < 1:
             gradient = own.weight * gradient + (1 - own.weight) / x.shape[1] * (x - before(z))
-        decoder.offset.grad, decoder.directions.grad = gradient.mean(0), z.T @ gradient / len(z)
-        return losses.mean()
+        return z, losses, gradient
+
+    def _of_members(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The same of members: how far the outputs of their reconstructions are from theirs."""
+        assert self.members is not None and self.codes is not None
+        draw = generator("imitation", self.seed, step)
+        rows = torch.randint(len(self.codes), (self.settings.samples,), generator=draw)
+        z, x = self.codes[rows], self.members[rows][:, :]
+        return z, *self.feedback.imitation(self.decoder(z), x, step, self.settings.batch)
 
     def _notes(self, losses: list[float], kept: float, stopped: int | None) -> dict[str, Any]:
         own, last = self.settings, losses[-max(1, len(losses) // 20) :]

@@ -108,6 +108,18 @@ class TrainingFeedback(Feedback, Protocol):
                 of the group's loss times its size.
         """
 
+    def imitation(
+        self, vectors: Float[Tensor, "n D"], members: Float[Tensor, "n D"], step: int, items: int
+    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
+        """How far each network's outputs are from those of a member on training data, and gradients by the network.
+
+        Args:
+            vectors: the networks.
+            members: one for each.
+            step: numbers the batches.
+            items: of the training data in a batch, at most.
+        """
+
     def initial(self, seed: int) -> Float[Tensor, "D"]:
         """The vector of an untrained network."""
 
@@ -188,6 +200,13 @@ class NormalisedTrainingFeedback(NormalisedFeedback):
     ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
         v = self.normaliser.denormalise(vectors)
         losses, gradients = self.raw.training_loss(v, step, items, group, repulsion)
+        return losses, gradients * self.normaliser.slope(v)
+
+    def imitation(
+        self, vectors: Float[Tensor, "n D"], members: Float[Tensor, "n D"], step: int, items: int
+    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
+        v, theirs = self.normaliser.denormalise(vectors), self.normaliser.denormalise(members)
+        losses, gradients = self.raw.imitation(v, theirs, step, items)
         return losses, gradients * self.normaliser.slope(v)
 
     def initial(self, seed: int) -> Float[Tensor, "D"]:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from paramdiff.errors import check_choice
 from paramdiff.generators.context import TrainingFeedback
-from paramdiff.generators.descent import descend, through
 from paramdiff.settings import BATCH, RATE, Range, Ranges, check_ranges
 
 PLACES = ("latents", "parameters")
@@ -55,6 +54,8 @@ def guided(
     what: str,
 ) -> Float[Tensor, "n D"]:  # fmt: skip
     """Normalised vectors of latents ``z``, after the steps; ``what`` is for the bar."""
+    from paramdiff.generators.descent import descend, through
+
     moved, place = (z, decode) if settings.where == "latents" else (decode(z), _itself)
 
     def gradient(at: Tensor, step: int) -> Tensor:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
@@ -29,14 +29,17 @@ from paramdiff.generators.behaviour import (
     TrainedDecoder,
     starting_decoder,
 )
-from paramdiff.generators.context import FitContext, Matrix, NormalisedView, Score
+from paramdiff.generators.context import FitContext, Matrix, NormalisedView
 from paramdiff.generators.generator import Generator
 from paramdiff.generators.guidance import DRAWN_AT_ONCE, KEYS, Guidance, guided
 from paramdiff.generators.reconstruction_check import ReconstructionCheck, ReconstructionResult, split
 from paramdiff.parameters.normaliser import Normaliser
 from paramdiff.progress import say
 from paramdiff.seeds import mix, sample_normal
-from paramdiff.settings import FACTOR, SEED, Ranges, has_moved, moved, nested, require_parts
+from paramdiff.settings import FACTOR, SEED, Ranges, has_moved, moved, nested, require_parts, without
+
+if TYPE_CHECKING:
+    from paramdiff.generators.imitation import Imitation
 
 HASHED_AT_ONCE = 1 << 16
 """Coordinates of all members that are in memory while a zoo is hashed."""
@@ -183,12 +186,15 @@ class LatentGenerator(Generator):
     def _fit(self, x: Matrix, context: FitContext) -> None:
         if self.behaviour.steps:
             context.require_training(f"{self.name} with behaviour.steps={self.behaviour.steps:,}")
+        if steps := self.reconstruction_check.imitation:
+            context.require_training(f"{self.name} with reconstruction_check.imitation={steps:,}")
         if context.folder is not None:
             self._claim(context.folder, x)
         fitted, held = (x[rows] for rows in split(len(x), self.reconstruction_check.held_out, self.seed))
-        self.codec, self.prior = self._codec(), self._prior()
+        self.codec, self.prior, self.decoder = self._codec(), self._prior(), None
         self.codec.fit(fitted, context.folder)
-        if not self._rebuilds(fitted, held, context.feedback):
+        withheld, later = held, bool(self.behaviour.steps or self.reconstruction_check.imitation)
+        if not self._rebuilds(fitted, held, context, final=not later):
             held = held[:0]  # latents of members that it cannot rebuild tell the prior nothing
         z = self.codec.encode(fitted)
         self.latent_mean, self.latent_deviation = self._scale(z)
@@ -197,18 +203,22 @@ class LatentGenerator(Generator):
         self.prior.fit(z, unseen, context.folder)
         self.notes |= self.prior.findings(z, unseen)
         parts = {"autoencoder": self.codec.losses, "denoiser": self.prior.losses}
-        self.decoder = None
         if self.behaviour.steps:
-            parts["behaviour"] = self._learn_behaviour(fitted[:1][:, :][0], context)
+            parts["behaviour"] = self._learn_behaviour(fitted, context)
+        if later:  # the decoder that is used is judged
+            self._rebuilds(fitted, withheld, context, final=True)
         self.losses = {name: losses for name, losses in parts.items() if losses}
 
-    def _learn_behaviour(self, member: Float[Tensor, "D"], context: FitContext) -> list[float]:
+    def _learn_behaviour(self, members: Matrix, context: FitContext) -> list[float]:
         """Train the decoder through the loss of samples; the losses."""
         feedback = context.require_training(self.name)
         z = self.prior.sample(range(POOL), mix("behaviour", self.seed))
         decoder = TrainedDecoder.around(self._decode_fitted, self.codec.linear, z)
-        decoder = starting_decoder(decoder, self.behaviour, member, feedback, z, self.seed)
+        first = members[:1][:, :][0]
+        decoder = starting_decoder(decoder, self.behaviour, first, feedback, z, self.seed)
         training = BehaviourTraining(self.behaviour, decoder, z, feedback, self.seed)
+        if self.behaviour.imitation > 0:
+            training.members, training.codes = members, self._standardise(self.codec.encode(members))
         losses, self.notes["behaviour"] = training.run(context.folder / BEHAVIOUR if context.folder else None)
         self.decoder = decoder
         return losses
@@ -221,24 +231,43 @@ class LatentGenerator(Generator):
     def _standardise(self, z: Float[Tensor, "n L"]) -> Float[Tensor, "n L"]:
         return (z - self.latent_mean) / self.latent_deviation
 
-    def _rebuilds(self, fitted: Matrix, held: Matrix, feedback: Score | None) -> bool:
-        """Whether the codec passes the reconstruction check; without one it does."""
+    def _rebuilds(self, fitted: Matrix, held: Matrix, context: FitContext, final: bool) -> bool:
+        """Whether it passes the reconstruction check; without one it does.
+
+        Args:
+            final: the decoder is the one that samples are drawn with. If it is not, a failure stops nothing, and what
+                was found is kept as ``before``.
+        """
         check = self.reconstruction_check
         if check.action == "off":
             return True
-
-        def reconstruct(x: Matrix) -> Tensor:
-            return self.codec.decode(self.codec.encode(x))
-
+        imitation = self._imitation(context) if final and check.imitation else None
         result = ReconstructionResult.measure(
-            reconstruct, fitted, held, feedback, check.tolerance, self.codec.remedy
-        )
-        self.notes["reconstruction_check"] = result.to_json()
+            self._reconstruct, fitted, held, context.feedback, check.tolerance, self.codec.remedy,
+            imitation, trained=self.decoder is not None,
+        )  # fmt: skip
+        before = self.notes.get("reconstruction_check")
+        self.notes["reconstruction_check"] = result.to_json() | ({"before": before} if before else {})
+        if not final:
+            return result.passed
         if not result.passed and check.action == "stop":
             raise ZooError(f"the reconstruction check failed: {result.why}",
                            remedy="or set reconstruction_check.action=warn to go on regardless")  # fmt: skip
         say(f"  reconstruction check {result.outcome}: {result.why}")
         return result.passed
+
+    def _reconstruct(self, x: Matrix) -> Float[Tensor, "n D"]:
+        """Members encoded and decoded."""
+        z = self.codec.encode(x)
+        return self.codec.decode(z) if self.decoder is None else self.decoder(self._standardise(z))
+
+    def _imitation(self, context: FitContext) -> "Imitation":
+        """Reconstruction by behaviour."""
+        from paramdiff.generators.imitation import Imitation
+
+        decode = self._decode_fitted if self.decoder is None else self.decoder
+        feedback, steps = context.require_training(self.name), self.reconstruction_check.imitation
+        return Imitation(decode, lambda x: self._standardise(self.codec.encode(x)), feedback, steps)
 
     def _sample(self, indices: Sequence[int], seed: int, context: FitContext) -> Float[Tensor, "n D"]:
         z, dim = self.prior.sample(indices, seed), len(self._fitted().mean)
@@ -325,10 +354,10 @@ class LatentGenerator(Generator):
 
 
 def what_is_fitted(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings without those of guidance, and of behaviour where it is off, as they were before both existed."""
-    off = not settings.get("behaviour", {}).get("steps", 1)
-    return {
-        name: value
-        for name, value in settings.items()
-        if name != "guidance" and not (off and name == "behaviour")
-    }
+    """Nested settings without those of guidance, and without what is off and did not exist before."""
+    found = {name: value for name, value in settings.items() if name != "guidance"}
+    if not settings.get("behaviour", {}).get("steps", 1):
+        del found["behaviour"]
+    if not settings.get("reconstruction_check", {}).get("imitation", 1):
+        found["reconstruction_check"] = without(found["reconstruction_check"], ("imitation",))
+    return found

@@ -22,6 +22,7 @@ from paramdiff.settings import FACTOR, Range, Ranges, check_ranges
 
 if TYPE_CHECKING:
     from paramdiff.chance import Chance
+    from paramdiff.generators.imitation import Imitation
 
 MOST_HELD = 32
 """More held-out members would cost scoring time and tell little more."""
@@ -52,14 +53,19 @@ class ReconstructionCheck:
         tolerance: the drop of the score that reconstructions may have.
         held_out: fraction of members that are not fitted, for the check and to see when the prior has learnt
             enough; at least 2 members, none if K < 10.
+        imitation: steps by which latents of held-out members are moved to where the decoded network does what the
+            member does (:mod:`paramdiff.generators.imitation`); 0 takes the encoder's latents.
     """
 
     action: str = "warn"
     tolerance: float = 0.02
     held_out: float = 0.1
+    imitation: int = 0
 
     FORMERLY: ClassVar[Mapping[str, str]] = {"action": "gate"}
-    RANGES: ClassVar[Ranges] = {"tolerance": FACTOR, "held_out": Range(least=0, most=0.5)}
+    RANGES: ClassVar[Ranges] = {
+        "tolerance": FACTOR, "held_out": Range(least=0, most=0.5), "imitation": Range(least=0, most=1_000_000),
+    }  # fmt: skip
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -78,6 +84,9 @@ class ReconstructionResult:
         explained_variance_train: of the members the codec was fitted on.
         remedy: how this codec is made larger, as an imperative.
         chance: what a network that knows nothing scores; ``None`` if that is not known.
+        divergences: of outputs of reconstructions, and of other members, from the members', where latents were moved
+            to imitate these; else ``None``.
+        trained: whether the decoder was trained through what its networks do.
     """
 
     held_out: int
@@ -88,18 +97,25 @@ class ReconstructionResult:
     explained_variance_train: float
     remedy: str
     chance: "Chance | None" = None
+    divergences: tuple[float, float] | None = None
+    trained: bool = False
 
     @classmethod
     def measure(
         cls, reconstruct: Callable[[Tensor], Tensor], train: Matrix, held: Matrix, feedback: Score | None,
-        tolerance: float, remedy: str,
+        tolerance: float, remedy: str, imitation: "Imitation | None" = None, trained: bool = False,
     ) -> "ReconstructionResult":  # fmt: skip
-        """Reconstruct fitted and held-out members and compare, some at a time if they are long."""
+        """Reconstruct fitted and held-out members and compare, some at a time if they are long.
+
+        Args:
+            imitation: reconstructs the held-out ones in place of ``reconstruct``.
+        """
         mean = _mean(train)
         seen = _Seen(reconstruct, mean, None).over(
             train[evenly_spaced(len(train), MOST_SEEN)] if len(held) else train[:0]
         )
-        unseen = _Seen(reconstruct, mean, feedback).over(held if len(held) else train)
+        unseen = _Seen(imitation or reconstruct, mean, feedback, imitation)
+        unseen.over(held if len(held) else train)
         return cls(
             held_out=len(held),
             members=unseen.members,
@@ -109,6 +125,8 @@ class ReconstructionResult:
             explained_variance_train=(seen if len(held) else unseen).explained,
             remedy=remedy,
             chance=getattr(feedback, "chance", None),
+            divergences=unseen.divergences,
+            trained=trained,
         )
 
     @property
@@ -156,6 +174,8 @@ class ReconstructionResult:
             )
         if self.explained >= AVERAGING:
             return self._seen()
+        if self.trained or self.divergences:
+            return f"{self._seen()}: other networks that do as well, not the members themselves"
         return (
             f"{self._seen()}, although they keep next to none of the variance: the decoder returns nearly "
             "the mean of the zoo, so samples will be averages"
@@ -166,7 +186,11 @@ class ReconstructionResult:
         text = f"reconstructions of {which} keep {max(0.0, self.explained):.0%} of the variance"
         if self.members is None:
             return text
-        return f"{text} and score {self.reconstructed:.4g} where the members score {self.members:.4g}"
+        text = f"{text} and score {self.reconstructed:.4g} where the members score {self.members:.4g}"
+        if self.divergences is None:
+            return text
+        own, others = self.divergences
+        return f"{text} (their outputs are {own:.3g} from the members', those of other members {others:.3g})"
 
     def _cause(self) -> str:
         train, held = self.explained_variance_train, self.explained_variance
@@ -193,16 +217,23 @@ class ReconstructionResult:
             "tolerance": self.tolerance,
             "why": self.why,
         }
+        if self.divergences:
+            own, others = map(_finite, self.divergences)
+            numbers |= {"divergence": own, "divergence_of_others": others}
         return {**fixed, **numbers}
 
 
 class _Seen:
     """Members beside their reconstructions: sums of squares, and scores if there is feedback."""
 
-    def __init__(self, reconstruct: Callable[[Tensor], Tensor], mean: Tensor, feedback: Score | None) -> None:
-        self.reconstruct, self.mean, self.feedback = reconstruct, mean, feedback
+    def __init__(
+        self, reconstruct: Callable[[Tensor], Tensor], mean: Tensor, feedback: Score | None,
+        imitation: "Imitation | None" = None,
+    ) -> None:  # fmt: skip
+        self.reconstruct, self.mean, self.feedback, self.imitation = reconstruct, mean, feedback, imitation
         self.error = self.spread = 0.0
         self.scores: list[tuple[Tensor, Tensor]] = []
+        self._divergences: list[Tensor] = []
 
     def over(self, rows: Matrix) -> "_Seen":
         """Look at all of them, in blocks that fit into memory."""
@@ -213,11 +244,21 @@ class _Seen:
             self.error, self.spread = self.error + error, self.spread + spread
             if self.feedback is not None:
                 self.scores.append((self.feedback(x).double().cpu(), self.feedback(again).double().cpu()))
+            if self.imitation is not None:
+                self._divergences.append(self.imitation.divergences(again, x))
         return self
 
     @property
     def explained(self) -> float:
         return _explained(self.error, self.spread)
+
+    @property
+    def divergences(self) -> tuple[float, float] | None:
+        """Of reconstructions and of other members, in the mean; None without imitation."""
+        if not self._divergences:
+            return None
+        own, others = torch.cat(self._divergences, 1).mean(1).tolist()
+        return own, others
 
     @property
     def members(self) -> float | None:

@@ -31,6 +31,8 @@ class TrainingScorer(Protocol):
         self, vectors: Tensor, step: int, items: int, group: int, repulsion: float
     ) -> tuple[Tensor, Tensor]: ...
 
+    def imitation(self, vectors: Tensor, members: Tensor, step: int, items: int) -> tuple[Tensor, Tensor]: ...
+
     def initial(self, seed: int) -> Tensor: ...
 
 
@@ -78,6 +80,12 @@ class TrainingFeedback:
     ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
         """Losses and gradients of a training step (:meth:`paramdiff.scoring.scorer.Scorer.training_loss`)."""
         return self.scorer.training_loss(vectors, step, items, group, repulsion)
+
+    def imitation(
+        self, vectors: Float[Tensor, "n D"], members: Float[Tensor, "n D"], step: int, items: int
+    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
+        """Divergences of outputs from those of others (:meth:`paramdiff.scoring.scorer.Scorer.imitation`)."""
+        return self.scorer.imitation(vectors, members, step, items)
 
     def initial(self, seed: int) -> Float[Tensor, "D"]:
         """The vector of an untrained network."""

@@ -133,6 +133,11 @@ class RecalibratedFeedback:
     ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
         return self.feedback.training_loss(self.recalibration(vectors), step, items, group, repulsion)
 
+    def imitation(
+        self, vectors: Float[Tensor, "n D"], members: Float[Tensor, "n D"], step: int, items: int
+    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
+        return self.feedback.imitation(self.recalibration(vectors), members, step, items)
+
     def initial(self, seed: int) -> Float[Tensor, "D"]:
         return self.feedback.initial(seed)
 

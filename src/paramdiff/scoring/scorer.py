@@ -172,6 +172,19 @@ class Scorer:
             losses, gradients = self._training_loss(own, self._data("train"), step, items, group, repulsion)
         return losses.cpu(), gradients.cpu()
 
+    def imitation(
+        self, vectors: Float[Tensor, "n D"], members: Float[Tensor, "n D"], step: int, items: int
+    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
+        """Divergences of networks' outputs from those of ``members`` on training data, and gradients, on the CPU.
+
+        Raises:
+            NumericalError: a divergence or a gradient is NaN or Inf.
+        """
+        with suitable_threads(self._parameters):
+            own, theirs = vectors.to(self.device), members.to(self.device)
+            losses, gradients = self._training_loss.imitation(own, theirs, self._data("train"), step, items)
+        return losses.cpu(), gradients.cpu()
+
     def initial(self, seed: int) -> Float[Tensor, "D"]:
         """The generated tensors of an untrained network, drawn by the task's own initialisation."""
         with seeded("initial", seed):

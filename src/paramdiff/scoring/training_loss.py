@@ -27,6 +27,9 @@ from paramdiff.scoring.vmapped import STUCK
 from paramdiff.seeds import mix, seeded
 from paramdiff.tasks.task import Batch, Data, Task, overrides
 
+GroupLoss = Callable[[list[Any], Batch], tuple[Tensor, Tensor]]
+"""From the outputs of the networks of a group and their batch: the group's loss, and the losses [g] of its networks."""
+
 
 class BatchStream:
     """The training data as one endless sequence of items, shuffled epoch after shuffled epoch, by position.
@@ -112,18 +115,37 @@ class TrainingLoss:
         self, vectors: Float[Tensor, "n D"], data: Data, step: int, items: int, group: int, repulsion: float
     ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
         """Losses without repulsion, and gradients of each group's loss times its size."""
+        found = self._of_groups(vectors, data, step, items, group, partial(self._loss, repulsion=repulsion))
+        self._require_usable(*found, step)
+        return found
+
+    def imitation(
+        self, vectors: Float[Tensor, "n D"], members: Float[Tensor, "n D"], data: Data, step: int, items: int
+    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
+        """Divergences of networks' outputs from those of others, each on a batch of its own, and their gradients.
+
+        Gradients are of the networks; what the others say is a fixed target.
+        """
+        pairs = torch.stack([vectors, members], 1).flatten(0, 1)
+        losses, gradients = self._of_groups(pairs, data, step, items, 2, self._divergence)
+        self._require_finite(losses, gradients, step)
+        return losses[::2], gradients[::2]
+
+    def _of_groups(
+        self, vectors: Float[Tensor, "n D"], data: Data, step: int, items: int, group: int, loss: "GroupLoss"
+    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
+        """Losses of networks, and gradients of the losses of their groups."""
         if self._stream is None or self._stream.data is not data:
             self._stream = BatchStream(data)
         groups = vectors.split(group)
         batches = self._stream.take(step * len(groups), len(groups), items)
-        together = self._stacked(groups, batches, repulsion) if self._alike(groups, batches) else None
+        together = self._stacked(groups, batches, loss) if self._alike(groups, batches) else None
         if together is None:
             parts = [
-                self._one_by_one(some, batch, repulsion, mix("behaviour", step, number))
+                self._one_by_one(some, batch, loss, mix("behaviour", step, number))
                 for number, (some, batch) in enumerate(zip(groups, batches, strict=True))
             ]
             together = torch.cat([loss for loss, _ in parts]), torch.cat([grad for _, grad in parts])
-        self._require_usable(*together, step)
         return together
 
     def _alike(self, groups: Sequence[Tensor], batches: Sequence[Batch]) -> bool:
@@ -147,11 +169,11 @@ class TrainingLoss:
         return tree_map(lambda *leaves: torch.stack(leaves), *each)  # type: ignore[no-any-return]
 
     def _stacked(
-        self, groups: Sequence[Tensor], batches: Sequence[Batch], repulsion: float
+        self, groups: Sequence[Tensor], batches: Sequence[Batch], loss: "GroupLoss"
     ) -> tuple[Tensor, Tensor] | None:
         """All groups as one call; None once it turned out that they cannot be stacked."""
         batch, boundary = self._prepared(batches)
-        gradient = torch.func.grad(partial(self._joint, repulsion=repulsion), has_aux=True)
+        gradient = torch.func.grad(partial(self._joint, loss=loss), has_aux=True)
         try:
             found, losses = torch.func.vmap(gradient, randomness="different")(
                 torch.stack(list(groups)), boundary, batch
@@ -164,13 +186,14 @@ class TrainingLoss:
             return None
         return losses.flatten(), found.flatten(0, 1)
 
-    def _joint(self, some: Float[Tensor, "g D"], boundary: Any, batch: Batch, repulsion: float) -> Any:
-        """A group's loss times its size, and the losses of its networks."""
+    def _joint(self, some: Float[Tensor, "g D"], boundary: Any, batch: Batch, loss: "GroupLoss") -> Any:
+        """A group's loss, and the losses of its networks."""
         outputs = torch.func.vmap(self.outputs, (None, 0), randomness="different")(boundary, some)
         each = [tree_map(lambda leaf, row=row: leaf[row], outputs) for row in range(len(some))]
-        return self._loss(each, batch, repulsion)
+        return loss(each, batch)
 
     def _loss(self, each: list[Any], batch: Batch, repulsion: float) -> tuple[Tensor, Tensor]:
+        """A group's loss times its size, and the losses of its networks."""
         losses = torch.stack([self.task.loss(outputs, batch) for outputs in each])
         total = losses.sum()
         if repulsion > 0 and len(each) > 1:
@@ -178,12 +201,19 @@ class TrainingLoss:
             total = (1 - repulsion) * total + repulsion * len(each) * together
         return total, losses.detach()
 
-    def _one_by_one(self, some: Tensor, batch: Batch, repulsion: float, key: int) -> tuple[Tensor, Tensor]:
+    def _divergence(self, each: list[Any], batch: Batch) -> tuple[Tensor, Tensor]:
+        """The divergence of a network from the second of its group."""
+        own, other = each
+        target = tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, other)
+        total = self.task.divergence(own, target)
+        return total, torch.stack([total.detach(), torch.zeros_like(total)])
+
+    def _one_by_one(self, some: Tensor, batch: Batch, loss: "GroupLoss", key: int) -> tuple[Tensor, Tensor]:
         batch, boundary = self.prepare(batch)
         with torch.enable_grad(), seeded("gradients", key):
             v = some.detach().clone().requires_grad_()
             each = [self.plain(batch, row) if self.plain else self.outputs(boundary, row) for row in v]
-            total, losses = self._loss(each, batch, repulsion)
+            total, losses = loss(each, batch)
             if not total.requires_grad:
                 return losses, torch.zeros_like(v)
             (gradient,) = torch.autograd.grad(total, v)
@@ -196,6 +226,9 @@ class TrainingLoss:
                 expected="a loss that depends on the network's outputs by differentiable operations",
                 remedy="return the loss itself, not its value (.item(), .detach(), argmax)",
             )
+        self._require_finite(losses, gradients, step)
+
+    def _require_finite(self, losses: Tensor, gradients: Tensor, step: int) -> None:
         for what, value in (("loss", losses), ("gradient", gradients.sum(1))):
             broken = (~value.isfinite()).nonzero()[:, 0].tolist()
             if broken:

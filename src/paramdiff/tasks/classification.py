@@ -207,6 +207,11 @@ class ImageClassification(Task):
         r"""The logarithm of the mean probabilities, :math:`\log \frac1M \sum_m \mathrm{softmax}(o_m)`."""
         return torch.stack(list(outputs)).log_softmax(-1).logsumexp(0) - math.log(len(outputs))
 
+    def divergence(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """KL divergence of the predicted probabilities from the targets', in nats, the mean over items."""
+        log_p, log_q = targets.log_softmax(-1), outputs.log_softmax(-1)
+        return (log_p.exp() * (log_p - log_q)).sum(-1).mean()
+
     def metrics(self, outcomes: Outcomes) -> dict[str, float]:
         """``accuracy`` and mean ``nll``, as fractions and nats."""
         return {

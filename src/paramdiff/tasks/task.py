@@ -11,7 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from paramdiff.errors import TaskError
 from paramdiff.registry import Registry
@@ -158,6 +160,17 @@ class Task(ABC):
             outputs: of each network for the same batch, at least one.
         """
         return None
+
+    def divergence(self, outputs: Any, targets: Any) -> Tensor:
+        """How far outputs are from another network's for the same batch, a scalar: 0 for the same; by default the
+        mean squared error of the tensors in them."""
+        pairs = zip(tree_leaves(outputs), tree_leaves(targets), strict=True)
+        errors = [(own - theirs).square().mean() for own, theirs in pairs if _is_real(own)]
+        return torch.stack(errors).mean() if errors else torch.zeros(())
+
+
+def _is_real(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.is_floating_point()
 
 
 def overrides(task: Task, method: str) -> bool:

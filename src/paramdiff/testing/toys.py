@@ -75,5 +75,13 @@ class ToyFeedback:
         errors = self._errors(vectors)[:, rows]
         return errors.square().mean(1), 2 * errors @ self.inputs[rows] / len(rows)
 
+    def imitation(
+        self, vectors: Float[Tensor, "n D"], members: Float[Tensor, "n D"], step: int, items: int
+    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
+        """The squared difference of their errors, on a batch that all networks share."""
+        rows = torch.randperm(len(self.inputs), generator=generator("step", step))[:items]
+        errors = (vectors - members) @ self.inputs[rows].T
+        return errors.square().mean(1), 2 * errors @ self.inputs[rows] / len(rows)
+
     def initial(self, seed: int) -> Float[Tensor, "D"]:
         return torch.randn(len(self.average), generator=generator("initial", seed))
