@@ -100,6 +100,12 @@ def test_results_follow_the_schema(finished: Path):
         assert groups == ({1: 24, 5: 4, 10: 2} if row["name"] == "original" else {1: 12, 5: 2, 10: 1})
         assert row["ensembles"][0]["accuracy"] == pytest.approx(row["test"]["mean"])
         assert all(0 <= entry["ece"] <= 1 and entry["nll"] > 0 for entry in row["ensembles"])
+        paid = (
+            row["cost"]["gradient_steps"] > 80
+            if row["name"] == "original"
+            else row["cost"]["gradient_steps"] == 0
+        )
+        assert paid and row["cost"]["with_zoo"] > 0
     assert results["verdict"]["class"] in results["verdict"]["shares"] and results["verdict"]["why"]
     assert sum(results["verdict"]["shares"].values()) == pytest.approx(1)
     assert set(results["denoising"]) == {"members", "held_out", "gap"} and results["denoising"]["members"] > 0
@@ -250,8 +256,12 @@ def test_baselines_that_ask_the_task_and_match_the_samples(tmp_path: Path):
     matching = ["+generator@compare.matched=matched_noise"]
     for command in ("collect", "fit", "sample", "score", "compare"):
         assert main([command, f"run_dir={tmp_path / 'r'}", *small, *asking, *matching]) == 0
-    rows = {row["name"]: row["n"] for row in read_json(tmp_path / "r/results.json")["models"]}
+    models = {row["name"]: row for row in read_json(tmp_path / "r/results.json")["models"]}
+    rows = {name: row["n"] for name, row in models.items()}
     assert rows == {"original": 8, "p-diff": 4, "fine-tuned-3": 4, "matched-noise": 4}
+    assert (
+        models["fine-tuned-3"]["cost"]["gradient_steps"] == 3 and models["original"]["cost"]["with_zoo"] > 3
+    )
     found = read_json(tmp_path / "r/baselines/matched-noise/generator/config.json")["notes"]["matched"]
     assert found["by"] == "similarity" and 0 <= found["own"] <= 1 and 0 <= found["reference"] <= 1
     samples = load_tensors(tmp_path / "r/baselines/fine-tuned-3/samples/samples.safetensors")["samples"]

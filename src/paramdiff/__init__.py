@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from paramdiff.generators.context import FitContext as FitContext
     from paramdiff.generators.diffusion import Diffusion as Diffusion
     from paramdiff.generators.fine_tuned import FineTuned as FineTuned
+    from paramdiff.generators.further_trained import FurtherTrained as FurtherTrained
     from paramdiff.generators.gaussian import Gaussian as Gaussian
     from paramdiff.generators.gaussian import LowRankGaussian as LowRankGaussian
     from paramdiff.generators.gaussian import Swag as Swag
@@ -95,6 +96,7 @@ EXPORTS = {
     "generators.context": ("Feedback", "FitContext"),
     "generators.diffusion": ("Diffusion",),
     "generators.fine_tuned": ("FineTuned",),
+    "generators.further_trained": ("FurtherTrained",),
     "generators.behaviour": ("Behaviour",),
     "generators.gaussian": ("Gaussian", "LowRankGaussian", "Swag"),
     "generators.gaussian_latents": ("GaussianLatents",),

@@ -68,6 +68,13 @@ class Distance(TypedDict):
     pairwise_ratio: Number
 
 
+class Cost(TypedDict):
+    """Gradient steps per network (:mod:`paramdiff.evaluation.cost`); None where they are not known."""
+
+    gradient_steps: Number
+    with_zoo: Number
+
+
 class Ensemble(TypedDict):
     """Means over the ensembles of ``m`` networks, and their deviation."""
 
@@ -100,8 +107,50 @@ class Model(TypedDict):
     selected: Selected
     similarity: Similarity
     distance: Distance
+    cost: NotRequired[Cost]
     ensembles: NotRequired[list[Ensemble]]
     recalibration: NotRequired[Recalibration]
+
+
+class BilledPoint(TypedDict):
+    """Networks of one start after some more steps; ``nll`` is that of the largest ensembles."""
+
+    steps: Count
+    gradient_steps: Number
+    with_zoo: Number
+    mean: Number
+    worst: Number
+    nll: Number
+
+
+class BilledCurve(TypedDict):
+    name: Required[str]
+    kind: str
+    points: Required[list[BilledPoint]]
+
+
+class BillVersus(TypedDict):
+    """The generator against networks of another start at the same bill, paired over the same test items."""
+
+    against: str
+    steps: Count
+    with_zoo: bool
+    mean: Number
+    nll: Number
+    score_difference: Versus
+    nll_difference: Versus | None
+    outcome: str
+
+
+class Bill(TypedDict):
+    """Scores against gradient steps per network (:mod:`paramdiff.evaluation.bill`)."""
+
+    n: Count
+    m: Count | None
+    curves: Required[list[BilledCurve]]
+    comparisons: list[BillVersus]
+    worth: dict[str, bool | None]
+    why: str
 
 
 class TaskInfo(TypedDict):
@@ -165,6 +214,7 @@ class Results(TypedDict):
     verdict: VerdictInfo
     reconstruction_check: Finding | None
     denoising: Finding | None
+    bill: NotRequired[Bill]
     notes: list[str]
     timings_s: dict[str, Number]
     peak_rss_bytes: Number

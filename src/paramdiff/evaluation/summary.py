@@ -98,7 +98,7 @@ def _selected(comparison: Comparison, versus: Versus | None) -> Selected:
     values = scored.item_values(index)
     return {
         "index": index, "train": finite(scored.train[index]), "test": finite(scored.test[index]),
-        "test_ci95": None if values is None else _bounds(bootstrap_ci(values)), "vs_original": versus,
+        "test_ci95": None if values is None else bounds(bootstrap_ci(values)), "vs_original": versus,
     }  # fmt: skip
 
 
@@ -106,7 +106,7 @@ def _versus(comparison: Comparison, own: Comparison) -> Versus:
     mine = comparison.scored.item_values(comparison.selected)
     theirs = own.scored.item_values(own.selected)
     difference = comparison.scored.test[comparison.selected] - own.scored.test[own.selected]
-    interval = None if mine is None or theirs is None else _bounds(paired_difference_ci(mine, theirs))
+    interval = None if mine is None or theirs is None else bounds(paired_difference_ci(mine, theirs))
     return {"difference": finite(difference), "ci95": interval}
 
 
@@ -138,10 +138,11 @@ def _difference(mine: Ensembles, theirs: Ensembles, name: str) -> Versus:
         return {"difference": None, "ci95": None}
     difference = mine.measures[name].mean() - theirs.measures[name].mean()
     interval = paired_difference_ci(mine.items[name], theirs.items[name])
-    return {"difference": finite(difference), "ci95": _bounds(interval)}
+    return {"difference": finite(difference), "ci95": bounds(interval)}
 
 
-def _bounds(interval: tuple[float, float]) -> list[float | None] | None:
+def bounds(interval: tuple[float, float]) -> list[float | None] | None:
+    """An interval for results.json, None if it is not known."""
     return list(interval) if all(map(math.isfinite, interval)) else None
 
 

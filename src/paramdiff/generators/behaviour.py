@@ -44,7 +44,8 @@ COLLAPSED = 0.1
 """Part of the zoo's deviation below which samples count as one network."""
 
 HOLDS = ("norm", "directions", "none")
-STARTS = ("zoo", "member", "random")
+STARTS = {"zoo": None, "member": 1, "random": 0}
+"""Where the training may begin, and how many members that takes; None for the whole zoo."""
 
 
 @dataclass
@@ -89,7 +90,7 @@ class Behaviour:
     def __post_init__(self) -> None:
         check_ranges(self)
         check_choice("diversity", self.diversity, HOLDS)
-        check_choice("start", self.start, STARTS)
+        check_choice("start", self.start, tuple(STARTS))
         if self.samples % self.group:
             raise ConfigError("group", f"{self.samples} samples do not come in groups of {self.group}",
                               expected="a divisor of behaviour.samples")  # fmt: skip
@@ -105,6 +106,11 @@ class Behaviour:
     def gradient_steps(self) -> int:
         """Steps of single networks that the training takes."""
         return self.steps * self.samples
+
+    @property
+    def members_needed(self) -> int | None:
+        """Members that the trained decoder knows; None for the whole zoo."""
+        return STARTS[self.start] if self.steps else None
 
 
 Decode = Callable[[Float[Tensor, "n L"]], Float[Tensor, "n D"]]

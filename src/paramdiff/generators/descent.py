@@ -4,6 +4,7 @@ A few steps of Adam, which treats every coordinate of every sample by itself, so
 many are drawn nor on those it is drawn with. In latents the gradient comes back through the decoder.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -18,8 +19,9 @@ TINY = 1e-12
 
 
 def descend(
-    start: Float[Tensor, "n a"], gradient: Callable[[Tensor, int], Tensor], steps: int, lr: float, what: str
-) -> Float[Tensor, "n a"]:
+    start: Float[Tensor, "n a"], gradient: Callable[[Tensor, int], Tensor], steps: int, lr: float, what: str,
+    decay: bool = False,
+) -> Float[Tensor, "n a"]:  # fmt: skip
     """Where ``steps`` steps of Adam lead.
 
     Args:
@@ -27,10 +29,13 @@ def descend(
         gradient: [n, a], from where the samples are and the number of the step.
         lr: by which a coordinate moves in a step, about.
         what: for the bar.
+        decay: whether ``lr`` falls to 0 along a cosine.
     """
     x = start.clone()
     optimiser = torch.optim.Adam([x], lr=lr, eps=TINY)
     for step in bar(range(steps), what):
+        if decay:
+            optimiser.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * step / steps)) / 2
         x.grad = gradient(x, step)
         optimiser.step()
     return x

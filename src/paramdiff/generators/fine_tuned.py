@@ -48,22 +48,33 @@ class FineTuned(Generator):
     def asks(self) -> bool:
         return True
 
+    @property
+    def gradient_steps_sampling(self) -> int:
+        return self.steps
+
     def _fit(self, x: Float[Tensor, "K D"], context: FitContext) -> None:
         self.members = x
 
     def _sample(self, indices: Sequence[int], seed: int, context: FitContext) -> Float[Tensor, "n D"]:
         feedback = context.require_feedback(self.name)
-        draws = sample_generators(indices, self.name, seed)
-        rows = [int(torch.randint(len(self.members), (), generator=draw)) for draw in draws]
+        starts = random_rows(self.members, indices, self.name, seed)
 
         def gradient(x: Tensor, step: int) -> Tensor:
             return feedback.gradients(x, mix(self.name, seed, step))
 
         what = f"{self.label} from {indices[0]} on"
-        return descend(self.members[rows], gradient, self.steps, self.lr, what)
+        return descend(starts, gradient, self.steps, self.lr, what)
 
     def _state(self) -> dict[str, Any]:
         return {"members": self.members}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.members = state["members"]
+
+
+def random_rows(
+    members: Float[Tensor, "K D"], indices: Sequence[int], name: str, seed: int
+) -> Float[Tensor, "n D"]:
+    """A random member for every sample."""
+    draws = sample_generators(indices, name, seed)
+    return members[[int(torch.randint(len(members), (), generator=draw)) for draw in draws]]

@@ -91,6 +91,27 @@ class Generator(PretrainedGenerator):
             put(self, key, value)
 
     @property
+    def gradient_steps_fitting(self) -> int:
+        """Gradient steps of single networks that the fit took, all together: those that its parts noted."""
+        noted = (note.get("gradient_steps") for note in self.notes.values() if isinstance(note, Mapping))
+        return sum(steps for steps in noted if isinstance(steps, int))
+
+    @property
+    def gradient_steps_sampling(self) -> int:
+        """Gradient steps that drawing one sample takes."""
+        return 0
+
+    @property
+    def members_needed(self) -> int | None:
+        """Members whose training it owes its samples to, beside a unit of length; None for all of the zoo."""
+        return None
+
+    @property
+    def continues(self) -> bool:
+        """Whether it goes on from the samples that the fit looked at, and so owes what these cost."""
+        return False
+
+    @property
     def network(self) -> "Network | None":
         """What turns its samples into complete state dicts; None if it was loaded without."""
         if isinstance(self._network, tuple):

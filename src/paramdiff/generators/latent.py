@@ -169,6 +169,15 @@ class LatentGenerator(Generator):
         return nested(cls, settings)
 
     @property
+    def members_needed(self) -> int | None:
+        """Fewer where its training through the loss of samples began without the zoo."""
+        return self.behaviour.members_needed
+
+    @property
+    def gradient_steps_sampling(self) -> int:
+        return self.guidance.steps
+
+    @property
     def asks(self) -> bool:
         return self.guidance.steps > 0
 

@@ -35,6 +35,7 @@ MEMBERS = "evaluation/recalibrated_originals.safetensors"
 SPREAD = ("best", "mean", "median", "worst")
 MATRICES = ("iou_within", "iou_between", "wrong_test")
 """Scores that are matrices; all others are one number a network."""
+DISTANCE = ("nearest", "residual_to_span", "nearest_ratio", "pairwise_ratio")
 ENSEMBLE = ("groups", "accuracy", "nll", "ece", "disagreement", "vs_original")
 
 
@@ -49,7 +50,9 @@ class Row:
         selected: the network chosen on the training set: ``index``, ``train``, ``test``, ``test_ci95``,
             ``vs_original`` (``difference`` and ``ci95``, or None).
         similarity: error-IoU ``within``, ``to_zoo_mean``, ``to_zoo_max_mean``.
-        distance: in parameters, ``nearest`` and ``residual_to_span``.
+        distance: in parameters, ``nearest`` and ``residual_to_span``; over those of distinct members
+            ``nearest_ratio`` and ``pairwise_ratio``.
+        cost: per network ``gradient_steps``, and ``with_zoo``.
         ensembles: by the number of networks together, what ``results.json`` says of them; may be empty.
         recalibration: ``items``, and the test scores ``before``; both None where statistics were not measured anew.
         scores: per network ``train [n]``, ``test [n]``, and where known ``to_zoo_max [n]``, ``nearest [n]``.
@@ -63,6 +66,7 @@ class Row:
     selected: dict[str, Any]
     similarity: dict[str, Any]
     distance: dict[str, Any]
+    cost: dict[str, Any]
     ensembles: dict[int, dict[str, Any]]
     recalibration: dict[str, Any]
     scores: dict[str, Tensor]
@@ -75,7 +79,8 @@ class Row:
             train=_filled(entry.get("train"), SPREAD), test=_filled(entry.get("test"), SPREAD),
             selected=_filled(entry.get("selected"), ("index", "train", "test", "test_ci95", "vs_original")),
             similarity=_filled(entry.get("similarity"), ("within", "to_zoo_mean", "to_zoo_max_mean")),
-            distance=_filled(entry.get("distance"), ("nearest", "residual_to_span")),
+            distance=_filled(entry.get("distance"), DISTANCE),
+            cost=_filled(entry.get("cost"), ("gradient_steps", "with_zoo")),
             ensembles={one["m"]: _filled(one, ENSEMBLE) for one in entry.get("ensembles") or []},
             recalibration=_filled(entry.get("recalibration"), ("items", "before")),
             scores=_read_scores(folder / "scores" / f"{name}.safetensors"),

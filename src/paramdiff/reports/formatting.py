@@ -6,12 +6,12 @@ keeps its own unit. Differences carry a sign and, in per cent, count *points*.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from paramdiff.evaluation.results_schema import Results
-from paramdiff.evaluation.summary import ORIGINAL
+from paramdiff.evaluation.summary import ORIGINAL, ORIGINALS
 from paramdiff.reports.finished_run import FinishedRun
 
 FRACTIONS = {"accuracy", "acc", "top1", "top5", "iou", "precision", "recall", "f1", "ap", "map"}
@@ -113,6 +113,19 @@ def minus(text: str) -> str:
 def number(value: float | None) -> str:
     """Thousands apart: ``2,048``."""
     return NONE if value is None else f"{value:,.0f}"
+
+
+def steps(value: float | None) -> str:
+    """Gradient steps per network, of which a fit's share may be a fraction: ``1,240``, ``16``, ``0.8``."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def priced(models: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether any generator took gradient steps, so that what a network costs is worth a column."""
+    costs = (row.get("cost") or {} for row in models if row["name"] not in ORIGINALS)
+    return any(cost.get("gradient_steps") for cost in costs)
 
 
 def fraction(value: float | None, digits: int = 3) -> str:

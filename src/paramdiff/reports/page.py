@@ -16,6 +16,7 @@ from paramdiff.files import write_text
 from paramdiff.progress import say
 from paramdiff.registry import registered_in
 from paramdiff.reports import ensemble_tables, formatting, plotting, wording
+from paramdiff.reports.figures.equal_bill import draw_bill, has_bill
 from paramdiff.reports.figures.heat_maps import draw_patterns
 from paramdiff.reports.figures.latent_maps import draw_latents, draw_paths
 from paramdiff.reports.figures.losses import draw_losses
@@ -33,14 +34,15 @@ SIMILARITY = ("within", "to_zoo_mean", "to_zoo_max_mean")
 TEMPLATES = Path(__file__).parent / "templates"
 
 FIGURES: dict[str, tuple[Callable[[FinishedRun], plotting.Plot], ...]] = {
-    "": (draw_front, draw_scores, draw_similarity),
+    "": (draw_front, draw_bill, draw_scores, draw_similarity),
     "Novelty": (draw_alike,),
     "Parameters": (draw_training, draw_patterns, draw_states),
     "Latents": (draw_latents, draw_paths),
     "Training": (draw_losses, draw_pace),
 }
 """Every figure, in the order of the page: those without a heading beside the main results, the first of them
-right below the table, the others under their headings in the section *More figures*."""
+right below the table and the second only where bills were compared, the others under their headings in the section
+*More figures*."""
 
 
 def render(run_folder: Path) -> Path:
@@ -61,7 +63,10 @@ def render(run_folder: Path) -> Path:
     drawings: dict[str, Any] = {}
     with plotting.style():
         plots = {
-            heading: [_drawn(draw, run, drawings) for draw in figures] for heading, figures in FIGURES.items()
+            heading: [
+                _drawn(draw, run, drawings) for draw in figures if draw is not draw_bill or has_bill(run)
+            ]
+            for heading, figures in FIGURES.items()
         }
     path = run.folder / "report.html"
     main = plots.pop("")
@@ -134,6 +139,7 @@ def view(run: FinishedRun) -> dict[str, Any]:
         "machine": machine(run), "rows": [cells(row, run) for row in run.rows],
         "ensembles": ensemble_tables.tables(run), "ensemble_sentence": ensemble_tables.sentence(run),
         "has_similarity": run.has_similarity, "recalibrated": run.recalibrated,
+        "has_cost": formatting.priced(run.results["models"]),
         "has_comparison": any(row.selected["vs_original"] for row in run.rows),
     }  # fmt: skip
 
@@ -154,6 +160,8 @@ def cells(row: Row, run: FinishedRun) -> dict[str, Any]:
         "similarity": [formatting.fraction(row.similarity[key]) for key in SIMILARITY],
         "nearest": formatting.fraction(row.distance["nearest"], 2),
         "outside": formatting.percent(row.distance["residual_to_span"]),
+        "ratios": [formatting.fraction(row.distance[key], 2) for key in ("nearest_ratio", "pairwise_ratio")],
+        "cost": [formatting.steps(row.cost[key]) for key in ("gradient_steps", "with_zoo")],
     }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from yaml import MarkedYAMLError
 
 from paramdiff.errors import ConfigError, near
 from paramdiff.generators import GENERATORS
-from paramdiff.runs.plan import RUN_RANGES, SweepConfig, check_run, plain
+from paramdiff.runs.plan import RUN_RANGES, BillConfig, SweepConfig, check_run, plain
 from paramdiff.runs.recipe_names import list_options, option_name
 from paramdiff.settings import Ranges, check_ranges, moved, where
 
@@ -44,6 +44,7 @@ class RunConfig:
         tracker: where losses and scores are logged, e.g. ``tensorboard``, a list of such names, or null for nowhere
             (:mod:`paramdiff.runs.trackers`).
         sweep: of ``paramdiff sweep-temperature``.
+        bill: of the comparison at an equal number of gradient steps (``compare=bill``).
     """
 
     RANGES: ClassVar[Ranges] = RUN_RANGES
@@ -63,6 +64,7 @@ class RunConfig:
     generator: Any = MISSING
     compare: dict[str, Any] = field(default_factory=dict)
     sweep: SweepConfig = field(default_factory=SweepConfig)
+    bill: BillConfig = field(default_factory=BillConfig)
 
     def __post_init__(self) -> None:
         check_ranges(self)

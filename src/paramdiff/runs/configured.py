@@ -1,7 +1,10 @@
 """A validated configuration -> the plan of its run."""
 
+from dataclasses import replace
 from pathlib import Path
 
+from paramdiff.generators.generator import Generator
+from paramdiff.generators.latent import LatentGenerator
 from paramdiff.generators.pdiff import ParameterDiffusion
 from paramdiff.runs.config import RunConfig
 from paramdiff.runs.plan import Plan, PlannedGenerator, plain, require_main
@@ -24,11 +27,13 @@ def plan_of(config: RunConfig, yaml: str = "") -> Plan:
     assert config.name is not None and config.run_dir is not None
     settings = {key: plain(getattr(config, key)) for key in RECORDED}
     settings |= {"recalibrate": config.recalibrate} if config.recalibrate else {}
+    settings |= {"bill": plain(config.bill)} if config.bill.steps else {}
+    twins = without_zoo(config.generator) if config.bill.steps else []
     return Plan(
         name=config.name, folder=Path(config.run_dir), task=config.task, zoo=config.zoo,
-        generators=planned_generators(config), settings=settings, yaml=yaml, n=config.n, seed=config.seed,
+        generators=[*planned_generators(config), *twins], settings=settings, yaml=yaml, n=config.n, seed=config.seed,
         device=config.device, precision=config.precision, recalibrate=config.recalibrate, force=config.force,
-        sweep=config.sweep,
+        sweep=config.sweep, bill=config.bill, twins=[twin.name for twin in twins if twin.name],
     )  # fmt: skip
 
 
@@ -45,3 +50,15 @@ def planned_generators(config: RunConfig) -> list[PlannedGenerator]:
     if not any(isinstance(generator, ParameterDiffusion) for generator in given.values()):
         given["compare.pdiff"] = ParameterDiffusion(seed=config.seed)
     return [PlannedGenerator(generator, key) for key, generator in given.items()]
+
+
+def without_zoo(main: Generator) -> list[PlannedGenerator]:
+    """The main generator begun at an untrained network and at one member, if it is trained through its samples."""
+    if not isinstance(main, LatentGenerator) or not main.behaviour.steps or main.behaviour.start != "zoo":
+        return []
+    return [
+        PlannedGenerator(
+            replace(main, behaviour=replace(main.behaviour, start=start)), "generator", f"{main.label}-from-{start}"
+        )
+        for start in ("random", "member")
+    ]  # fmt: skip

@@ -15,6 +15,7 @@ from torch import Tensor
 from paramdiff.devices import choose_device
 from paramdiff.errors import ParamdiffError
 from paramdiff.evaluation.comparison import Originals, Scored
+from paramdiff.evaluation.cost import ZooCost
 from paramdiff.evaluation.summary import ORIGINAL, RECALIBRATED
 from paramdiff.files import about, load_tensors
 from paramdiff.generators.generator import Generator
@@ -95,6 +96,11 @@ class RunContext:
         return Scorer(self.task, self.zoo, self.device, precision=self.plan.precision)
 
     @cached_property
+    def zoo_cost(self) -> ZooCost | None:
+        """Gradient steps behind the members; None if it is not known how they were trained."""
+        return ZooCost.of(self.zoo)
+
+    @cached_property
     def recalibration(self) -> Recalibration:
         """Of the samples of every generator; asked for only where the plan has it on."""
         return Recalibration(self.scorer, self.plan.recalibrate)
@@ -105,7 +111,7 @@ class RunContext:
 
     def forget_zoo(self) -> None:
         """Drop what was kept of a zoo that was there before."""
-        for name in ("zoo", "rows", "scorer", "recalibration", "originals"):
+        for name in ("zoo", "zoo_cost", "rows", "scorer", "recalibration", "originals"):
             vars(self).pop(name, None)
 
     # Files ---------------------------------------------------------------------------------------------

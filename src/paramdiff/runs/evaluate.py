@@ -28,7 +28,7 @@ from paramdiff.tasks.task import Task
 from paramdiff.validation import plain_name
 from paramdiff.zoo.zoo import Zoo
 
-RESERVED = ("best", "latents")
+RESERVED = ("best", "bill", "latents")
 """Names that files and stages of a run use already, as they do all that begin with ``original``."""
 
 

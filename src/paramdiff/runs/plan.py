@@ -14,7 +14,7 @@ from paramdiff.collectors.collector import Collector
 from paramdiff.errors import ConfigError, check_choice
 from paramdiff.generators.generator import Generator
 from paramdiff.networks.precision import PRECISIONS
-from paramdiff.settings import COUNT, FACTOR, SEED, Range, Ranges, check_ranges
+from paramdiff.settings import BATCH, COUNT, FACTOR, RATE, SEED, Range, Ranges, check_ranges
 from paramdiff.tasks.configuration import TaskSettings
 from paramdiff.tasks.task import Task
 
@@ -36,6 +36,31 @@ class SweepConfig:
     n: int = 25
     temperatures: list[float] = field(default_factory=lambda: [0.0, 0.3, 0.5, 0.7, 0.85, 1.0, 1.3])
     members: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16])
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass
+class BillConfig:
+    """How networks are trained further, to compare the main generator with others at an equal bill.
+
+    Attributes:
+        steps: after how many more steps networks are scored, e.g. ``[0, 10, 30, 100, 300]``; by default none are
+            trained. Numbers of steps that make bills equal are added.
+        n: networks of each start, at most N.
+        lr: learning rate, in units of the zoo's between-checkpoint deviation; it falls to 0 along a cosine.
+        batch: training items that a network sees in a step.
+    """
+
+    RANGES: ClassVar[Ranges] = {
+        "steps": Range(least=0, most=1_000_000), "n": COUNT, "lr": RATE, "batch": BATCH,
+    }  # fmt: skip
+
+    steps: list[int] | None = None
+    n: int = 30
+    lr: float = 0.05
+    batch: int = 64
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -83,7 +108,7 @@ class Plan:
         generators: the main one first, then those it is compared with; none if the run only collects.
         settings: JSON-able description of all the above, by which a run folder recognises its run. It has the keys
             ``name``, ``seed``, ``n``, ``task``, ``zoo``, ``generator`` and ``compare``, and ``recalibrate`` where that
-            is on.
+            is on, and ``bill`` likewise.
         yaml: the same for people, as text for ``config.yaml``.
         n: N, samples of every generator.
         seed: of sampling and of everything else that no other seed decides.
@@ -92,6 +117,8 @@ class Plan:
         recalibrate: training items on which generated BatchNorm statistics are measured anew; 0 for off.
         force: whether another zoo or fit may take the place of those in the folder.
         sweep: of the stage that samples every generator at several values of its knob.
+        bill: of the stages that compare generators at an equal bill.
+        twins: rows of the main generator fitted without a zoo.
     """
 
     RANGES: ClassVar[Ranges] = RUN_RANGES
@@ -110,6 +137,8 @@ class Plan:
     recalibrate: int = 0
     force: bool = False
     sweep: SweepConfig = field(default_factory=SweepConfig)
+    bill: BillConfig = field(default_factory=BillConfig)
+    twins: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         check_ranges(self)

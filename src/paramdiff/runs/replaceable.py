@@ -9,7 +9,7 @@ from paramdiff.reports.schema import read_manifest
 
 HOLDS = {
     "manifest.json", "config.yaml", "zoo", "generator", "samples", "baselines", "scores", "evaluation", "study",
-    "stats.jsonl", "results.json", "report.html", "figures", "sweep", "sweep.json", ".lock", ".state", *LITTER,
+    "stats.jsonl", "results.json", "report.html", "figures", "sweep", "sweep.json", "bill", ".lock", ".state", *LITTER,
 }  # fmt: skip
 """All that a run folder may hold; ``study`` is what the version before called ``evaluation``."""
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 from paramdiff.chance import Chance
 from paramdiff.evaluation.comparison import Comparison, Originals
 from paramdiff.evaluation.evidence import Evidence, barely_trained
+from paramdiff.evaluation.results_schema import Cost, Model, Recalibration, TaskInfo, ZooInfo
 from paramdiff.evaluation.results_schema import Finding as FindingFacts
-from paramdiff.evaluation.results_schema import Model, Recalibration, TaskInfo, ZooInfo
 from paramdiff.evaluation.summary import summarise
 from paramdiff.evaluation.verdict import Verdict, verdict
 from paramdiff.generators.generator import Generator
@@ -28,17 +28,21 @@ class Finding:
     Attributes:
         recalibration: if their running statistics were measured anew, on how many ``items`` of training data,
             and the test scores ``before``, as in a row's ``test``.
+        cost: gradient steps per sample.
     """
 
     name: str
     generator: Generator
     comparison: Comparison
     recalibration: Recalibration | None = None
+    cost: Cost | None = None
 
 
 def row_of(finding: Finding, originals: Originals) -> Model:
     """A generator's row of the table."""
     row = summarise(finding.name, finding.comparison, originals)
+    if finding.cost is not None:
+        row["cost"] = finding.cost
     if finding.recalibration is not None:
         row["recalibration"] = finding.recalibration
     return row

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from paramdiff.evaluation.results_schema import Model, Results, Versus
 from paramdiff.reports.finished_run import read_results
-from paramdiff.reports.formatting import Metric
+from paramdiff.reports.formatting import Metric, priced, steps
 from paramdiff.reports.schema import read_file
 from paramdiff.runs.console import WIDE, SafeConsole, bold
 from paramdiff.runs.text_table import TextTable
@@ -18,6 +18,8 @@ from paramdiff.runs.text_table import TextTable
 ALIKE = {"within": "within", "to_zoo_mean": "to zoo", "to_zoo_max_mean": "nearest"}
 """Similarities and their columns."""
 
+STEPS = {"gradient_steps": "steps", "with_zoo": "with zoo"}
+"""Gradient steps per network and their columns."""
 
 IMPORTANT = ("n", "mean", "mean [95%]", "selected [95%]", "within")
 """Columns that come first where not all fit beside each other."""
@@ -50,6 +52,8 @@ def _print_results(console: Console, results: Results) -> None:
     _print_text(console, str(results["verdict"]["class"]), str(results["verdict"]["why"]), "bold")
     for line in together(results):
         console.print(line)
+    if bill := results.get("bill"):
+        _print_text(console, "bill", str(bill["why"]), "bold")
     check = results.get("reconstruction_check")
     if check and not check.get("passed"):
         _print_text(console, "reconstruction check failed", str(check.get("why")), "bold red")
@@ -96,11 +100,13 @@ def summary_sheet(results: Results) -> TextTable:
     """One row per model: test scores, the sample selected on train, similarity."""
     task, zoo, rows = results["task"], results["zoo"], results["models"]
     before = ["before"] if recalibrated_on(results) else []
-    columns = ["n", "best", *before, "mean", "median", "worst", "selected [95%]", *_known_alike(rows)]
+    steps = list(STEPS.values()) if priced(rows) else []
+    middle = ["median", "worst", "selected [95%]"]
+    columns = ["n", "best", *before, "mean", *middle, *_known_alike(rows), *steps]
     return TextTable(
         title=f"{results['experiment']}: test {task['metric']}, K = {zoo['k']}, D = {zoo['dim']}",
         headings=["model", *columns],
-        rows=[_cells(row, Metric.of_results(results), bool(before))[: 1 + len(columns)] for row in rows],
+        rows=[_cells(row, Metric.of_results(results), columns) for row in rows],
         first=IMPORTANT,
         bold=[number for number, row in enumerate(rows) if row["name"] == results["generator"]],
     )
@@ -146,15 +152,18 @@ def _scores(one: dict[str, Any], metric: Metric) -> list[str]:
     return [mean, *(score(one[key], metric) for key in ("test_median", "test_std"))]
 
 
-def _cells(row: Model, metric: Metric, recalibrated: bool) -> list[str]:
-    test, selected = row["test"], row["selected"]
+def _cells(row: Model, metric: Metric, columns: Sequence[str]) -> list[str]:
+    """The name of a row, and what is in these columns."""
+    selected = row["selected"]
+    test: Mapping[str, Any] = row["test"]
+    cost: Mapping[str, Any] = row.get("cost") or {}
     drawn = row["recalibration"]["before"]["mean"] if row.get("recalibration") else None
-    before = [score(drawn, metric)] if recalibrated else []
-    return [
-        row["name"], str(row["n"]), score(test["best"], metric), *before,
-        *(score(value, metric) for value in (test["mean"], test["median"], test["worst"])),
-        _with_interval(selected["test"], selected["test_ci95"], metric), *_alike(row["similarity"]),
-    ]  # fmt: skip
+    known = {name: score(test[name], metric) for name in ("best", "mean", "median", "worst")}
+    known |= {"n": str(row["n"]), "before": score(drawn, metric)}
+    known["selected [95%]"] = _with_interval(selected["test"], selected["test_ci95"], metric)
+    known |= dict(zip(ALIKE.values(), _alike(row["similarity"]), strict=True))
+    known |= {heading: steps(cost.get(key)) for key, heading in STEPS.items()}
+    return [row["name"], *(known[column] for column in columns)]
 
 
 def _with_interval(value: float | None, interval: Sequence[float | None] | None, metric: Metric) -> str:

@@ -11,14 +11,16 @@ from paramdiff.runs.latent_map import FILE as LATENTS
 from paramdiff.runs.latent_map import latent_points
 from paramdiff.runs.manifest import Stage
 from paramdiff.runs.rows import GeneratorRow
+from paramdiff.runs.stages.bill import bill_stages
 from paramdiff.runs.stages.fit import fit
 from paramdiff.runs.stages.sample import sample, with_settings
 from paramdiff.runs.stages.score import score
 
 
 def compare(run: RunContext) -> list[Stage]:
-    """Three stages a baseline, and the map, where the main generator has latents."""
+    """Three stages a baseline, those of the bill, and the map, where the main generator has latents."""
     stages = [stage for row in run.baselines for stage in _baseline(run, row)]
+    stages += bill_stages(run)
     return [*stages, latent_map(run)] if isinstance(run.main.generator, LatentGenerator) else stages
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from paramdiff.distributed import on_main_process
 from paramdiff.errors import CheckpointError
 from paramdiff.evaluation.comparison import Scored
+from paramdiff.evaluation.cost import cost_of_members
 from paramdiff.evaluation.results_schema import Model
 from paramdiff.evaluation.summary import AS_SAVED, ORIGINAL, RECALIBRATED, arrays, spread, summarise
 from paramdiff.files import save_rows
@@ -78,6 +79,8 @@ def rows(run: RunContext) -> list[Model]:
     if _has_as_saved(run):
         members = run.as_originals(run.zoo, run.scored(scores_of(AS_SAVED)))
         found.append(summarise(AS_SAVED, members.own, as_trained))
+    for row in found:
+        row["cost"] = cost_of_members(run.zoo_cost)
     return found
 
 

@@ -20,7 +20,9 @@ from paramdiff.runs.results import (
     zoo_info,
 )
 from paramdiff.runs.rows import GeneratorRow
-from paramdiff.runs.stages import originals
+from paramdiff.runs.stages import bill, originals
+from paramdiff.runs.stages.costs import cost_of
+from paramdiff.runs.stages.sample import with_settings
 from paramdiff.runs.stages.score import BEFORE, score
 
 
@@ -32,15 +34,18 @@ def results(run: RunContext, groups: Mapping[str, Sequence[Stage]]) -> Stage:
         groups: the stages behind each name in ``timings_s``.
     """
     current = [row for row in run.baselines if run.folder.is_current(score(run, row, "compare"))]
-    rows = [run.main, *current]
+    rows, billed = [run.main, *current], bill.files(run)
 
     def work(scratch: Path) -> None:
         findings = [_finding(run, row) for row in rows]
         write_text(run.path("stats.jsonl"), loss_lines(_curves(findings)))
-        write_json(run.path("results.json"), _record(run, findings, _timings(run, groups)))
+        found = _record(run, findings, _timings(run, groups))
+        if billed:
+            found["bill"] = bill.billed(run)
+        write_json(run.path("results.json"), found)
 
     scores = [*originals.score_files(run), *run.reference_files, *(row.scores for row in rows)]
-    needs = list(dict.fromkeys(["zoo", *scores, *(row.fitted for row in rows)]))
+    needs = list(dict.fromkeys(["zoo", *scores, *(row.fitted for row in rows), *billed]))
     return Stage("results", [run.command], needs, ["results.json", "stats.jsonl"], work)
 
 
@@ -56,7 +61,8 @@ def _curves(findings: Sequence[Finding]) -> list[tuple[str, str, Sequence[float]
 
 def _finding(run: RunContext, row: GeneratorRow) -> Finding:
     comparison = run.originals.compare(run.vectors(row), run.scored(row.scores))
-    return Finding(row.name, run.fitted(row), comparison, _recalibration_facts(run, row))
+    generator = with_settings(run, row, row.sampling)
+    return Finding(row.name, generator, comparison, _recalibration_facts(run, row), cost_of(run, generator))
 
 
 def _recalibration_facts(run: RunContext, row: GeneratorRow) -> Recalibration | None:
