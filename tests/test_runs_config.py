@@ -101,7 +101,8 @@ def test_words_may_come_in_any_order():
 
 def test_a_group_without_an_option_is_named():
     with pytest.raises(
-        ConfigError, match="^compare: null is no option; choose from few, front, full, none, standard"
+        ConfigError,
+        match="^compare: null is no option; choose from bill, few, front, full, none, novel, standard",
     ):
         arranged(["compare=null"])
     assert "name=null" in arranged(["name=null"])
