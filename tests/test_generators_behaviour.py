@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from paramdiff.errors import ConfigError, GeneratorError, NumericalError
+from paramdiff.errors import ConfigError, GeneratorError, NumericalError, ZooError
 from paramdiff.generators.autoencoder import Autoencoder
 from paramdiff.generators.behaviour import Behaviour, BehaviourTraining, Deviation, TrainedDecoder
 from paramdiff.generators.context import FitContext
@@ -171,6 +171,20 @@ def test_without_training_data_it_says_what_it_needs():
         trained(FitContext())
     with pytest.raises(GeneratorError, match="no training data"):
         trained(FitContext(lambda x: x.sum(1)))
+
+
+def test_more_networks_than_fit_into_memory_are_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("paramdiff.devices.host_bytes", lambda: 1 << 20)
+    with pytest.raises(ConfigError, match=r"^behaviour.samples: 1,000,000 networks of 40 parameters"):
+        GaussianLatents(behaviour=Behaviour(steps=1, samples=1_000_000)).fit(ZOO, FEEDBACK)
+
+
+def test_a_decoder_that_was_led_astray_is_told_as_such():
+    settings = {"steps": 10, "lr": 100.0, "diversity": "none"}
+    astray = GaussianLatents(behaviour=Behaviour(**settings)).fit(ZOO, FEEDBACK)  # type: ignore[arg-type]
+    assert "led away from what these members do" in astray.notes["reconstruction_check"]["why"]
+    with pytest.raises(ZooError, match="the reconstruction check failed"):
+        replace(astray, reconstruction_check=ReconstructionCheck(action="stop")).fit(ZOO, FEEDBACK)
 
 
 def test_a_loss_that_is_not_finite_stops_it():

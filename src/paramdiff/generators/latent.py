@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -19,8 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paramdiff.devices import blocks, evenly_spaced, suitable_threads
-from paramdiff.errors import CheckpointError, GeneratorError, ZooError
+from paramdiff.devices import blocks, evenly_spaced, require_memory, suitable_threads
+from paramdiff.errors import CheckpointError, ConfigError, GeneratorError, ZooError
 from paramdiff.files import read_json, write_json
 from paramdiff.generators.behaviour import (
     POOL,
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 HASHED_AT_ONCE = 1 << 16
 """Coordinates of all members that are in memory while a zoo is hashed."""
+
+COPIES = 3
+"""Vectors of every network of a training step that are in memory: normalised, raw, and the gradient."""
 
 AUTOENCODER, DENOISER, BEHAVIOUR = "autoencoder.safetensors", "denoiser.safetensors", "behaviour.safetensors"
 CLAIM = "fit.json"
@@ -195,6 +199,11 @@ class LatentGenerator(Generator):
     def _fit(self, x: Matrix, context: FitContext) -> None:
         if self.behaviour.steps:
             context.require_training(f"{self.name} with behaviour.steps={self.behaviour.steps:,}")
+            n, dim = self.behaviour.samples, x.shape[1]
+            require_memory(
+                f"{n:,} networks of {dim:,} parameters with their gradients", 4 * COPIES * n * dim,
+                partial(ConfigError, "behaviour.samples"), "lower it",
+            )  # fmt: skip
         if steps := self.reconstruction_check.imitation:
             context.require_training(f"{self.name} with reconstruction_check.imitation={steps:,}")
         if context.folder is not None:

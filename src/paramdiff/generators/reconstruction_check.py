@@ -193,6 +193,11 @@ class ReconstructionResult:
         return f"{text} (their outputs are {own:.3g} from the members', those of other members {others:.3g})"
 
     def _cause(self) -> str:
+        if self.trained:
+            return (
+                "the decoder was trained through what its networks do, which led away from what these members do; "
+                "raise behaviour.imitation, lower behaviour.lr, or keep fewer components"
+            )
         train, held = self.explained_variance_train, self.explained_variance
         if held is not None and held < HALF * train:
             return (
