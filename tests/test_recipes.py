@@ -87,7 +87,7 @@ def test_recipe_composes_and_has_the_papers_dimension(experiment: str):
     assert spec(network(made), made.zoo.select).dim == DIMENSIONS[experiment]
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if not name.endswith("_novel")])
 def test_zoos_are_made_as_the_paper_says(experiment: str):
     made = config(experiment)
     entire = experiment.endswith(("mlp3", "hyper_cnn")) or (
