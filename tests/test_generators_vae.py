@@ -33,7 +33,7 @@ def test_the_divergence_is_that_of_two_gaussians():
 
 
 def test_the_prior_is_a_standard_normal_whatever_the_latents_are():
-    prior = ScaledNormal(8, lambda: 1.0)
+    prior = ScaledNormal(lambda: 8, lambda: 1.0)
     prior.fit(7 * torch.ones(3, 8), torch.ones(0, 8), None)
     z = prior.sample(range(2000), 0)
     assert torch.allclose(z.mean(0), torch.zeros(8), atol=0.1)
@@ -82,7 +82,7 @@ def test_temperature_scales_the_drawn_latents():
     assert generator.temperature == 1
     generator.temperature = 0.25
     z = generator.prior.sample(range(3), 5)
-    assert torch.allclose(z, ScaledNormal(8, lambda: 0.25).sample(range(3), 5))
+    assert torch.allclose(z, ScaledNormal(lambda: 8, lambda: 0.25).sample(range(3), 5))
     assert generator.normaliser is not None
     decoded = generator.normaliser.denormalise(generator.codec.decode(z))
     assert torch.allclose(generator.sample(3, 5), decoded, atol=1e-6)

@@ -46,6 +46,7 @@ DIMENSIONS = {
     "reference_zoo": 2_048, "reference_whole": 11_229_732, "reference_from_scratch": 2_048,
     "mnist_convnet3": 128, "fashion_mnist_convnet3": 128, "fashion_mnist_mlp3": 39_760,
     "cifar10_resnet20": 256, "cifar10_resnet56": 256,
+    "digits_novel": 4_785, "mnist_novel": 39_760, "fashion_mnist_novel": 39_760, "cifar10_convnet3_novel": 24_714,
 }  # fmt: skip
 
 

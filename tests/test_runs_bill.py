@@ -8,15 +8,17 @@ import pytest
 import torch
 
 from paramdiff import Behaviour, FurtherTrained, Gaussian, GaussianLatents, LinearAutoencoder, Zoo
-from paramdiff.cli import main
 from paramdiff.errors import ConfigError
 from paramdiff.evaluation.results_schema import Results
 from paramdiff.files import read_json
 from paramdiff.parameters.spec import ParameterSpec
-from paramdiff.runs.configured import without_zoo
+from paramdiff.runs.config import build
+from paramdiff.runs.configured import plan_of, without_zoo
 from paramdiff.runs.evaluate import _plan
+from paramdiff.runs.launch import composed
 from paramdiff.runs.pipeline import NUMBERS, Pipeline
 from paramdiff.runs.plan import BillConfig, Plan
+from paramdiff.runs.rows import generator_rows
 from paramdiff.runs.summary_table import summary_text
 from paramdiff.seeds import seeded
 from paramdiff.validation import typed
@@ -41,11 +43,8 @@ def planned(folder: Path, **bill: Any) -> Plan:
         "on": FurtherTrained(start="samples", steps=3, batch=8),
     }
     plan = _plan(Sign(), zoo(), generators, None, folder, n=4, seed=0, device="cpu", recalibrate=0)
-    twins = without_zoo(ours)
-    return replace(
-        plan, generators=[*plan.generators, *twins], bill=BillConfig(n=3, batch=8, **bill),
-        twins=[twin.name for twin in twins if twin.name],
-    )  # fmt: skip
+    bills = BillConfig(n=3, batch=8, **bill)
+    return replace(plan, generators=[*plan.generators, *without_zoo(ours)], bill=bills)
 
 
 def done(plan: Plan) -> Results:
@@ -79,17 +78,27 @@ def test_a_run_compares_bills(tmp_path: Path):
     assert "bill" not in again and again["models"] == results["models"]
 
 
-def test_the_recipe_adds_rows_and_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    words = [
-        "experiment=digits_seeds",
-        "compare=bill",
-        "generator=gaussian_latents",
-        f"run_dir={tmp_path / 'r'}",
-    ]
-    assert main(["run", *words, "--cfg", "job"]) == 0
-    said = capsys.readouterr().out
-    assert "low_rank_gaussian:" in said and "- 300" in said
-    assert main(["run", *words, "bill.steps=[-1]"]) == 2
-    assert "bill.steps: -1 is out of range; expected at least 0" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match="n: 0 is out of range"):
-        BillConfig(n=0)
+def plan_for(*words: str) -> Plan:
+    return plan_of(build(composed(["name=test", "run_dir=unused", "generator=gaussian_latents", *words])))
+
+
+def test_rows_without_a_zoo_that_are_there_are_not_added_again():
+    words = ["generator.behaviour.steps=2", "bill.steps=[0]", "compare=none"]
+    given = ["+generator@compare.own=gaussian_latents", "compare.own.behaviour={steps: 2, start: random}"]
+    for more in ([], given):
+        rows = [row.name for row in generator_rows(plan_for(*words, *more).generators)]
+        assert sorted(rows) == [
+            "gaussian-latents", "gaussian-latents-from-member", "gaussian-latents-from-random", "p-diff",
+        ]  # fmt: skip
+
+
+def test_the_recipe_adds_rows_and_steps():
+    plan = plan_for("experiment=digits_seeds", "compare=bill")
+    assert plan.bill.steps == [0, 10, 30, 100, 300] and plan.settings["bill"]["n"] == 30
+    rows = [row.name for row in generator_rows(plan.generators)]
+    assert rows == ["gaussian-latents", "average", "low-rank-gaussian", "p-diff"], (
+        "nothing trains it without a zoo"
+    )
+    assert "bill" not in plan_for("compare=none").settings
+    with pytest.raises(ConfigError, match="bill.steps: -1 is out of range; expected at least 0"):
+        plan_for("bill.steps=[-1]")

@@ -11,6 +11,7 @@ from paramdiff.errors import ConfigError
 from paramdiff.evaluation.comparison import Scored
 from paramdiff.evaluation.summary import spread
 from paramdiff.files import load_tensors, read_json
+from paramdiff.generators.guidance import without_guidance
 from paramdiff.networks.recalibration import recalibrate
 from paramdiff.reports.finished_run import FinishedRun
 from paramdiff.runs.config import build
@@ -194,7 +195,7 @@ def test_without_it_stages_are_what_they_were(tmp_path: Path):
     run = Pipeline(plan_of(build(composed(["name=digits", f"run_dir={tmp_path / 'r'}", *TINY]))))
     assert set(run.plan.settings) == {"name", "seed", "n", "task", "zoo", "generator", "compare"}
     stages = {stage.name: stage for group in ("sample", "score", "compare") for stage in run.stages(group)}
-    now = {"contraction": 0.7} | run.main.sampling
+    now = without_guidance({"contraction": 0.7} | run.main.sampling)
     task = run.plan.settings["task"]
     found = {name: (s.settings, list(s.needs), list(s.makes)) for name, s in stages.items() if name in STAGES}
     samples, scores = "samples/samples.safetensors", "scores/{}.safetensors"

@@ -28,12 +28,15 @@ def plan_of(config: RunConfig, yaml: str = "") -> Plan:
     settings = {key: plain(getattr(config, key)) for key in RECORDED}
     settings |= {"recalibrate": config.recalibrate} if config.recalibrate else {}
     settings |= {"bill": plain(config.bill)} if config.bill.steps else {}
-    twins = without_zoo(config.generator) if config.bill.steps else []
+    planned = planned_generators(config)
+    if config.bill.steps:
+        known = {one.generator.label for one in planned}
+        planned += [twin for twin in without_zoo(config.generator) if twin.name not in known]
     return Plan(
         name=config.name, folder=Path(config.run_dir), task=config.task, zoo=config.zoo,
-        generators=[*planned_generators(config), *twins], settings=settings, yaml=yaml, n=config.n, seed=config.seed,
+        generators=planned, settings=settings, yaml=yaml, n=config.n, seed=config.seed,
         device=config.device, precision=config.precision, recalibrate=config.recalibrate, force=config.force,
-        sweep=config.sweep, bill=config.bill, twins=[twin.name for twin in twins if twin.name],
+        sweep=config.sweep, bill=config.bill,
     )  # fmt: skip
 
 
@@ -56,9 +59,8 @@ def without_zoo(main: Generator) -> list[PlannedGenerator]:
     """The main generator begun at an untrained network and at one member, if it is trained through its samples."""
     if not isinstance(main, LatentGenerator) or not main.behaviour.steps or main.behaviour.start != "zoo":
         return []
+    begun = {start: replace(main.behaviour, start=start, imitation=0.0) for start in ("random", "member")}
     return [
-        PlannedGenerator(
-            replace(main, behaviour=replace(main.behaviour, start=start)), "generator", f"{main.label}-from-{start}"
-        )
-        for start in ("random", "member")
-    ]  # fmt: skip
+        PlannedGenerator(replace(main, behaviour=behaviour), "generator", f"{main.label}-from-{start}")
+        for start, behaviour in begun.items()
+    ]

@@ -118,7 +118,6 @@ class Plan:
         force: whether another zoo or fit may take the place of those in the folder.
         sweep: of the stage that samples every generator at several values of its knob.
         bill: of the stages that compare generators at an equal bill.
-        twins: rows of the main generator fitted without a zoo.
     """
 
     RANGES: ClassVar[Ranges] = RUN_RANGES
@@ -138,7 +137,6 @@ class Plan:
     force: bool = False
     sweep: SweepConfig = field(default_factory=SweepConfig)
     bill: BillConfig = field(default_factory=BillConfig)
-    twins: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -64,6 +64,7 @@ def draw_bill(run: FinishedRun) -> Plot:
     figure, axes = canvas((520 if nll else 300) + 19 * rows, 2 if nll else 1, sharex=True)
     _panel(axes[0, 0], curves, "mean", metric.scale)
     axes[0, 0].set_ylabel(f"mean test {metric.title}")
+    axes[0, 0].set_ylim(*_window(curves, metric.scale * run.originals.test["mean"], metric))
     axes[0, 0].axhline(
         metric.scale * run.originals.test["mean"], color=GREY, linewidth=1.2, linestyle=DASHED, zorder=1
     )
@@ -111,6 +112,16 @@ def _panel(axis: Any, curves: list[BillCurve], value: str, scale: float) -> None
     axis.yaxis.set_major_formatter(plain_numbers())
 
 
+def _window(curves: list[BillCurve], originals: float, metric: Metric) -> tuple[float, float]:
+    """Scores around the ends of all curves: untrained networks would squash the rest."""
+    ends = [y for curve in curves for y in curve.line("gradient_steps", "mean", metric.scale)[1][-2:]]
+    low, high = min(ends, default=originals), max(ends, default=originals)
+    low, high = min(low, originals), max(high, originals)
+    room = (high - low) or 0.01 * (abs(high) or 1)
+    below, above = (1.0, 0.15) if metric.higher else (0.15, 1.0)
+    return low - below * room, high + above * room
+
+
 def _some(value: float, _: int) -> str:
     """Numbers between powers of ten that get a label."""
     return f"{value:g}" if f"{value:e}"[0] in "235" else ""
@@ -147,6 +158,6 @@ def _caption(run: FinishedRun, bill: dict[str, Any], metric: Metric) -> str:
     text = (
         f"{sentence(bill.get('why'))} {up}{down} and left is better. Each curve: {n} networks of one start, trained for"
         " more and more steps; it begins at what the start has cost, its share of the fit included. Dotted, hollow:"
-        " with its share of the zoo’s training. Dashed line: mean of the originals."
+        " with its share of the zoo’s training. Dashed line: mean of the originals. Scores far off are left out."
     )
     return f"{text} {setting(run)}"

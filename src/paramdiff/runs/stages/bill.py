@@ -81,7 +81,7 @@ def starts_of(run: RunContext) -> list[Start]:
 def _kind(run: RunContext, row: GeneratorRow) -> str:
     if row.name == run.main.name:
         return MAIN
-    return TWIN if row.name in run.plan.twins else OTHER
+    return OTHER if row.generator.members_needed is None else TWIN
 
 
 def bill_stages(run: RunContext) -> list[Stage]:
