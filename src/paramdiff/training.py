@@ -31,6 +31,10 @@ Net = TypeVar("Net", bound=nn.Module)
 FOLLOWED: ContextVar[Callable[[str, Sequence[float]], None] | None] = ContextVar("followed", default=None)
 """Told the name of a training and its losses from step 0 on, whenever these are read back."""
 
+ADAM_EPS = 1e-12
+"""Adam's eps down a task's loss in normalised coordinates. Gradients by a coordinate that hardly varies in the zoo are
+smaller than the usual 1e-8."""
+
 WARM_UP = 25
 """Steps over which the learning rate of a fit rises."""
 

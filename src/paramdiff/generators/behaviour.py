@@ -31,15 +31,15 @@ from paramdiff.generators.context import Matrix, TrainingFeedback
 from paramdiff.progress import say
 from paramdiff.seeds import generator
 from paramdiff.settings import BATCH, COUNT, RATE, Range, Ranges, check_ranges
-from paramdiff.training import Training
-
-TINY = 1e-12
-"""Adam's eps. Gradients in normalised coordinates are smaller than the usual 1e-8."""
+from paramdiff.training import ADAM_EPS, Training
 
 POOL = 2048
 """Latents that are drawn once and used again and again: a prior with steps would take longer than the training."""
 
 CHECKED_EVERY = 50
+SMALLEST = 1e-12
+"""Deviations below this count as this when something is divided by them."""
+
 COLLAPSED = 0.1
 """Part of the zoo's deviation below which samples count as one network."""
 
@@ -226,8 +226,8 @@ class BehaviourTraining:
         own, decoder = self.settings, self.decoder
         deviation = Deviation(decoder, self.latents)
         target, rows = deviation.of(decoder), decoder.directions.norm(dim=1, keepdim=True)
-        optimiser = torch.optim.Adam([decoder.offset, decoder.directions], lr=own.lr, eps=TINY)
-        before = TrainedDecoder.from_state(_copied(decoder), decoder.decode)
+        optimiser = torch.optim.Adam([decoder.offset, decoder.directions], lr=own.lr, eps=ADAM_EPS)
+        before = TrainedDecoder.from_state(_copied(decoder), decoder.decode) if own.weight < 1 else None
         training = Training("behaviour", own.steps, {"decoder": decoder, "optimiser": optimiser}, path)
         good, kept, stopped = training.start, _copied(decoder), None
         for step in training:
@@ -235,9 +235,11 @@ class BehaviourTraining:
             training.log(step, self._learn(step, before))
             optimiser.step()
             if own.diversity == "norm":
-                decoder.scale(target / max(deviation.of(decoder), TINY))
+                decoder.scale(target / max(deviation.of(decoder), SMALLEST))
             elif own.diversity == "directions":
-                decoder.directions.mul_(rows / decoder.directions.norm(dim=1, keepdim=True).clamp(min=TINY))
+                decoder.directions.mul_(
+                    rows / decoder.directions.norm(dim=1, keepdim=True).clamp(min=SMALLEST)
+                )
             if (step + 1) % CHECKED_EVERY:
                 continue
             if deviation.of(decoder) < COLLAPSED * target:
@@ -251,9 +253,9 @@ class BehaviourTraining:
                 f"  training through the loss was stopped: samples became one network; kept is step {stopped}"
             )
         losses = training.losses
-        return losses, self._notes(losses, deviation.of(decoder) / max(target, TINY), stopped)
+        return losses, self._notes(losses, deviation.of(decoder) / max(target, SMALLEST), stopped)
 
-    def _learn(self, step: int, before: TrainedDecoder) -> Tensor:
+    def _learn(self, step: int, before: TrainedDecoder | None) -> Tensor:
         """Set the gradients of a step; its mean loss."""
         share, decoder = self.settings.imitation, self.decoder
         parts = [(1 - share, *self._of_samples(step, before))] if share < 1 else []
@@ -263,14 +265,14 @@ class BehaviourTraining:
         decoder.directions.grad = torch.stack(by_directions).sum(0)
         return torch.stack([w * losses.mean() for w, _, losses, _ in parts]).sum()
 
-    def _of_samples(self, step: int, before: TrainedDecoder) -> tuple[Tensor, Tensor, Tensor]:
+    def _of_samples(self, step: int, before: TrainedDecoder | None) -> tuple[Tensor, Tensor, Tensor]:
         """Latents of samples, their losses, and the gradients of what is minimised."""
         own, decoder = self.settings, self.decoder
         draw = generator("behaviour", self.seed, step)
         z = self.latents[torch.randint(len(self.latents), (own.samples,), generator=draw)]
         x = decoder(z)
         losses, gradient = self.feedback.training_loss(x, step, own.batch, own.group, own.repulsion)
-        if own.weight < 1:
+        if before is not None:
             gradient = own.weight * gradient + (1 - own.weight) / x.shape[1] * (x - before(z))
         return z, losses, gradient
 

@@ -13,9 +13,7 @@ from torch import Tensor
 
 from paramdiff.errors import GeneratorError
 from paramdiff.progress import bar
-
-TINY = 1e-12
-"""Adam's eps. Gradients by a coordinate that hardly varies in the zoo are smaller than the usual 1e-8."""
+from paramdiff.training import ADAM_EPS
 
 
 def descend(
@@ -32,7 +30,7 @@ def descend(
         decay: whether ``lr`` falls to 0 along a cosine.
     """
     x = start.clone()
-    optimiser = torch.optim.Adam([x], lr=lr, eps=TINY)
+    optimiser = torch.optim.Adam([x], lr=lr, eps=ADAM_EPS)
     for step in bar(range(steps), what):
         if decay:
             optimiser.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * step / steps)) / 2

@@ -45,10 +45,6 @@ class FineTuned(Generator):
         return f"{self.name}-{self.steps}"
 
     @property
-    def asks(self) -> bool:
-        return True
-
-    @property
     def gradient_steps_sampling(self) -> int:
         return self.steps
 

@@ -69,6 +69,7 @@ class FurtherTrained(Generator):
 
     @property
     def asks(self) -> bool:
+        """Always: untrained networks come from the task even if they take no step."""
         return True
 
     @property

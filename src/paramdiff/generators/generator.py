@@ -78,7 +78,7 @@ class Generator(PretrainedGenerator):
     @property
     def asks(self) -> bool:
         """Whether :meth:`sample` needs feedback from a task, with these settings, as fine-tuned samples do."""
-        return False
+        return self.gradient_steps_sampling > 0
 
     @property
     def sampling_settings(self) -> dict[str, Any]:

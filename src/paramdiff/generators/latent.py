@@ -181,10 +181,6 @@ class LatentGenerator(Generator):
     def gradient_steps_sampling(self) -> int:
         return self.guidance.steps
 
-    @property
-    def asks(self) -> bool:
-        return self.guidance.steps > 0
-
     def _at_once(self) -> int:
         return min(self.drawn_at_once, DRAWN_AT_ONCE) if self.asks else self.drawn_at_once
 

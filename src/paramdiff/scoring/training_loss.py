@@ -10,7 +10,7 @@ for probabilities it is what their mean gains by disagreeing), so ``rho`` > 0 ke
 the negative-correlation learning of Liu & Yao (1999) for any convex loss.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from paramdiff.errors import ConfigError, NumericalError, TaskError
 from paramdiff.progress import say
 from paramdiff.scoring.batches import joined_batch, rows
-from paramdiff.scoring.vmapped import STUCK
+from paramdiff.scoring.vmapped import STUCK, first_line
 from paramdiff.seeds import mix, seeded
 from paramdiff.tasks.task import Batch, Data, Task, overrides
 
@@ -40,10 +40,7 @@ class BatchStream:
 
     def __init__(self, data: Data) -> None:
         self.data = data
-        self._epoch = self._start = 0
-        self._waiting: list[Batch] = []
-        self._batches: Iterator[Batch] = iter(())
-        self.cuttable: bool = rows(next(iter(data.shuffled(mix("behaviour", 0))))) is not None
+        self.cuttable = rows(next(self._shuffled(0))) is not None
         self._length = len(data) if self.cuttable else data.steps
         self._go_to(0)
 
@@ -56,9 +53,12 @@ class BatchStream:
 
     def _go_to(self, epoch: int) -> None:
         """The beginning of an epoch."""
-        self._epoch, self._waiting = epoch, []
-        self._start = epoch * self._length if epoch else 0
-        self._batches = iter(self.data.shuffled(mix("behaviour", epoch)))
+        self._epoch, self._start = epoch, epoch * self._length
+        self._waiting: list[Batch] = []
+        self._batches = self._shuffled(epoch)
+
+    def _shuffled(self, epoch: int) -> Iterator[Batch]:
+        return iter(self.data.shuffled(mix("behaviour", epoch)))
 
     def _read(self, start: int, count: int) -> list[Batch]:
         """``count`` items from a position on, as one batch; or as many batches that cannot be cut."""
@@ -69,7 +69,7 @@ class BatchStream:
             batch = next(self._batches, None)
             if batch is None:
                 self._epoch += 1
-                self._batches = iter(self.data.shuffled(mix("behaviour", self._epoch)))
+                self._batches = self._shuffled(self._epoch)
                 continue
             self._waiting.append(batch)
             found += self._size(batch)
@@ -132,7 +132,7 @@ class TrainingLoss:
         return losses[::2], gradients[::2]
 
     def _of_groups(
-        self, vectors: Float[Tensor, "n D"], data: Data, step: int, items: int, group: int, loss: "GroupLoss"
+        self, vectors: Float[Tensor, "n D"], data: Data, step: int, items: int, group: int, loss: GroupLoss
     ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
         """Losses of networks, and gradients of the losses of their groups."""
         if self._stream is None or self._stream.data is not data:
@@ -169,7 +169,7 @@ class TrainingLoss:
         return tree_map(lambda *leaves: torch.stack(leaves), *each)  # type: ignore[no-any-return]
 
     def _stacked(
-        self, groups: Sequence[Tensor], batches: Sequence[Batch], loss: "GroupLoss"
+        self, groups: Sequence[Tensor], batches: Sequence[Batch], loss: GroupLoss
     ) -> tuple[Tensor, Tensor] | None:
         """All groups as one call; None once it turned out that they cannot be stacked."""
         batch, boundary = self._prepared(batches)
@@ -180,13 +180,11 @@ class TrainingLoss:
             )
         except STUCK as error:
             self.stacked = False
-            say(
-                f"  networks are trained one after another: they cannot be stacked ({str(error).splitlines()[0]:.160})"
-            )
+            say(f"  networks are trained one after another: they cannot be stacked ({first_line(error)})")
             return None
         return losses.flatten(), found.flatten(0, 1)
 
-    def _joint(self, some: Float[Tensor, "g D"], boundary: Any, batch: Batch, loss: "GroupLoss") -> Any:
+    def _joint(self, some: Float[Tensor, "g D"], boundary: Any, batch: Batch, loss: GroupLoss) -> Any:
         """A group's loss, and the losses of its networks."""
         outputs = torch.func.vmap(self.outputs, (None, 0), randomness="different")(boundary, some)
         each = [tree_map(lambda leaf, row=row: leaf[row], outputs) for row in range(len(some))]
@@ -208,7 +206,7 @@ class TrainingLoss:
         total = self.task.divergence(own, target)
         return total, torch.stack([total.detach(), torch.zeros_like(total)])
 
-    def _one_by_one(self, some: Tensor, batch: Batch, loss: "GroupLoss", key: int) -> tuple[Tensor, Tensor]:
+    def _one_by_one(self, some: Tensor, batch: Batch, loss: GroupLoss, key: int) -> tuple[Tensor, Tensor]:
         batch, boundary = self.prepare(batch)
         with torch.enable_grad(), seeded("gradients", key):
             v = some.detach().clone().requires_grad_()

@@ -68,7 +68,7 @@ class Stack:
             stacked = torch.func.vmap(self.suffix, in_dims=(None, 0))(boundary, vectors[list(rows)])
         except STUCK as error:
             self.size = 1
-            say(f"  networks are scored one after another: they cannot be stacked ({_first_line(error)})")
+            say(f"  networks are scored one after another: they cannot be stacked ({first_line(error)})")
             return self._together(boundary, vectors, rows)
         return (_part(stacked, place) for place in range(len(rows)))
 
@@ -100,5 +100,5 @@ def _part(outputs: Any, place: int) -> Any:
     return tree_map_only(Tensor, lambda stacked: stacked[place], outputs)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:160]
